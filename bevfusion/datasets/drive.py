@@ -1,0 +1,32 @@
+"""What a logged drive is to the rest of the package."""
+
+from collections.abc import Iterator
+from typing import Protocol
+
+from bevfusion.structures import Frame
+
+
+class Drive(Protocol):
+    """A sequence of frames, readable one by one or by position; scans are read from disk when asked for."""
+
+    @property
+    def name(self) -> str:
+        """Short name for tables and files."""
+
+    @property
+    def odometry(self) -> str:
+        """Where `Frame.odom_from_ego` comes from: none, log, kiss-icp or truth."""
+
+    def __len__(self) -> int:
+        """Number of frames that have a scan."""
+
+    def __getitem__(self, position: int) -> Frame:
+        """The frame at a position in 0 .. len - 1, in order of time.
+
+        Raises:
+            IndexError: past the end.
+            DataError: if its scan file is broken.
+        """
+
+    def __iter__(self) -> Iterator[Frame]:
+        """All frames in order."""

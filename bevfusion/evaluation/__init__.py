@@ -1,0 +1,1 @@
+"""Evaluation of drives, tables and plots."""

@@ -1,0 +1,1 @@
+"""Where the LiDAR and the map branch meet."""

@@ -1,0 +1,1 @@
+"""Poses in the plane, grids, and latitude and longitude."""

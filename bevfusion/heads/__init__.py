@@ -1,0 +1,1 @@
+"""Heading and place, read out from fused features."""

@@ -1,0 +1,1 @@
+"""From a scan to LiDAR features in bird's-eye view."""

@@ -1,0 +1,62 @@
+"""A topology map in memory: what `maps/osm.py` reads and `maps/render.py` and `simulate/world.py` draw."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float
+
+from bevfusion.geometry.geodesy import LocalFrame
+
+
+@dataclass(frozen=True, slots=True)
+class Road:
+    """A way that is driven, cycled or walked on; coordinates are the centre line in the map frame."""
+
+    kind: str  # the value of OSM's highway tag
+    xy_m: Float[np.ndarray, "n 2"]
+    node_ids: tuple[int, ...]  # of OSM, one a vertex: roads that share one meet there
+    width_m: float  # tagged, from the lanes, or the default of its kind
+    oneway: int  # 1 along the vertices, -1 against them, 0 both ways
+    drivable: bool
+    bridge: bool = False
+    name: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Area:
+    """A polygon with holes (rings closed: first vertex repeated at the end)."""
+
+    kind: str  # building, vegetation, water, parking
+    outer_m: Float[np.ndarray, "n 2"]
+    holes_m: tuple[Float[np.ndarray, "m 2"], ...] = ()
+    height_m: float | None = None  # of a building, from height or building:levels
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """A thin thing with a course: wall, fence, hedge, kerb, rail, tree_row."""
+
+    kind: str
+    xy_m: Float[np.ndarray, "n 2"]
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """A thing with a place: tree, pole, lamp, sign, signal."""
+
+    kind: str
+    x_m: float
+    y_m: float
+
+
+@dataclass(frozen=True, slots=True)
+class OsmMap:
+    """All features of an extract, in east-north metres about its centre; what lies underground is left out."""
+
+    frame: LocalFrame
+    bounds_m: tuple[float, float, float, float]  # x_min, y_min, x_max, y_max of the extract's box
+    roads: tuple[Road, ...]
+    areas: tuple[Area, ...]
+    lines: tuple[Line, ...]
+    points: tuple[Point, ...]
+    name: str = ""

@@ -1,0 +1,1 @@
+"""Simulated drives: a map made solid, a sensor, traffic, and a route."""

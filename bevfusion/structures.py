@@ -1,0 +1,149 @@
+"""The values that travel between the stages of the flow figure; checked where data enters, frozen ever after."""
+
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int8, UInt32
+from torch import Tensor
+
+from bevfusion.geometry.geodesy import GeoPose
+from bevfusion.geometry.grid import Grid, PoseWindow
+from bevfusion.geometry.se2 import SE2
+
+
+class DataError(ValueError):
+    """Input from outside that cannot be used: the message is one line for the user, saying what came and what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Scan:
+    """One turn of a LiDAR in its own frame (x forward, y left, z up, origin at the sensor).
+
+    Raises:
+        DataError: if the arrays do not belong together.
+    """
+
+    xyz: Float[np.ndarray, "n 3"]  # metres, float32, finite
+    intensity: Float[np.ndarray, " n"]  # reflectance, 0 to 1
+    labels: UInt32[np.ndarray, " n"] | None = None  # SemanticKITTI class of each point, where known
+
+    def __post_init__(self) -> None:
+        count = len(self.xyz)
+        if self.xyz.ndim != 2 or self.xyz.shape[1] != 3:
+            raise DataError(f"expected points of shape (N, 3), got {self.xyz.shape}")
+        if len(self.intensity) != count or (self.labels is not None and len(self.labels) != count):
+            raise DataError(f"expected one intensity and label a point, got {len(self.intensity)} for {count} points")
+
+    @classmethod
+    def cleaned(
+        cls,
+        xyz: Float[np.ndarray, "n 3"],
+        intensity: Float[np.ndarray, " n"],
+        labels: UInt32[np.ndarray, " n"] | None = None,
+    ) -> "Scan":
+        """A scan of the finite points only: sensors mark missing returns by NaN or infinity."""
+        good = np.isfinite(xyz).all(axis=1)
+        strength = np.clip(np.nan_to_num(intensity, nan=0.0, posinf=1.0, neginf=0.0), 0.0, 1.0)
+        return cls(xyz[good], strength[good], None if labels is None else labels[good])
+
+    def __len__(self) -> int:
+        return len(self.xyz)
+
+    def select(self, keep: np.ndarray) -> "Scan":
+        """The points at a boolean mask or at indices."""
+        return replace(
+            self,
+            xyz=self.xyz[keep],
+            intensity=self.intensity[keep],
+            labels=None if self.labels is None else self.labels[keep],
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """One moment of a drive: the scan and what else the log knows of it. All poses are those of the LiDAR."""
+
+    index: int
+    stamp_ns: int
+    scan: Scan
+    odom_from_ego: SE2 | None = None
+    gnss: GeoPose | None = None
+    truth: GeoPose | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class MapTile:
+    """A square of the map, one plane a layer of `maps.schema.LAYERS`; its frame's axes are the grid's.
+
+    In use the tile's axes are the map's. Training turns them, so that no compass direction is special.
+    """
+
+    layers: Int8[np.ndarray, "l h w"]  # 127 stands for 1.0, -127 for -1.0
+    grid: Grid
+    map_from_tile: SE2
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """What the network sees, and what it should say."""
+
+    bev: Float[Tensor, "b c h w"]  # ego frame
+    tile: Float[Tensor, "b l hm wm"]  # tile frame, centred on the prior position
+    prior_yaw_rad: Float[Tensor, " b"]  # heading of the prior in the tile frame
+    truth: Float[Tensor, "b 3"] | None = None  # x, y in m and yaw in rad: offset of the truth from the prior
+
+    def to(self, device: torch.device | str) -> "Batch":
+        """The same batch on another device."""
+        truth = None if self.truth is None else self.truth.to(device)
+        return Batch(self.bev.to(device), self.tile.to(device), self.prior_yaw_rad.to(device), truth)
+
+    def pin_memory(self) -> "Batch":
+        """The same batch in page-locked memory (called by torch's DataLoader)."""
+        truth = None if self.truth is None else self.truth.pin_memory()
+        return Batch(self.bev.pin_memory(), self.tile.pin_memory(), self.prior_yaw_rad.pin_memory(), truth)
+
+
+@dataclass(frozen=True, slots=True)
+class Fused:
+    """Both branches after they have seen each other."""
+
+    lidar: Float[Tensor, "b c h w"]  # ego frame
+    map: Float[Tensor, "b c hm wm"]  # tile frame
+    joint: Float[Tensor, "b c h w"]  # ego frame, map sampled at the prior pose
+
+
+@dataclass(frozen=True, slots=True)
+class PoseBelief:
+    """Log-probability of every pose of the window, summing to one over (R, Y, X)."""
+
+    log_prob: Float[Tensor, "b r y x"]
+    window: PoseWindow
+
+
+@dataclass(frozen=True, slots=True)
+class DirectionBelief:
+    """Log-probability of every heading, as an offset from the prior heading."""
+
+    log_prob: Float[Tensor, "b k"]
+    yaw_offsets_rad: Float[Tensor, " k"]
+
+
+@dataclass(frozen=True, slots=True)
+class PoseEstimate:
+    """The answer: a pose in the map frame and how far to trust it."""
+
+    map_from_ego: SE2
+    covariance: Float[np.ndarray, "3 3"]  # x, y in m, yaw in rad, map axes
+    heading_std_rad: float  # of the direction head's distribution
+    confidence: float  # probability within 2 m and 4 degrees of the estimate, as the network sees it
+    prior: SE2  # the pose that the window was centred on
+    belief: PoseBelief | None = None  # the whole volume (batch of one, on the CPU), offsets from `prior`
+
+
+class Locator(Protocol):
+    """What finds a scan on a map, trained or not: the evaluation and the ROS node know no more of it."""
+
+    def locate(self, scan: Scan, prior: SE2, offset_m: float, offset_rad: float) -> PoseEstimate:
+        """The pose within +-offset_m (map axes) and +-offset_rad of the prior (map frame); offset_rad = pi is any."""
