@@ -1,1 +1,60 @@
-"""Attention mechanisms, one idea a file, each `B C H W -> B C H W`."""
+"""Attention mechanisms, one idea a file, each `B C H W -> B C H W`.
+
+Every class is built as `Mechanism(channels, *, plain keyword options)`. Those that multiply also say by what:
+`gate(x)` broadcasts to x and `forward(x) == x * gate(x)`. Those with an option `occupancy` take the cells that the
+LiDAR has seen as a second argument and pool over them alone.
+"""
+
+import difflib
+import inspect
+from collections.abc import Callable, Mapping
+
+from torch import nn
+
+from bevfusion.attention.se import SE
+
+Option = float | int | str | bool
+
+# One line a mechanism. The names are those of the configuration files.
+ATTENTION: dict[str, Callable[..., nn.Module]] = {
+    "none": nn.Identity,
+    "se": SE,
+}
+
+
+def attention_options(name: str) -> tuple[str, ...]:
+    """The options of one mechanism: its constructor's keyword-only arguments.
+
+    Raises:
+        ValueError: if there is no such mechanism.
+    """
+    if name not in ATTENTION:
+        raise ValueError(f"unknown attention {name!r}{_nearest(name, ATTENTION)}; the choices are {sorted(ATTENTION)}")
+    arguments = inspect.signature(ATTENTION[name]).parameters.values()
+    return tuple(argument.name for argument in arguments if argument.kind is argument.KEYWORD_ONLY)
+
+
+def make_attention(name: str, channels: int, options: Mapping[str, Option] | None = None) -> nn.Module:
+    """Builds a mechanism by its name.
+
+    Args:
+        name: A key of `ATTENTION`; "none" is the identity.
+        channels: Number of channels of its input and output.
+        options: Keyword options of its constructor.
+
+    Raises:
+        ValueError: if the name or an option is unknown, or the constructor refuses a value.
+    """
+    options = dict(options or {})
+    known = attention_options(name)
+    for option in options:
+        if option not in known:
+            raise ValueError(
+                f"attention {name!r} has no option {option!r}{_nearest(option, known)}; it has {sorted(known)}"
+            )
+    return ATTENTION[name](channels, **options)
+
+
+def _nearest(word: str, known: Mapping[str, object] | tuple[str, ...]) -> str:
+    found = difflib.get_close_matches(word, list(known), n=1)
+    return f", did you mean {found[0]!r}?" if found else ""
