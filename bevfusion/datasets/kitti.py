@@ -1,0 +1,281 @@
+"""KITTI raw drives: Velodyne scans, GPS/IMU packets, and, where present, SemanticKITTI labels.
+
+* DRIVE/velodyne_points/data/0000000000.bin: float32 x, y, z, reflectance, LiDAR frame
+* DRIVE/velodyne_points/timestamps.txt: one line a frame number
+* DRIVE/oxts/data/0000000000.txt: 30 numbers: lat, lon, alt, roll, pitch, yaw, ...
+* DRIVE/oxts/timestamps.txt
+* DRIVE/labels/0000000000.label: uint32 a point, low 16 bits the class (optional)
+* calib_imu_to_velo.txt: in DRIVE or up to three folders above it
+"""
+
+import math
+import re
+from collections.abc import Iterator
+from functools import cached_property
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from jaxtyping import Float, UInt32
+
+from bevfusion.geometry.geodesy import GeoPose, LocalFrame
+from bevfusion.geometry.se2 import SE2
+from bevfusion.structures import DataError, Frame, Scan
+
+POINT_BYTES = 16  # four float32
+FAR_M = 1e4  # no LiDAR sees farther: beyond, the bytes are not coordinates
+CALIBRATION = "calib_imu_to_velo.txt"
+PARENTS_SEARCHED = 3
+OXTS_POSE_VALUES = 6  # lat, lon, alt, roll, pitch, yaw lead the packet; the rest is not used
+
+
+class KittiRawDrive:
+    """A KITTI raw drive; only frames with a scan file count, and scans are read when asked for.
+
+    Args:
+        path: the drive's folder, e.g. .../2011_09_26/2011_09_26_drive_0005_sync.
+        odometry: "none", or "truth" to derive `Frame.odom_from_ego` from GPS/IMU (the LiDAR's pose in the first frame).
+
+    Raises:
+        DataError: if a folder, the calibration or every timestamp is missing, or one of the small files is malformed.
+    """
+
+    def __init__(self, path: Path, odometry: Literal["none", "truth"] = "none") -> None:
+        if odometry not in ("none", "truth"):
+            raise ValueError(f"odometry of a KITTI drive is none or truth, got {odometry!r}")
+        self._path = path
+        self._odometry = odometry
+        self._scans = _numbered_files(_existing_folder(path, "velodyne_points/data"), ".bin")
+        if not self._scans:
+            raise DataError(f"no scans named like 0000000000.bin in {path / 'velodyne_points/data'}")
+        self._oxts = _numbered_files(_existing_folder(path, "oxts/data"), ".txt")
+        self._numbers = sorted(self._scans)
+        self._velo_from_imu = read_calibration(_find_calibration(path))
+        self._stamps_ns = self._read_stamps()
+
+    @property
+    def name(self) -> str:
+        """Name of the drive's folder."""
+        return self._path.resolve().name
+
+    @property
+    def odometry(self) -> str:
+        """Where `Frame.odom_from_ego` comes from: none or truth."""
+        return self._odometry
+
+    def __len__(self) -> int:
+        """Number of frames that have a scan file."""
+        return len(self._numbers)
+
+    def __getitem__(self, position: int) -> Frame:
+        """The frame at a position in 0 .. len - 1; `Frame.index` is KITTI's own frame number.
+
+        Raises:
+            IndexError: past the end.
+            DataError: if the scan, its labels or its GPS/IMU packet cannot be used.
+        """
+        if not 0 <= position < len(self):
+            raise IndexError(f"frame {position} of {len(self)} in {self._path}")
+        number = self._numbers[position]
+        label_path = self._path / "labels" / f"{self._scans[number].stem}.label"
+        scan = read_scan_file(self._scans[number], label_path if label_path.is_file() else None)
+        truth = self._truth(number)
+        return Frame(
+            index=number,
+            stamp_ns=self._stamps_ns[number],
+            scan=scan,
+            odom_from_ego=self._odom_from_ego(truth),
+            truth=truth,
+        )
+
+    def __iter__(self) -> Iterator[Frame]:
+        """All frames in order of time."""
+        return (self[position] for position in range(len(self)))
+
+    def _truth(self, number: int) -> GeoPose | None:
+        """Pose of the LiDAR, or None for a scan without a GPS/IMU packet."""
+        if number not in self._oxts:
+            return None
+        return lidar_pose(read_oxts(self._oxts[number]), self._velo_from_imu)
+
+    def _odom_from_ego(self, truth: GeoPose | None) -> SE2 | None:
+        if self._odometry == "none" or truth is None or self._odom_origin is None:
+            return None
+        frame, odom_from_map = self._odom_origin
+        return odom_from_map @ frame.map_from_ego(truth)
+
+    @cached_property
+    def _odom_origin(self) -> tuple[LocalFrame, SE2] | None:
+        """Metres about the first pose of the drive, and the transform that makes that pose the origin."""
+        known = [number for number in self._numbers if number in self._oxts]
+        first = self._truth(known[0]) if known else None
+        if first is None:
+            return None
+        frame = LocalFrame(first.lat_deg, first.lon_deg)
+        return frame, frame.map_from_ego(first).inverse()
+
+    def _read_stamps(self) -> dict[int, int]:
+        """Stamp of every frame with a scan, in ns: the scanner's, or that of the GPS/IMU packet where it has none."""
+        files = [self._path / folder / "timestamps.txt" for folder in ("velodyne_points", "oxts")]
+        lines = [read_lines(file) if file.is_file() else [] for file in files]
+        stamps_ns = {}
+        for number in self._numbers:
+            # KITTI leaves the line of a missing scan empty
+            found = [i for i in range(2) if number < len(lines[i]) and lines[i][number].strip()]
+            if not found:
+                raise DataError(f"no timestamp of frame {number} in {files[0]} or {files[1]}")
+            source = found[0]
+            stamps_ns[number] = _stamp_ns(lines[source][number], files[source], number)
+        return stamps_ns
+
+
+def is_kitti_raw(path: Path) -> bool:
+    """Whether a path looks like the folder of a KITTI raw drive."""
+    return (path / "velodyne_points").is_dir() or (path / "oxts").is_dir()
+
+
+def read_scan_file(path: Path, label_path: Path | None = None) -> Scan:
+    """A scan in KITTI's format; points that are not finite or impossibly far are dropped.
+
+    Raises:
+        DataError: if the size is wrong, nothing or mostly rubbish is in it, or the labels do not match.
+        OSError: if a file cannot be read.
+    """
+    count, rest = divmod(path.stat().st_size, POINT_BYTES)
+    if rest:
+        raise DataError(
+            f"{path}: {path.stat().st_size} bytes is not a multiple of {POINT_BYTES} (float32 x, y, z, reflectance): "
+            "truncated, or another format"
+        )
+    if count == 0:
+        raise DataError(f"{path}: empty scan file")
+    points = np.fromfile(path, dtype="<f4").astype(np.float32, copy=False).reshape(-1, 4)
+    labels = None if label_path is None else _read_labels(label_path, len(points))
+    far = (np.abs(points[:, :3]) > FAR_M).any(axis=1)  # NaN compares false: `cleaned` drops it
+    if far.sum() > 0.5 * len(points):
+        raise DataError(f"{path}: {far.sum()} of {len(points)} points lie beyond {FAR_M:.0f} m: not a KITTI scan")
+    near = points[~far]
+    scan = Scan.cleaned(near[:, :3], near[:, 3], None if labels is None else labels[~far])
+    if len(scan) == 0:
+        raise DataError(f"{path}: none of its {len(points)} points is finite")
+    return scan
+
+
+def read_oxts(path: Path) -> Float[np.ndarray, " n"]:
+    """The numbers of one GPS/IMU packet: lat, lon (degrees), alt (m), roll, pitch, yaw (radians), and more.
+
+    Raises:
+        DataError: if the file does not begin with a pose.
+    """
+    words = " ".join(read_lines(path)).split()
+    try:
+        values = np.array([float(word) for word in words], dtype=np.float64)
+    except ValueError as error:
+        raise DataError(f"{path}: expected numbers, {error}") from error
+    if len(values) < OXTS_POSE_VALUES:
+        raise DataError(f"{path}: expected 30 numbers beginning with lat lon alt roll pitch yaw, got {len(values)}")
+    pose = values[:OXTS_POSE_VALUES]
+    if not np.isfinite(pose).all() or abs(pose[0]) > 90.0 or abs(pose[1]) > 180.0:
+        raise DataError(f"{path}: no place on the globe: lat {pose[0]}, lon {pose[1]}, yaw {pose[5]}")
+    return values
+
+
+def read_calibration(path: Path) -> Float[np.ndarray, "4 4"]:
+    """`velo_from_imu` of a calib_imu_to_velo.txt: its lines R (nine numbers, by rows) and T (three, metres).
+
+    Raises:
+        DataError: if R or T is missing or malformed, or R is no rotation.
+    """
+    fields = dict(line.split(":", 1) for line in read_lines(path) if ":" in line)
+    try:
+        rotation = np.array([float(word) for word in fields["R"].split()]).reshape(3, 3)
+        shift_m = np.array([float(word) for word in fields["T"].split()]).reshape(3)
+    except (KeyError, ValueError) as error:
+        raise DataError(f"{path}: expected a line 'R:' of 9 numbers and a line 'T:' of 3") from error
+    if not np.allclose(rotation @ rotation.T, np.eye(3), atol=1e-3) or not np.isfinite(shift_m).all():
+        raise DataError(f"{path}: R is not a rotation, or T is not finite")
+    velo_from_imu = np.eye(4)
+    velo_from_imu[:3, :3] = rotation
+    velo_from_imu[:3, 3] = shift_m
+    return velo_from_imu
+
+
+def lidar_pose(oxts: Float[np.ndarray, " n"], velo_from_imu: Float[np.ndarray, "4 4"]) -> GeoPose:
+    """Place of the LiDAR and heading of its x axis, by the lever arm from the GPS/IMU's pose.
+
+    Args:
+        oxts: a packet as `read_oxts` returns it.
+        velo_from_imu: the calibration.
+    """
+    lat_deg, lon_deg, _, roll_rad, pitch_rad, yaw_rad = (float(value) for value in oxts[:OXTS_POSE_VALUES])
+    enu_from_imu = _rotation(roll_rad, pitch_rad, yaw_rad)
+    imu_from_velo = velo_from_imu[:3, :3].T
+    arm_m = enu_from_imu @ (-imu_from_velo @ velo_from_imu[:3, 3])
+    forward = enu_from_imu @ imu_from_velo[:, 0]
+    heading_rad = math.atan2(forward[1], forward[0])
+    return LocalFrame(lat_deg, lon_deg).geo_pose(SE2(float(arm_m[0]), float(arm_m[1]), heading_rad))
+
+
+def _rotation(roll_rad: float, pitch_rad: float, yaw_rad: float) -> Float[np.ndarray, "3 3"]:
+    """`enu_from_imu` of KITTI's angles: Rz(yaw) Ry(pitch) Rx(roll)."""
+    cr, sr = math.cos(roll_rad), math.sin(roll_rad)
+    cp, sp = math.cos(pitch_rad), math.sin(pitch_rad)
+    cy, sy = math.cos(yaw_rad), math.sin(yaw_rad)
+    about_x = np.array([[1.0, 0.0, 0.0], [0.0, cr, -sr], [0.0, sr, cr]])
+    about_y = np.array([[cp, 0.0, sp], [0.0, 1.0, 0.0], [-sp, 0.0, cp]])
+    about_z = np.array([[cy, -sy, 0.0], [sy, cy, 0.0], [0.0, 0.0, 1.0]])
+    rotation: np.ndarray = about_z @ about_y @ about_x
+    return rotation
+
+
+def read_lines(path: Path) -> list[str]:
+    """The lines of a small text file.
+
+    Raises:
+        DataError: if it is not text.
+    """
+    try:
+        return path.read_text(encoding="utf-8").splitlines()
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path}: not a text file") from error
+
+
+def _read_labels(path: Path, count: int) -> UInt32[np.ndarray, " n"]:
+    size = path.stat().st_size
+    if size != 4 * count:
+        raise DataError(f"{path}: expected {4 * count} bytes (uint32 a point of the scan), got {size}")
+    labels: np.ndarray = np.fromfile(path, dtype="<u4").astype(np.uint32, copy=False) & np.uint32(0xFFFF)
+    return labels  # the upper half numbers the instance
+
+
+def _existing_folder(drive: Path, folder: str) -> Path:
+    if not drive.is_dir():
+        raise DataError(f"{drive}: no such folder")
+    if not (drive / folder).is_dir():
+        raise DataError(f"{drive}: a KITTI raw drive has a folder {folder}, this one does not")
+    return drive / folder
+
+
+def _numbered_files(folder: Path, suffix: str) -> dict[int, Path]:
+    """Files whose name is a frame number, by number."""
+    pattern = re.compile(r"[0-9]{1,18}" + re.escape(suffix))
+    return {int(path.stem): path for path in folder.iterdir() if pattern.fullmatch(path.name)}
+
+
+def _find_calibration(drive: Path) -> Path:
+    folders = [drive.resolve(), *drive.resolve().parents][: PARENTS_SEARCHED + 1]
+    for folder in folders:
+        if (folder / CALIBRATION).is_file():
+            return folder / CALIBRATION
+    raise DataError(f"{CALIBRATION} not found, sought in {', '.join(str(folder) for folder in folders)}")
+
+
+def _stamp_ns(line: str, path: Path, number: int) -> int:
+    """Nanoseconds of a line like '2011-09-26 13:04:32.349659964' (taken as UTC)."""
+    try:
+        stamp = np.datetime64(line.strip().replace(" ", "T"), "ns")
+    except ValueError as error:
+        raise DataError(f"{path}: line {number + 1} is not a date and time: {line.strip()[:60]!r}") from error
+    if np.isnat(stamp):
+        raise DataError(f"{path}: line {number + 1} is not a date and time: {line.strip()[:60]!r}")
+    return int(stamp.astype(np.int64))

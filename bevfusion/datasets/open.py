@@ -1,0 +1,45 @@
+"""From a path to the reader that understands it."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from bevfusion.datasets.drive import Drive
+from bevfusion.datasets.kitti import KittiRawDrive, is_kitti_raw, read_scan_file
+from bevfusion.structures import DataError, Scan
+
+# (what the reader reads, whether it knows a path, how it opens it); the first that knows the path opens it
+READERS: tuple[tuple[str, Callable[[Path], bool], Callable[[Path], Drive]], ...] = (
+    ("a KITTI raw drive (folder with velodyne_points/ and oxts/)", is_kitti_raw, KittiRawDrive),
+)
+
+SCAN_READERS: dict[str, Callable[[Path], Scan]] = {
+    ".bin": read_scan_file,  # KITTI: float32 x, y, z, reflectance
+}
+
+
+def open_drive(path: Path) -> Drive:
+    """The drive at a path, whatever its format.
+
+    Raises:
+        DataError: if nothing is there, no reader knows it, or its reader cannot use it.
+    """
+    if not path.exists():
+        raise DataError(f"{path}: no such file or folder")
+    for _, knows, opened in READERS:
+        if knows(path):
+            return opened(path)
+    raise DataError(f"{path}: not a drive that is read here; read are: {'; '.join(reader[0] for reader in READERS)}")
+
+
+def read_scan(path: Path) -> Scan:
+    """A single scan file.
+
+    Raises:
+        DataError: if the file is missing, of an unknown format, or broken.
+    """
+    if not path.is_file():
+        raise DataError(f"{path}: no such scan file")
+    suffix = "".join(path.suffixes[-2:]).lower() if path.name.lower().endswith(".pcd.bin") else path.suffix.lower()
+    if suffix not in SCAN_READERS:
+        raise DataError(f"{path}: scans of type {suffix or '(none)'} are not read; read are: {', '.join(SCAN_READERS)}")
+    return SCAN_READERS[suffix](path)
