@@ -11,7 +11,19 @@ from collections.abc import Callable, Mapping
 
 from torch import nn
 
+from bevfusion.attention.bam import BAM
+from bevfusion.attention.cbam import CAM, CBAM, SAM
+from bevfusion.attention.coordinate import Coordinate
+from bevfusion.attention.eca import ECA
+from bevfusion.attention.gam import GAM
+from bevfusion.attention.gc import GC
+from bevfusion.attention.ghost_se import GhostSE
+from bevfusion.attention.sca import SCA
 from bevfusion.attention.se import SE
+from bevfusion.attention.simam import SimAM
+from bevfusion.attention.sk import SK
+from bevfusion.attention.strip import Strip
+from bevfusion.attention.triplet import Triplet
 
 Option = float | int | str | bool
 
@@ -19,6 +31,20 @@ Option = float | int | str | bool
 ATTENTION: dict[str, Callable[..., nn.Module]] = {
     "none": nn.Identity,
     "se": SE,
+    "ghost_se": GhostSE,
+    "cam": CAM,
+    "sam": SAM,
+    "cbam": CBAM,
+    "bam": BAM,
+    "sk": SK,
+    "sca": SCA,
+    "eca": ECA,
+    "simam": SimAM,
+    "gam": GAM,
+    "triplet": Triplet,
+    "coordinate": Coordinate,
+    "strip": Strip,
+    "gc": GC,
 }
 
 
