@@ -1,0 +1,156 @@
+"""What the reports count: pure functions on arrays, used in training and evaluation alike.
+
+Poses are rows (x, y, yaw): metres in map axes and radians. Recalls and coverages are percent, 0 to 100, and a recall
+counts errors strictly below its threshold.
+"""
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+from jaxtyping import Float
+
+from bevfusion.geometry.grid import PoseWindow
+from bevfusion.geometry.se2 import SE2, wrap_angle
+from bevfusion.structures import PoseBelief
+
+THRESHOLDS = (1.0, 3.0, 5.0)  # metres or degrees
+
+
+def wrap_angles(angles_rad: Float[np.ndarray, "*n"]) -> Float[np.ndarray, "*n"]:
+    """The same angles in [-pi, pi)."""
+    wrapped: np.ndarray = (angles_rad + math.pi) % (2.0 * math.pi) - math.pi
+    return wrapped
+
+
+def heading_error_deg(estimate: Float[np.ndarray, "n 3"], truth: Float[np.ndarray, "n 3"]) -> Float[np.ndarray, " n"]:
+    """Signed error of the heading in degrees, in [-180, 180), positive counter-clockwise of the truth."""
+    error_deg: np.ndarray = np.degrees(wrap_angles(estimate[:, 2] - truth[:, 2]))
+    return error_deg
+
+
+def position_errors_m(estimate: Float[np.ndarray, "n 3"], truth: Float[np.ndarray, "n 3"]) -> Float[np.ndarray, "n 2"]:
+    """Signed (longitudinal, lateral) error in metres along the true heading: ahead and to the left are positive."""
+    east_m, north_m = estimate[:, 0] - truth[:, 0], estimate[:, 1] - truth[:, 1]
+    cos, sin = np.cos(truth[:, 2]), np.sin(truth[:, 2])
+    return np.stack([cos * east_m + sin * north_m, -sin * east_m + cos * north_m], axis=1)
+
+
+def threshold_key(threshold: float) -> str:
+    """Name of a threshold in reports: "1", "3", "2.5"."""
+    return f"{threshold:g}"
+
+
+def recalls(errors: Float[np.ndarray, " n"], thresholds: Sequence[float] = THRESHOLDS) -> dict[str, float]:
+    """Percent of errors (signed or not) whose size is strictly below each threshold; NaN of no errors."""
+    size = np.abs(errors)
+    return {threshold_key(t): _percent(size < t) for t in thresholds}
+
+
+def summary(errors: Float[np.ndarray, " n"], thresholds: Sequence[float] = THRESHOLDS) -> dict[str, object]:
+    """Recalls, median and 95th percentile of the errors' size."""
+    size = np.abs(errors)
+    median, p95 = np.percentile(size, [50.0, 95.0]) if len(size) else (math.nan, math.nan)
+    return {"recall": recalls(errors, thresholds), "median": float(median), "p95": float(p95)}
+
+
+def flips_180(heading_errors_deg: Float[np.ndarray, " n"]) -> float:
+    """Percent of headings wrong by more than 90 degrees: the street read the other way round."""
+    return _percent(np.abs(heading_errors_deg) > 90.0)
+
+
+def constant_offset_m(estimate: Float[np.ndarray, "n 3"], truth: Float[np.ndarray, "n 3"]) -> tuple[float, float]:
+    """Median error (east, north) in map axes: what a shifted map or a shifted truth adds to every frame alike."""
+    east_m, north_m = np.median(estimate[:, :2] - truth[:, :2], axis=0)
+    return float(east_m), float(north_m)
+
+
+def chance_recalls(
+    offset_m: float, offset_deg: float, truth_yaw_rad: Float[np.ndarray, " n"], thresholds: Sequence[float] = THRESHOLDS
+) -> dict[str, dict[str, float]]:
+    """Recalls to expect of answering the prior, when the truth is uniform within the window.
+
+    Args:
+        offset_m: half the window's side, along map x and y.
+        offset_deg: half the window's heading range.
+        truth_yaw_rad: headings of the frames: they decide how the square window looks in the frame of the car.
+        thresholds: metres and degrees.
+
+    Returns:
+        Recalls of lateral_m, longitudinal_m, position_m and heading_deg.
+    """
+    cos_m, sin_m = offset_m * np.abs(np.cos(truth_yaw_rad)), offset_m * np.abs(np.sin(truth_yaw_rad))
+    return {
+        "lateral_m": {threshold_key(t): 100.0 * _within_sum_of_uniforms(sin_m, cos_m, t) for t in thresholds},
+        "longitudinal_m": {threshold_key(t): 100.0 * _within_sum_of_uniforms(cos_m, sin_m, t) for t in thresholds},
+        "position_m": {threshold_key(t): 100.0 * _disc_in_square(t / offset_m) for t in thresholds},
+        "heading_deg": {threshold_key(t): 100.0 * min(1.0, t / offset_deg) for t in thresholds},
+    }
+
+
+def credibility(belief: PoseBelief, prior: SE2, truth: SE2) -> tuple[float, float]:
+    """How credible a belief (batch of one) finds the truth.
+
+    Args:
+        belief: log-probabilities over offsets from the prior.
+        prior: the pose that the belief's window is centred on, map frame.
+        truth: the true pose, map frame.
+
+    Returns:
+        The mass of all bins more probable than the truth's (0 to 1: a credible region of that mass just reaches the
+        truth), and minus the log of the probability density at the truth, in nats, the density per m^2 and radian.
+        A truth outside the window has mass 1 and an infinite second value.
+    """
+    volume = belief.log_prob[0].double().numpy()
+    place = _bin_of(belief.window, prior, truth)
+    if place is None:
+        return 1.0, math.inf
+    window = belief.window
+    step_rad = 2.0 * math.pi / volume.shape[0] if window.full_circle else window.yaw_step_rad
+    at_truth = float(volume[place])
+    mass = float(np.exp(volume[volume > at_truth]).sum())
+    return min(mass, 1.0), -at_truth + math.log(window.cell_m**2 * step_rad)
+
+
+def coverage(credible_mass: Float[np.ndarray, " n"], level: float) -> float:
+    """Percent of truths inside the credible region of a level (0 to 1); near 100 * level if the belief is honest."""
+    return _percent(credible_mass < level)
+
+
+def _bin_of(window: PoseWindow, prior: SE2, pose: SE2) -> tuple[int, int, int] | None:
+    """Nearest bin (r, y, x) of a pose, or None outside the window; shift in map axes, yaw about the prior.
+
+    A pose up to one bin outside belongs to the border: locators move the window to whole cells of their map.
+    """
+    offset = SE2(pose.x_m - prior.x_m, pose.y_m - prior.y_m, wrap_angle(pose.yaw_rad - prior.yaw_rad))
+    bins = [round(value) for value in window.bins_from_offset(offset)]
+    if window.full_circle:
+        bins[0] %= window.shape[0]
+    if any(not -1 <= found <= size for found, size in zip(bins, window.shape, strict=True)):
+        return None
+    clamped = [min(max(found, 0), size - 1) for found, size in zip(bins, window.shape, strict=True)]
+    return clamped[0], clamped[1], clamped[2]
+
+
+def _percent(hits: np.ndarray) -> float:
+    return 100.0 * float(np.mean(hits)) if len(hits) else math.nan
+
+
+def _within_sum_of_uniforms(a: Float[np.ndarray, " n"], b: Float[np.ndarray, " n"], limit: float) -> float:
+    """Mean probability of |a u + b v| < limit for u, v uniform in [-1, 1]: a trapezoid's tails, by ramps squared."""
+    large = np.maximum(a, b)
+    small = np.maximum(np.minimum(a, b), 1e-6 * large)  # a box is a trapezoid with very steep sides
+    beyond = np.maximum(large + small - limit, 0.0) ** 2 - np.maximum(large - small - limit, 0.0) ** 2
+    tail = beyond / (8.0 * small * large)
+    return float(np.mean(1.0 - 2.0 * tail))
+
+
+def _disc_in_square(radius: float) -> float:
+    """Share of the square [-1, 1]^2 that a disc about its centre covers."""
+    if radius >= math.sqrt(2.0):
+        return 1.0
+    area = math.pi * radius**2
+    if radius > 1.0:  # less the four segments that stick out
+        half_angle = math.acos(1.0 / radius)
+        area -= 4.0 * radius**2 * (half_angle - math.sin(half_angle) * math.cos(half_angle))
+    return area / 4.0
