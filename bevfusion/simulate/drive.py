@@ -1,0 +1,171 @@
+"""A simulated drive: route, world, traffic and sensor put together, frame by frame."""
+
+import json
+import math
+import shutil
+import tempfile
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float
+
+from bevfusion.maps.features import OsmMap
+from bevfusion.simulate.map_errors import MapErrors, draw_errors
+from bevfusion.simulate.recording import Recording, rotation
+from bevfusion.simulate.route import Path as DrivenPath
+from bevfusion.simulate.route import plan_path
+from bevfusion.simulate.sensor import SENSORS, Caster, Sensor, scan_world
+from bevfusion.simulate.terrain import Terrain
+from bevfusion.simulate.traffic import Traffic
+from bevfusion.simulate.world import World, build_world
+from bevfusion.structures import DataError
+
+_PATCH_LIFE_M = 25.0  # the surroundings are cut anew after so many metres
+
+
+@dataclass(frozen=True, slots=True)
+class DriveOptions:
+    """What to simulate.
+
+    Raises:
+        DataError: if a value makes no sense.
+    """
+
+    sensor: str = "hdl64e"
+    frames: int = 100
+    seed: int = 0
+    spacing_m: float = 1.0  # between frames along the route
+    columns: int | None = None  # firings a turn; None: as many as the sensor has
+    missing: float = 0.05  # share of the map's buildings that the world lacks
+    shifted: float = 0.1  # share that stands 0.5 to 3 m elsewhere
+    new: float = 0.05  # buildings that the map lacks, as a share of those it has
+    vehicles: float = 1.0  # density of traffic and of parked cars, 1 is usual
+    hills: float = 0.015  # typical slope of the land; 0 is flat
+    sway_deg: float = 0.3  # standard deviation of the vehicle's roll and pitch
+
+    def __post_init__(self) -> None:
+        if self.sensor not in SENSORS:
+            raise DataError(f"unknown sensor {self.sensor!r}: choose one of {', '.join(SENSORS)}")
+        if self.frames < 1 or self.seed < 0 or not 0.0 < self.spacing_m <= 100.0:
+            raise DataError(f"expected at least one frame, a seed from 0 and a spacing up to 100 m, got {self}")
+        if not (0.0 <= self.vehicles <= 10.0 and 0.0 <= self.hills <= 0.1 and 0.0 <= self.sway_deg <= 5.0):
+            raise DataError(f"expected vehicles up to 10, hills up to 0.1 and sway up to 5, none negative, got {self}")
+
+
+def simulate_drive(
+    osm: OsmMap, output: Path, options: DriveOptions, on_frame: Callable[[int, int], None] | None = None
+) -> Path:
+    """Drive through the map and write what the sensor saw as a KITTI raw drive with labels.
+
+    Args:
+        osm: the map; the world differs from it as the options say.
+        output: folder to create; must not exist, or be empty.
+        options: what to simulate.
+        on_frame: called with (frames done, frames in all) after every frame.
+
+    Returns:
+        The drive's folder.
+
+    Raises:
+        DataError: if the folder is taken, or the map has no drive of that length.
+    """
+    output = Path(output)
+    if output.exists() and (not output.is_dir() or any(output.iterdir())):
+        raise DataError(f"{output} exists already: choose another folder or remove it")
+    sensor = SENSORS[options.sensor]
+    if options.columns is not None:
+        sensor = sensor.with_columns(options.columns)
+    # one stream of random numbers a part, so that e.g. more traffic leaves the route as it is
+    streams = [np.random.default_rng(s) for s in np.random.SeedSequence(options.seed).spawn(5)]
+    path = plan_path(osm, (options.frames - 1) * options.spacing_m, streams[0])
+    areas, errors = draw_errors(osm, (options.missing, options.shifted, options.new), streams[1])
+    terrain = Terrain.random(streams[2], options.hills) if options.hills > 0 else Terrain.flat()
+    world = build_world(osm, areas, path, terrain, options.vehicles, streams[2])
+    output.parent.mkdir(parents=True, exist_ok=True)
+    draft = Path(tempfile.mkdtemp(prefix=f".{output.name}-", dir=output.parent))
+    try:
+        recording = Recording(draft, osm.frame)
+        _drive(recording, sensor, world, path, options, (streams[3], streams[4]), on_frame)
+        recording.close()
+        (draft / "simulation.json").write_text(json.dumps(_summary(osm, options, errors), indent=1) + "\n")
+        draft.chmod(0o755)
+        if output.exists():
+            output.rmdir()
+        draft.rename(output)
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+    return output
+
+
+def _drive(
+    recording: Recording,
+    sensor: Sensor,
+    world: World,
+    path: DrivenPath,
+    options: DriveOptions,
+    streams: tuple[np.random.Generator, np.random.Generator],
+    on_frame: Callable[[int, int], None] | None,
+) -> None:
+    """Record all frames."""
+    travelled_m = np.arange(options.frames) * options.spacing_m
+    places, yaws = path.at(travelled_m)
+    motion_rng, scan_rng = streams
+    speed = float(motion_rng.uniform(6.0, 11.0))
+    times_s = travelled_m / speed
+    sway = _sway_rad(options, motion_rng)
+    traffic = Traffic.random(path, float(times_s[-1]), options.vehicles, motion_rng)
+    cut_at_m = -math.inf
+    for i in range(options.frames):
+        if travelled_m[i] - cut_at_m >= _PATCH_LIFE_M:
+            surfaces, patch = world.around(
+                places[min(i + int(0.5 * _PATCH_LIFE_M / options.spacing_m), len(places) - 1)]
+            )
+            caster, cut_at_m = Caster(surfaces), travelled_m[i]
+        angles = _attitude(world.terrain, places[i], float(yaws[i]), sway[i])
+        pose = np.eye(4)
+        pose[:3, :3] = rotation(*angles)
+        pose[:2, 3] = places[i]
+        pose[2, 3] = world.terrain.height_m(places[i]) + sensor.height_m
+        movers = Caster(traffic.at(float(times_s[i]), float(travelled_m[i])).surfaces(world.terrain, moving=True))
+        scan = scan_world(sensor, caster, movers, (patch, world.facades), pose, scan_rng)
+        rate = float(yaws[min(i + 1, len(yaws) - 1)] - yaws[i]) * speed / options.spacing_m
+        recording.add(scan, pose[:3, 3], angles, (speed, rate), float(times_s[i]))
+        if on_frame is not None:
+            on_frame(i + 1, options.frames)
+
+
+def _sway_rad(options: DriveOptions, rng: np.random.Generator) -> Float[np.ndarray, "n 2"]:
+    """Slowly changing roll and pitch of the body."""
+    keep = math.exp(-options.spacing_m / 8.0)
+    noise = rng.normal(0.0, math.radians(options.sway_deg), (options.frames, 2))
+    sway = noise.copy()
+    for i in range(1, len(sway)):
+        sway[i] = keep * sway[i - 1] + math.sqrt(1.0 - keep**2) * noise[i]
+    return sway
+
+
+def _attitude(
+    terrain: Terrain, xy_m: Float[np.ndarray, " 2"], yaw_rad: float, sway_rad: Float[np.ndarray, " 2"]
+) -> tuple[float, float, float]:
+    """(roll, pitch, yaw) on the slope; a positive pitch points the nose down."""
+    slope = terrain.gradient(xy_m)
+    ahead = float(slope @ np.array([math.cos(yaw_rad), math.sin(yaw_rad)]))
+    left = float(slope @ np.array([-math.sin(yaw_rad), math.cos(yaw_rad)]))
+    return math.atan(left) + float(sway_rad[0]), -math.atan(ahead) + float(sway_rad[1]), yaw_rad
+
+
+def _summary(osm: OsmMap, options: DriveOptions, errors: MapErrors) -> dict[str, object]:
+    """What `simulation.json` says; buildings are named by their index among the map's areas."""
+    return {
+        "map": osm.name,
+        "origin": [osm.frame.origin_lat_deg, osm.frame.origin_lon_deg],
+        "options": asdict(options),
+        "seed": options.seed,
+        "buildings": {
+            "missing": list(errors.missing),
+            "shifted": {str(index): list(shift) for index, shift in errors.shifted.items()},
+            "new": [area.outer_m.round(2).tolist() for area in errors.new],
+        },
+    }

@@ -1,0 +1,89 @@
+"""How the world differs from its map: buildings that are gone, stand elsewhere, or are not drawn yet."""
+
+import math
+from dataclasses import dataclass, replace
+
+import numpy as np
+import shapely
+from jaxtyping import Int
+
+from bevfusion.geometry.se2 import SE2
+from bevfusion.maps.features import Area, OsmMap
+from bevfusion.structures import DataError
+
+
+@dataclass(frozen=True, slots=True)
+class MapErrors:
+    """What was changed, by the index of the area in the map."""
+
+    missing: tuple[int, ...]  # on the map, not in the world
+    shifted: dict[int, tuple[float, float]]  # (east, north) in metres
+    new: tuple[Area, ...]  # in the world, not on the map
+
+
+def draw_errors(
+    osm: OsmMap, shares: tuple[float, float, float], rng: np.random.Generator
+) -> tuple[tuple[Area, ...], MapErrors]:
+    """The areas of the world and how they differ from the map's.
+
+    Args:
+        osm: the map, left as it is.
+        shares: of the buildings, how many are (missing, shifted, new), each 0 to 1.
+        rng: chooses them.
+
+    Raises:
+        DataError: if a share is not within 0 and 1, or missing and shifted exceed all.
+    """
+    missing_share, shifted_share, new_share = shares
+    if not all(0.0 <= share <= 1.0 for share in shares) or missing_share + shifted_share > 1.0:
+        raise DataError(f"shares of missing, shifted and new buildings lie within 0 and 1, got {shares}")
+    buildings = np.array([i for i, area in enumerate(osm.areas) if area.kind == "building"], dtype=int)
+    order = rng.permutation(buildings)
+    gone = math.floor(missing_share * len(order) + rng.random())
+    moved = math.floor(shifted_share * len(order) + rng.random())
+    missing = {int(i) for i in order[:gone]}
+    shifted: dict[int, tuple[float, float]] = {}
+    for i in order[gone : gone + moved]:
+        reach, heading = rng.uniform(0.5, 3.0), rng.uniform(-math.pi, math.pi)
+        shifted[int(i)] = (float(reach * math.cos(heading)), float(reach * math.sin(heading)))
+    new = _invent(osm, buildings, math.floor(new_share * len(order) + rng.random()), rng)
+    kept = [_moved(area, shifted.get(i)) for i, area in enumerate(osm.areas) if i not in missing]
+    return (*kept, *new), MapErrors(tuple(sorted(missing)), shifted, new)
+
+
+def _moved(area: Area, shift_m: tuple[float, float] | None) -> Area:
+    if shift_m is None:
+        return area
+    shift = np.array(shift_m)
+    return replace(area, outer_m=area.outer_m + shift, holes_m=tuple(hole + shift for hole in area.holes_m))
+
+
+def _invent(osm: OsmMap, buildings: Int[np.ndarray, " n"], count: int, rng: np.random.Generator) -> tuple[Area, ...]:
+    """New buildings along the roads, where neither a building nor a road is in the way."""
+    roads = [road for road in osm.roads if road.drivable and len(road.xy_m) > 1]
+    if not roads or count == 0:
+        return ()
+    road_zones = shapely.buffer([shapely.LineString(road.xy_m) for road in roads], [r.width_m / 2 + 2 for r in roads])
+    taken = shapely.STRtree([*road_zones, *(shapely.Polygon(osm.areas[i].outer_m) for i in buildings)])
+    lengths = np.array([shapely.LineString(road.xy_m).length for road in roads])
+    found: list[Area] = []
+    placed: list[shapely.Polygon] = []
+    for _ in range(20 * count):
+        road = roads[int(rng.choice(len(roads), p=lengths / lengths.sum()))]
+        step = int(rng.integers(len(road.xy_m) - 1))
+        a, b = road.xy_m[step], road.xy_m[step + 1]
+        yaw = math.atan2(*(b - a)[::-1])
+        length, depth, side = rng.uniform(8.0, 22.0), rng.uniform(7.0, 13.0), rng.choice([-1.0, 1.0])
+        place = a + rng.random() * (b - a)
+        away = side * (road.width_m / 2 + 2.5 + rng.uniform(0.0, 6.0) + depth / 2)
+        pose = SE2(float(place[0] - away * math.sin(yaw)), float(place[1] + away * math.cos(yaw)), yaw)
+        x, y = 0.5 * length, 0.5 * depth
+        ring = pose.apply(np.array([[x, -y], [x, y], [-x, y], [-x, -y], [x, -y]]))
+        shape = shapely.Polygon(ring)
+        if len(taken.query(shape, predicate="intersects")) or any(shape.intersects(other) for other in placed):
+            continue
+        placed.append(shape)
+        found.append(Area("building", ring, height_m=float(rng.uniform(3.0, 14.0))))
+        if len(found) == count:
+            break
+    return tuple(found)

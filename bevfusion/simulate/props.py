@@ -1,0 +1,137 @@
+"""Solid shapes of the things beside roads: trees, bushes, hedges, fences, walls, poles, signs, people."""
+
+import numpy as np
+from jaxtyping import Float
+
+from bevfusion.simulate.ground import KERB_M
+from bevfusion.simulate.surfaces import (
+    FENCE,
+    PERSON,
+    POLE,
+    SIGN,
+    TRUNK,
+    VEGETATION,
+    Surfaces,
+    ellipsoids,
+    prisms,
+    rectangles,
+    rounds,
+    upright,
+)
+from bevfusion.simulate.terrain import Terrain
+
+_BURIED_M = 0.3  # things start below ground, so that no ray slips under
+
+
+def trees(xy_m: Float[np.ndarray, "n 2"], terrain: Terrain, rng: np.random.Generator, size: float = 1.0) -> Surfaces:
+    """Trunks and porous crowns; one call makes one kind of tree, so that a row looks like a row."""
+    count = len(xy_m)
+    base = terrain.height_m(xy_m) + KERB_M
+    bare = size * rng.uniform(1.6, 3.2) * rng.uniform(0.9, 1.1, count)
+    radii = size * rng.uniform(1.2, 2.8) * rng.uniform(0.8, 1.2, (count, 3))
+    radii[:, 2] *= rng.uniform(0.9, 1.6)
+    thick = size * rng.uniform(0.1, 0.22) * rng.uniform(0.8, 1.2, count)
+    trunks = prisms(rounds(xy_m, thick, 6), base - _BURIED_M, base + bare + radii[:, 2])
+    centres = np.column_stack([xy_m, base + bare + 0.9 * radii[:, 2]])
+    crowns = ellipsoids(centres, radii, rng)
+    leaf = float(rng.uniform(0.3, 0.42))
+    return Surfaces.join(
+        [
+            Surfaces.of(trunks, TRUNK, 0.36),
+            Surfaces.of(crowns, VEGETATION, leaf, free_path_m=float(rng.uniform(0.5, 1.6))),
+        ]
+    )
+
+
+def bushes(xy_m: Float[np.ndarray, "n 2"], terrain: Terrain, rng: np.random.Generator) -> Surfaces:
+    """Round shrubs of 0.3 to 1.5 m radius."""
+    count = len(xy_m)
+    radii = rng.uniform(0.3, 1.5, (count, 1)) * rng.uniform(0.7, 1.3, (count, 3))
+    base = terrain.height_m(xy_m) + KERB_M
+    shells = ellipsoids(np.column_stack([xy_m, base + 0.7 * radii[:, 2]]), radii, rng, roughness=0.25)
+    return Surfaces.of(shells, VEGETATION, float(rng.uniform(0.3, 0.4)), free_path_m=0.25)
+
+
+def _strips(
+    start_m: Float[np.ndarray, "n 2"], end_m: Float[np.ndarray, "n 2"], breadth_m: Float[np.ndarray, " n"]
+) -> Float[np.ndarray, "n 4 2"]:
+    along = end_m - start_m
+    return rectangles(
+        0.5 * (start_m + end_m), np.arctan2(along[:, 1], along[:, 0]), np.hypot(along[:, 0], along[:, 1]), breadth_m
+    )
+
+
+def hedges(
+    start_m: Float[np.ndarray, "n 2"], end_m: Float[np.ndarray, "n 2"], terrain: Terrain, rng: np.random.Generator
+) -> Surfaces:
+    """Dense boxes of leaves, 0.8 to 2.1 m high."""
+    count = len(start_m)
+    base = terrain.height_m(0.5 * (start_m + end_m)) + KERB_M
+    boxes = prisms(
+        _strips(start_m, end_m, rng.uniform(0.5, 1.1, count)), base - _BURIED_M, base + rng.uniform(0.8, 2.1, count)
+    )
+    return Surfaces.of(boxes, VEGETATION, 0.35, free_path_m=0.12)
+
+
+def walls(
+    start_m: Float[np.ndarray, "n 2"],
+    end_m: Float[np.ndarray, "n 2"],
+    terrain: Terrain,
+    rng: np.random.Generator,
+    heights_m: tuple[float, float] = (0.4, 1.9),
+) -> Surfaces:
+    """Garden walls of stone."""
+    count = len(start_m)
+    base = terrain.height_m(0.5 * (start_m + end_m)) + KERB_M
+    boxes = prisms(
+        _strips(start_m, end_m, np.full(count, 0.25)), base - _BURIED_M, base + rng.uniform(*heights_m, count)
+    )
+    return Surfaces.of(boxes, FENCE, float(rng.uniform(0.25, 0.4)))
+
+
+def fences(
+    start_m: Float[np.ndarray, "n 2"], end_m: Float[np.ndarray, "n 2"], terrain: Terrain, rng: np.random.Generator
+) -> Surfaces:
+    """Slats and meshes that let a share of the rays through, with posts every 2.5 m."""
+    base = terrain.height_m(0.5 * (start_m + end_m)) + KERB_M
+    high = base + rng.uniform(0.8, 1.8, len(start_m))
+    screens = upright(start_m, end_m, base - _BURIED_M, high)
+    shares = (np.arange(int(np.ceil(n)) + 1) / max(np.ceil(n), 1.0) for n in np.hypot(*(end_m - start_m).T) / 2.5)
+    posts, owner = [np.zeros((0, 2))], [np.zeros(0, int)]
+    for i, share in enumerate(shares):
+        posts.append(start_m[i] + share[:, None] * (end_m[i] - start_m[i]))
+        owner.append(np.full(len(share), i))
+    feet, own = np.concatenate(posts), np.concatenate(owner)
+    stakes = prisms(rounds(feet, np.full(len(feet), 0.05), 4), base[own] - _BURIED_M, high[own] + 0.05)
+    bright = float(rng.uniform(0.2, 0.42))
+    return Surfaces.join(
+        [
+            Surfaces.of(screens, FENCE, bright, passing=float(rng.uniform(0.2, 0.75))),
+            Surfaces.of(stakes, FENCE, bright),
+        ]
+    )
+
+
+def poles(
+    xy_m: Float[np.ndarray, "n 2"], terrain: Terrain, height_m: float, radius_m: float, raised_m: float = KERB_M
+) -> Surfaces:
+    """Lamps, masts and bollards."""
+    base = terrain.height_m(xy_m) + raised_m
+    shafts = prisms(rounds(xy_m, np.full(len(xy_m), radius_m), 6), base - _BURIED_M, base + height_m)
+    return Surfaces.of(shafts, POLE, 0.28)
+
+
+def signs(xy_m: Float[np.ndarray, "n 2"], yaw_rad: Float[np.ndarray, " n"], terrain: Terrain) -> Surfaces:
+    """Bright plates on thin poles, seen from along the yaw."""
+    base = terrain.height_m(xy_m) + KERB_M
+    plates = prisms(rectangles(xy_m, yaw_rad, 0.04, 0.6), base + 1.9, base + 2.5)
+    return Surfaces.join([poles(xy_m, terrain, 2.6, 0.035), Surfaces.of(plates, SIGN, 0.95)])
+
+
+def people(xy_m: Float[np.ndarray, "n 2"], terrain: Terrain, rng: np.random.Generator) -> Surfaces:
+    """Upright ellipsoids of human size."""
+    count = len(xy_m)
+    half = rng.uniform(0.78, 0.93, count)
+    radii = np.column_stack([np.full(count, 0.28), np.full(count, 0.2), half])
+    centres = np.column_stack([xy_m, terrain.height_m(xy_m) + KERB_M + half])
+    return Surfaces.of(ellipsoids(centres, radii, rng, roughness=0.08), PERSON, 0.42)

@@ -1,0 +1,224 @@
+"""A way to drive: a random walk over the road graph, then a smooth path in the right-hand lane."""
+
+import math
+from collections import defaultdict, deque
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float
+
+from bevfusion.maps.features import OsmMap, Road
+from bevfusion.structures import DataError
+
+_APPEAL = {
+    "residential": 3.0, "unclassified": 3.0, "tertiary": 3.0, "secondary": 2.0, "primary": 1.0, "living_street": 1.5,
+    "service": 0.15, "track": 0.02, "motorway": 0.05, "motorway_link": 0.05, "trunk": 0.1, "trunk_link": 0.1,
+}  # fmt: skip
+_SHARPEST_RAD = math.radians(125.0)  # no turn back over the shoulder
+_SMOOTHING_M = 3.0  # corners become arcs of about 5 m radius
+_STEP_M = 0.5
+_TRIES = 60
+
+Edge = tuple[int, int]  # node ids
+
+
+@dataclass(frozen=True, slots=True)
+class Path:
+    """A driven line, sampled every half metre."""
+
+    xy_m: Float[np.ndarray, "n 2"]  # map frame
+    yaw_rad: Float[np.ndarray, " n"]  # direction of travel, continuous (not wrapped)
+    lane_m: Float[np.ndarray, " n"]  # distance to the right of the road's centre line
+
+    @property
+    def length_m(self) -> float:
+        """Length of the path."""
+        return (len(self.xy_m) - 1) * _STEP_M
+
+    def at(self, travelled_m: Float[np.ndarray, " m"]) -> tuple[Float[np.ndarray, "m 2"], Float[np.ndarray, " m"]]:
+        """(positions, yaws) at distances from the start."""
+        ticks = np.arange(len(self.xy_m)) * _STEP_M
+        x, y = (np.interp(travelled_m, ticks, self.xy_m[:, axis]) for axis in (0, 1))
+        return np.stack([x, y], axis=1), np.interp(travelled_m, ticks, self.yaw_rad)
+
+    def shifted(self, left_m: float | Float[np.ndarray, " n"]) -> Float[np.ndarray, "n 2"]:
+        """The line so far to the left of this one."""
+        normal = np.stack([-np.sin(self.yaw_rad), np.cos(self.yaw_rad)], axis=1)
+        return self.xy_m + np.broadcast_to(np.asarray(left_m, float), self.yaw_rad.shape)[:, None] * normal
+
+
+def lane_offset_m(road: Road) -> float:
+    """How far right of the centre line one drives: in narrow streets nearer to the middle."""
+    if road.oneway:
+        return 0.0
+    return float(np.clip(0.25 * road.width_m, 0.5, 1.75)) if road.width_m > 6.0 else 0.5
+
+
+class _Graph:
+    """Directed steps between OSM nodes, and how they go on."""
+
+    def __init__(self, osm: OsmMap, margin_m: float) -> None:
+        low = np.array(osm.bounds_m[:2]) + margin_m
+        high = np.array(osm.bounds_m[2:]) - margin_m
+        self.place: dict[int, Float[np.ndarray, " 2"]] = {}
+        self.road: dict[Edge, Road] = {}
+        for road in osm.roads:
+            if not road.drivable:
+                continue
+            inside = ((road.xy_m >= low) & (road.xy_m <= high)).all(axis=1)
+            for i, (a, b) in enumerate(zip(road.node_ids[:-1], road.node_ids[1:], strict=True)):
+                if not (inside[i] and inside[i + 1]) or a == b:
+                    continue
+                self.place[a], self.place[b] = road.xy_m[i], road.xy_m[i + 1]
+                if road.oneway >= 0:
+                    self.road[(a, b)] = road
+                if road.oneway <= 0:
+                    self.road[(b, a)] = road
+        self.after: dict[Edge, list[Edge]] = {}
+        leaving: defaultdict[int, list[Edge]] = defaultdict(list)
+        for edge in self.road:
+            leaving[edge[0]].append(edge)
+        for edge in self.road:
+            self.after[edge] = [
+                other
+                for other in leaving[edge[1]]
+                if other[1] != edge[0] and abs(self.turn_rad(edge, other)) < _SHARPEST_RAD
+            ]
+
+    def turn_rad(self, edge: Edge, other: Edge) -> float:
+        """Change of heading from one step to the next."""
+        before = self.place[edge[1]] - self.place[edge[0]]
+        behind = self.place[other[1]] - self.place[other[0]]
+        cross = before[0] * behind[1] - before[1] * behind[0]
+        return math.atan2(float(cross), float(before @ behind))
+
+    def length_m(self, edge: Edge) -> float:
+        """Length of a step."""
+        return float(np.hypot(*(self.place[edge[1]] - self.place[edge[0]])))
+
+    def prune_dead_ends(self) -> None:
+        """Drop the steps that lead to no endless drive, unless that is all of them."""
+        before: defaultdict[Edge, list[Edge]] = defaultdict(list)
+        for edge, following in self.after.items():
+            for other in following:
+                before[other].append(edge)
+        open_ways = {edge: len(following) for edge, following in self.after.items()}
+        waiting = deque(edge for edge, count in open_ways.items() if count == 0)
+        dead = set(waiting)
+        while waiting:
+            for edge in before[waiting.popleft()]:
+                open_ways[edge] -= 1
+                if open_ways[edge] == 0:
+                    dead.add(edge)
+                    waiting.append(edge)
+        if len(dead) < len(self.after):
+            self.after = {
+                edge: [other for other in following if other not in dead]
+                for edge, following in self.after.items()
+                if edge not in dead
+            }
+
+    def walk(self, length_m: float, rng: np.random.Generator) -> list[Edge]:
+        """One random walk: straight on rather than round corners, new streets rather than known ones."""
+        edges = list(self.after)
+        weight = np.array([self.length_m(e) * _APPEAL.get(self.road[e].kind, 0.5) for e in edges])
+        edge = edges[int(rng.choice(len(edges), p=weight / weight.sum()))]
+        steps, travelled, seen = [edge], self.length_m(edge), defaultdict(int)
+        while travelled < length_m and self.after[edge]:
+            seen[frozenset(edge)] += 1
+            choices = self.after[edge]
+            appeal = np.array(
+                [
+                    _APPEAL.get(self.road[e].kind, 0.5)
+                    * (0.3 + 0.7 * math.cos(0.5 * self.turn_rad(edge, e)))
+                    / (1.0 + 4.0 * seen[frozenset(e)])
+                    for e in choices
+                ]
+            )
+            edge = choices[int(rng.choice(len(choices), p=appeal / appeal.sum()))]
+            steps.append(edge)
+            travelled += self.length_m(edge)
+        return steps
+
+
+def plan_path(osm: OsmMap, length_m: float, rng: np.random.Generator, margin_m: float = 60.0) -> Path:
+    """A path of at least `length_m` over the drivable roads inside the map's bounds.
+
+    Args:
+        osm: the map.
+        length_m: how far to drive.
+        rng: chooses the start and the turns.
+        margin_m: distance to keep from the border of the map where there is enough road.
+
+    Raises:
+        DataError: if the map has no drivable road, or no connected drive of that length.
+    """
+    if not any(road.drivable for road in osm.roads):
+        raise DataError(f"the map {osm.name or '(unnamed)'} has no drivable road: choose an extract with streets")
+    needed_m = length_m + 4.0 * _SMOOTHING_M
+    longest_m = 0.0
+    for margin in (margin_m, 0.0):
+        graph = _Graph(osm, margin)
+        graph.prune_dead_ends()
+        if not graph.after:
+            continue
+        for _ in range(_TRIES):
+            steps = graph.walk(needed_m + 20.0, rng)
+            path = _smooth(steps, graph)
+            longest_m = max(longest_m, path.length_m)
+            if path.length_m >= needed_m:
+                return _cut(path, length_m)
+    raise DataError(
+        f"the longest drive found on the map {osm.name or '(unnamed)'} is {longest_m:.0f} m, {length_m:.0f} m are "
+        "asked for: choose fewer frames, a smaller spacing or a larger extract"
+    )
+
+
+def _cut(path: Path, length_m: float) -> Path:
+    """The path without its ends, where smoothing lacks a neighbour."""
+    first = int(2.0 * _SMOOTHING_M / _STEP_M)
+    last = first + math.ceil(length_m / _STEP_M) + 1
+    return Path(path.xy_m[first:last], path.yaw_rad[first:last], path.lane_m[first:last])
+
+
+def _smooth(steps: list[Edge], graph: _Graph) -> Path:
+    """The walk's centre line with round corners, moved into the lane, sampled evenly."""
+    nodes = np.array([graph.place[steps[0][0]]] + [graph.place[b] for _, b in steps])
+    sizes = np.hypot(*np.diff(nodes, axis=0).T)
+    keep = np.concatenate([[True], sizes > 1e-6])
+    lane = np.array([lane_offset_m(graph.road[edge]) for edge in steps])[keep[1:]]
+    nodes, ticks = nodes[keep], np.concatenate([[0.0], np.cumsum(sizes[keep[1:]])])
+    if len(nodes) < 2:
+        return Path(nodes, np.zeros(len(nodes)), np.zeros(len(nodes)))
+    even = np.arange(0.0, ticks[-1], _STEP_M)
+    centre = np.stack([np.interp(even, ticks, nodes[:, axis]) for axis in (0, 1)], axis=1)
+    lane_even = lane[np.clip(np.searchsorted(ticks, even, side="right") - 1, 0, len(lane) - 1)]
+    centre = np.stack([_blur(centre[:, axis], _SMOOTHING_M) for axis in (0, 1)], axis=1)
+    # changes of lane take longer than corners
+    lane_even = _blur(lane_even, 3.0 * _SMOOTHING_M)
+    heading = _blur(_yaws(centre), 1.0)
+    shifted = centre + lane_even[:, None] * np.stack([np.sin(heading), -np.cos(heading)], axis=1)
+    travelled = np.concatenate([[0.0], np.cumsum(np.hypot(*np.diff(shifted, axis=0).T))])
+    even = np.arange(0.0, travelled[-1], _STEP_M)
+    xy = np.stack([np.interp(even, travelled, shifted[:, axis]) for axis in (0, 1)], axis=1)
+    if len(xy) < 3:
+        return Path(xy, np.zeros(len(xy)), np.zeros(len(xy)))
+    return Path(xy, _blur(_yaws(xy), 1.0), np.interp(even, travelled, lane_even))
+
+
+def _yaws(xy_m: Float[np.ndarray, "n 2"]) -> Float[np.ndarray, " n"]:
+    """Direction of travel along a line, unwrapped."""
+    slope = np.gradient(xy_m, axis=0)
+    return np.unwrap(np.arctan2(slope[:, 1], slope[:, 0]))
+
+
+def _blur(values: Float[np.ndarray, " n"], sigma_m: float) -> Float[np.ndarray, " n"]:
+    """Gaussian smoothing along the line; beyond the ends it goes on straight."""
+    reach = min(math.ceil(3.0 * sigma_m / _STEP_M), len(values) - 1)
+    if reach < 1:
+        return values
+    kernel = np.exp(-0.5 * (np.arange(-reach, reach + 1) * _STEP_M / sigma_m) ** 2)
+    # point reflection keeps slopes at the ends
+    before = 2.0 * values[0] - values[reach:0:-1]
+    behind = 2.0 * values[-1] - values[-2 : -reach - 2 : -1]
+    return np.convolve(np.concatenate([before, values, behind]), kernel / kernel.sum(), "valid")
