@@ -3,6 +3,11 @@
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+# A shared machine stalls now and then: a slow example is no failure.
+settings.register_profile("bevfusion", deadline=None)
+settings.load_profile("bevfusion")
 
 SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 

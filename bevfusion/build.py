@@ -1,0 +1,82 @@
+"""From a configuration to objects: the only file that reads its sections and creates parts."""
+
+import math
+from collections.abc import Mapping
+
+from torch import nn
+
+from bevfusion.attention import make_attention
+from bevfusion.config import Config, ConfigError, Option
+from bevfusion.fusion.fuse import Fusion
+from bevfusion.fusion.refine import Refinement
+from bevfusion.geometry.grid import Grid, PoseWindow
+from bevfusion.heads.direction import DirectionHead
+from bevfusion.heads.pose_volume import PoseVolumeHead
+from bevfusion.lidar.encoders import RasterEncoder
+from bevfusion.lidar.rasterize import bev_channels
+from bevfusion.maps.encoder import MapEncoder
+from bevfusion.maps.schema import LAYERS
+from bevfusion.model import FusionNet
+
+
+def build_model(config: Config) -> FusionNet:
+    """The network with fresh weights.
+
+    Raises:
+        ConfigError: if a mechanism or one of its options does not exist.
+    """
+    model = config.model
+    grid = bev_grid(config)
+    return FusionNet(
+        lidar_encoder=RasterEncoder(
+            len(bev_channels(config.bev.slices_m)), model.channels, stride=model.stride, **dict(model.lidar)
+        ),
+        map_encoder=MapEncoder(len(LAYERS), model.channels, stride=model.stride, **dict(model.map)),
+        fusion=Fusion(
+            model.channels,
+            _attention("model.fusion", model.fusion.attention, 2 * model.channels, model.fusion.options),
+        ),
+        refinement=Refinement(
+            _attention("model.refine", model.refine.attention, model.channels, model.refine.options),
+            _attention("model.refine", model.refine.attention, model.channels, model.refine.options),
+        ),
+        pose_volume=PoseVolumeHead(model.channels, model.heads.match_channels, grid.coarser(model.stride)),
+        direction=DirectionHead(model.channels, model.heads.harmonics),
+        bev_grid=grid,
+        stride=model.stride,
+    )
+
+
+def _attention(key: str, name: str, channels: int, options: Mapping[str, Option]) -> nn.Module:
+    if name == "stn":
+        raise ConfigError(f"{key}: 'stn' moves cells, and the heads behind it measure in metres; use it on its own")
+    try:
+        return make_attention(name, channels, options)
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"{key}: {error}") from error
+
+
+def bev_grid(config: Config) -> Grid:
+    """The raster of a scan, its sides whole multiples of the encoder's coarsest cell."""
+    return _divisible(config.bev.range_m, config.bev.cell_m, 2 ** (config.model.lidar.levels - 1))
+
+
+def tile_grid(config: Config, offset_m: float) -> Grid:
+    """The raster of a map tile about a prior that may be `offset_m` off."""
+    reach_m = search_window(config, offset_m, math.pi).reach * config.bev.cell_m * config.model.stride
+    lidar = bev_grid(config)
+    return _divisible(lidar.half_extent_m[0] + reach_m, config.bev.cell_m, 2 ** (config.model.map.levels - 1))
+
+
+def search_window(config: Config, offset_m: float, offset_rad: float) -> PoseWindow:
+    """The poses to score for a prior within +-offset_m and +-offset_rad."""
+    cell_m = config.bev.cell_m * config.model.stride
+    # A tile is centred on a whole cell of the map: the prior may lie half a BEV cell off it.
+    yaw_step_rad = math.radians(config.model.heads.yaw_step_deg)
+    return PoseWindow(offset_m + 0.5 * config.bev.cell_m, min(offset_rad, math.pi), cell_m, yaw_step_rad)
+
+
+def _divisible(half_extent_m: float, cell_m: float, blocks: int) -> Grid:
+    """At least +-half_extent_m, with a number of cells that is a multiple of `2 * blocks`."""
+    step_m = blocks * cell_m
+    return Grid.square(math.ceil(half_extent_m / step_m - 1e-9) * step_m, cell_m)

@@ -1,0 +1,76 @@
+"""Weights with their configuration and origin in one safetensors file; nothing in it can run code."""
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from bevfusion.config import Config, ConfigError, config_from_dict
+from bevfusion.structures import DataError
+
+_FORMAT = "bevfusion-1"
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """A trained network, still apart from its code."""
+
+    config: Config
+    weights: dict[str, Tensor]
+    provenance: dict[str, str]  # seed, commit, hardware, date, ...
+    sha256: str
+
+
+def save_checkpoint(path: Path, model: nn.Module, config: Config, provenance: dict[str, str]) -> None:
+    """Write weights, configuration and provenance; the file appears whole or not at all."""
+    weights = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
+    metadata = {"format": _FORMAT, "config": config.model_dump_json(), "provenance": json.dumps(provenance)}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_name(path.name + ".unfinished")
+    save_file(weights, unfinished, metadata=metadata)
+    unfinished.replace(path)
+
+
+def read_checkpoint(path: Path) -> Checkpoint:
+    """Read a file that `save_checkpoint` wrote.
+
+    Raises:
+        DataError: if it is missing, no safetensors file, or none of ours.
+    """
+    if not path.is_file():
+        raise DataError(f"{path}: no such checkpoint file")
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 -- not a dict
+    except (SafetensorError, OSError) as error:
+        raise DataError(f"{path}: not a readable safetensors file: {error}") from error
+    if metadata.get("format") != _FORMAT:
+        raise DataError(f"{path}: not a bevfusion checkpoint (format {metadata.get('format')!r}, expected {_FORMAT!r})")
+    try:
+        config = config_from_dict(json.loads(metadata["config"]), f"{path}: configuration inside the checkpoint")
+        provenance = json.loads(metadata["provenance"])
+    except (KeyError, json.JSONDecodeError, ConfigError) as error:
+        raise DataError(f"{path}: its configuration cannot be read by this version: {error}") from error
+    return Checkpoint(config, weights, provenance, hashlib.sha256(path.read_bytes()).hexdigest())
+
+
+def load_weights(model: nn.Module, weights: dict[str, Tensor], origin: str) -> None:
+    """Put weights into a network of the same architecture.
+
+    Raises:
+        DataError: if names or shapes differ, naming the first that does.
+    """
+    own = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
+    theirs = {name: tuple(tensor.shape) for name, tensor in weights.items()}
+    for name in sorted(own.keys() | theirs.keys()):
+        if own.get(name) != theirs.get(name):
+            raise DataError(
+                f"{origin}: a checkpoint of another architecture: '{name}' is {theirs.get(name, 'absent')} there "
+                f"and {own.get(name, 'absent')} here"
+            )
+    model.load_state_dict(weights)

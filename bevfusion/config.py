@@ -1,0 +1,256 @@
+"""What can be set, its defaults, and reading it from YAML. Only `build.py` and `training/run.py` read the sections."""
+
+import difflib
+import itertools
+import math
+import re
+from collections.abc import Hashable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+Option = bool | int | float | str
+
+
+class ConfigError(ValueError):
+    """A configuration that cannot be used: one line that names the key and the remedy."""
+
+
+class Section(BaseModel):
+    """Frozen, and strict about names: a misspelt key is an error, never a silent default."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, protected_namespaces=())
+
+
+class BevConfig(Section):
+    """The raster of a scan, centred on the LiDAR."""
+
+    range_m: float = Field(40.0, gt=0, description="half the side of the square that is seen")
+    cell_m: float = Field(0.5, gt=0)
+    slices_m: tuple[float, ...] = Field((0.3, 1.0, 2.0, 3.5, 6.0), description="borders of height slices above ground")
+
+
+class EncoderConfig(Section):
+    """A convolutional encoder; both branches end with the same number of channels and the same cell size."""
+
+    width: int = Field(24, ge=4, description="channels at the finest level; doubled at each coarser one")
+    levels: int = Field(3, ge=1, description="resolutions inside the encoder, each half the one before")
+    blocks: int = Field(1, ge=1, description="residual blocks a level")
+
+
+class AttentionConfig(Section):
+    """One attention mechanism of `bevfusion.attention`, by name, and its options."""
+
+    attention: str = "none"
+    options: dict[str, Option] = {}
+
+
+class HeadConfig(Section):
+    """Matching and read-out."""
+
+    match_channels: int = Field(8, ge=1, description="channels that templates and map are compared in")
+    yaw_step_deg: float = Field(2.0, gt=0, le=30)
+    harmonics: int = Field(8, ge=1, description="circular harmonics of the direction head's own evidence")
+
+
+class ModelConfig(Section):
+    """The network."""
+
+    channels: int = Field(32, ge=4, description="channels of both branches where they meet")
+    stride: Literal[1, 2, 4] = Field(2, description="feature cells are this many BEV cells wide")
+    lidar: EncoderConfig = EncoderConfig()
+    map: EncoderConfig = EncoderConfig()
+    fusion: AttentionConfig = AttentionConfig(attention="cbam")
+    refine: AttentionConfig = AttentionConfig(attention="coordinate")
+    heads: HeadConfig = HeadConfig()
+
+
+class SearchConfig(Section):
+    """How far the prior may be off; training draws priors from this window, evaluation may choose its own."""
+
+    offset_m: float = Field(20.0, gt=0)
+    offset_deg: float = Field(10.0, gt=0, le=180)
+
+
+class SimulationConfig(Section):
+    """Simulated drives: which maps, how many frames, by which sensors, and how wrong the maps are."""
+
+    train: tuple[str, ...] = Field(("town:1", "town:2", "town:3", "town:4"), description="town:SEED or a map file")
+    val: tuple[str, ...] = ("town:101",)
+    test: tuple[str, ...] = ("town:201",)
+    frames: int = Field(300, ge=1, description="frames a training map")
+    eval_frames: int = Field(100, ge=1, description="frames a validation or test map")
+    spacing_m: float = Field(5.0, gt=0, description="distance between frames")
+    sensors: tuple[str, ...] = Field(("hdl64e",), description="training maps take them in turn")
+    columns: int = Field(1024, ge=64, description="firings a turn")
+    missing: float = Field(0.05, ge=0, le=1, description="share of mapped buildings that are not there")
+    shifted: float = Field(0.10, ge=0, le=1, description="share of mapped buildings that stand elsewhere")
+    new: float = Field(0.05, ge=0, le=1, description="share of buildings that the map lacks")
+    cache: str = Field("data/cache", description="folder of finished drives, made once")
+
+
+class AugmentConfig(Section):
+    """How a training sample is varied; all off gives the drive as it is."""
+
+    turn: bool = Field(True, description="tile axes turned by any angle")
+    mirror: bool = True
+    point_dropout: float = Field(0.5, ge=0, lt=1, description="largest share of points dropped")
+    beam_dropout: float = Field(0.3, ge=0, lt=1, description="largest share of elevation rings dropped")
+    intensity_dropout: float = Field(0.3, ge=0, le=1, description="chance that the scan comes without reflectance")
+    vehicles: int = Field(12, ge=0, description="most vehicles inserted")
+    vehicle_removal: float = Field(0.3, ge=0, le=1, description="chance that labelled vehicles are taken out")
+
+
+class TrainConfig(Section):
+    """Optimization."""
+
+    steps: int = Field(600, ge=1)
+    batch_size: int = Field(4, ge=1)
+    learning_rate: float = Field(2e-3, gt=0)
+    weight_decay: float = Field(1e-2, ge=0)
+    warmup_steps: int = Field(30, ge=0)
+    gradient_clip: float = Field(1.0, gt=0)
+    direction_weight: float = Field(0.3, ge=0, description="weight of the direction head's loss beside the volume's")
+    validate_every: int = Field(200, ge=1, description="steps between validations")
+    workers: int = Field(1, ge=0, description="processes that prepare samples")
+    devices: int | Literal["auto"] = "auto"
+    precision: Literal["auto", "32-true", "bf16-mixed"] = "auto"
+
+
+class Config(Section):
+    """Everything that makes a run."""
+
+    name: str = "fusion"
+    seed: int = Field(0, ge=0)
+    bev: BevConfig = BevConfig()
+    model: ModelConfig = ModelConfig()
+    search: SearchConfig = SearchConfig()
+    simulation: SimulationConfig = SimulationConfig()
+    augment: AugmentConfig = AugmentConfig()
+    train: TrainConfig = TrainConfig()
+
+    @model_validator(mode="after")
+    def _parts_fit(self) -> "Config":
+        slices = self.bev.slices_m
+        if len(slices) < 2 or any(a >= b for a, b in itertools.pairwise(slices)):
+            raise ValueError(f"bev.slices_m must be at least two ascending heights, got {slices}")
+        if self.train.steps % self.train.validate_every:
+            raise ValueError(
+                f"train.steps = {self.train.steps} must be a multiple of train.validate_every = "
+                f"{self.train.validate_every}: a run ends with a validation"
+            )
+        for branch, encoder in (("lidar", self.model.lidar), ("map", self.model.map)):
+            if encoder.levels < int(math.log2(self.model.stride)) + 1:
+                raise ValueError(
+                    f"model.{branch}.levels = {encoder.levels} cannot reach model.stride = {self.model.stride}: "
+                    f"it takes at least {int(math.log2(self.model.stride)) + 1}"
+                )
+        return self
+
+
+class _Loader(yaml.SafeLoader):
+    """Safe YAML, with 1e-3 read as a number and a key given twice refused."""
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(r"^[-+]?(\d[\d_]*)(\.[\d_]*)?([eE][-+]?\d+)$|^[-+]?(\d[\d_]*)?\.[\d_]+([eE][-+]?\d+)?$|^[-+]?\d+\.$"),
+    list("-+0123456789."),
+)
+
+
+def _mapping_without_twins(loader: _Loader, node: yaml.MappingNode) -> dict[Hashable, Any]:
+    seen: set[str] = set()
+    for key, _ in node.value:
+        if key.value in seen:
+            raise ConfigError(f"line {key.start_mark.line + 1}: the key '{key.value}' is given twice")
+        seen.add(key.value)
+    return yaml.SafeLoader.construct_mapping(loader, node, deep=True)
+
+
+_Loader.add_constructor("tag:yaml.org,2002:map", _mapping_without_twins)
+
+
+def parse_yaml(text: str, origin: str) -> Any:
+    """Any value as safe YAML.
+
+    Raises:
+        ConfigError: if the text is no YAML, in one line that starts with `origin`.
+    """
+    try:
+        return yaml.load(text, Loader=_Loader)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{origin}: not valid YAML: {' '.join(str(error).split())}") from error
+    except ConfigError as error:
+        raise ConfigError(f"{origin}: {error}") from error
+
+
+def load_config(path: Path, overrides: Sequence[str] = ()) -> Config:
+    """Read a configuration file and put `key.sub=value` overrides on top (values are YAML).
+
+    Raises:
+        ConfigError: if the file is missing or wrong; one line, naming the key and the nearest known one.
+    """
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+    except FileNotFoundError as error:
+        raise ConfigError(f"{path}: no such configuration file") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: cannot be read: {error}") from error
+    values = parse_yaml(text, str(path))
+    if values is None:
+        values = {}
+    if not isinstance(values, dict):
+        raise ConfigError(f"{path}: expected keys and values, got {type(values).__name__}")
+    for override in overrides:
+        _apply_override(values, override)
+    return config_from_dict(values, str(path))
+
+
+def config_from_dict(values: dict[str, Any], origin: str) -> Config:
+    """Validate plain values.
+
+    Raises:
+        ConfigError: in one line that starts with `origin`.
+    """
+    try:
+        return Config.model_validate(values)
+    except ValidationError as error:
+        raise ConfigError(f"{origin}: " + "; ".join(_explain(error))) from error
+
+
+def _apply_override(values: dict[str, Any], override: str) -> None:
+    key, equals, text = override.partition("=")
+    if not equals or not key:
+        raise ConfigError(f"--set {override}: expected key.sub=value")
+    *path, last = key.strip().split(".")
+    section = values
+    for name in path:
+        section = section.setdefault(name, {})
+        if not isinstance(section, dict):
+            raise ConfigError(f"--set {override}: '{name}' is a value, not a section")
+    section[last] = parse_yaml(text, f"--set {override}")
+
+
+def _explain(error: ValidationError) -> Iterator[str]:
+    for item in error.errors():
+        path = [str(part) for part in item["loc"]]
+        if item["type"] != "extra_forbidden":
+            message = item["msg"].removeprefix("Value error, ")
+            yield f"{'.'.join(path)}: {message} (got {item['input']!r})" if path else message
+            continue
+        known = _known_keys(path[:-1])
+        nearest = difflib.get_close_matches(path[-1], known, n=1, cutoff=0.0)
+        yield f"unknown key '{'.'.join(path)}'; did you mean '{'.'.join([*path[:-1], *nearest])}'?"
+
+
+def _known_keys(path: Sequence[str]) -> list[str]:
+    section: type[BaseModel] = Config
+    for name in path:
+        inner = section.model_fields[name].annotation
+        if not (isinstance(inner, type) and issubclass(inner, BaseModel)):
+            return []
+        section = inner
+    return list(section.model_fields)

@@ -1,0 +1,143 @@
+"""What training draws from drives: a scan, a tile about a prior that is off, and where the truth lies."""
+
+import copy
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch.utils.data import Dataset
+
+from bevfusion.datasets.augment import drop_beams, drop_points, insert_vehicles, mirrored, without_vehicles
+from bevfusion.datasets.drive import Drive
+from bevfusion.geometry.grid import Grid
+from bevfusion.geometry.se2 import SE2, wrap_angle
+from bevfusion.lidar.rasterize import rasterize_scan
+from bevfusion.maps.source import MapSource
+from bevfusion.maps.tiles import TileStore
+from bevfusion.structures import Batch, DataError, Frame, Scan
+
+
+@dataclass(frozen=True, slots=True)
+class Variation:
+    """How far samples may differ from the drive; the defaults leave it as it is."""
+
+    turn: bool = False
+    mirror: bool = False
+    point_dropout: float = 0.0
+    beam_dropout: float = 0.0
+    intensity_dropout: float = 0.0
+    vehicles: int = 0
+    vehicle_removal: float = 0.0
+
+
+class PoseSamples(Dataset[Batch]):
+    """Sample i is a function of (seed, i) alone, whoever asks and when: a resumed run sees what it would have seen.
+
+    Every pass over the frames takes them in another order.
+    """
+
+    def __init__(
+        self,
+        drives: Sequence[tuple[Drive, MapSource]],
+        *,
+        bev_grid: Grid,
+        tile_grid: Grid,
+        slices_m: Sequence[float],
+        offset_m: float,
+        offset_rad: float,
+        variation: Variation,
+        seed: int,
+    ) -> None:
+        """All frames of all drives, each drive with its own map; one pass over them until `spanning` says otherwise.
+
+        Raises:
+            DataError: if there is no frame at all.
+        """
+        self.drives = drives
+        self.frames = [(d, f) for d, (drive, _) in enumerate(drives) for f in range(len(drive))]
+        if not self.frames:
+            raise DataError("expected at least one frame to train on, got none")
+        self.stores = [TileStore(source, tile_grid) for _, source in drives]
+        self.bev_grid = bev_grid
+        self.slices_m = slices_m
+        self.offset_m = offset_m
+        self.offset_rad = offset_rad
+        self.variation = variation
+        self.seed = seed
+        self.span = range(len(self.frames))
+
+    def spanning(self, span: range) -> "PoseSamples":
+        """The same samples under other numbers, sharing maps and drives."""
+        other = copy.copy(self)
+        other.span = span
+        return other
+
+    def __len__(self) -> int:
+        return len(self.span)
+
+    def describe(self, position: int) -> str:
+        """Which drive and frame a sample comes from, for messages."""
+        drive, frame = self._source(self.span[position])
+        return f"{self.drives[drive][0].name}[{frame}]"
+
+    def __getitem__(self, position: int) -> Batch:
+        """A batch of one."""
+        number = self.span[position]
+        rng = np.random.default_rng([self.seed, number])
+        drive_index, frame_index = self._source(number)
+        drive, source = self.drives[drive_index]
+        frame = drive[frame_index]
+        if frame.truth is None:
+            raise DataError(f"{drive.name}: frame {frame.index} has no true pose to learn from")
+        scan = self._vary(frame, rng)
+        mirror = self.variation.mirror and bool(rng.random() < 0.5)
+        if mirror:
+            scan = mirrored(scan)
+        turn_rad = rng.uniform(-math.pi, math.pi) if self.variation.turn else 0.0
+        shift = SE2(*rng.uniform(-self.offset_m, self.offset_m, 2))
+        map_from_ego = source.frame.map_from_ego(frame.truth)
+        centre = SE2(map_from_ego.x_m, map_from_ego.y_m, turn_rad) @ (shift.mirrored() if mirror else shift).inverse()
+        tile = self.stores[drive_index].turned_tile(centre, mirror)
+        tile_from_ego = centre.inverse() @ map_from_ego
+        if mirror:
+            tile_from_ego = tile_from_ego.mirrored()
+        yaw_off_rad = rng.uniform(-self.offset_rad, self.offset_rad)
+        truth = [tile_from_ego.x_m, tile_from_ego.y_m, yaw_off_rad]
+        return Batch(
+            rasterize_scan(scan, self.bev_grid, self.slices_m)[None],
+            torch.from_numpy(tile.layers[None].astype(np.float32) / 127.0),
+            torch.tensor([wrap_angle(tile_from_ego.yaw_rad - yaw_off_rad)], dtype=torch.float32),
+            torch.tensor([truth], dtype=torch.float32),
+        )
+
+    def _source(self, number: int) -> tuple[int, int]:
+        pass_, position = divmod(number, len(self.frames))
+        order = np.random.default_rng([self.seed, pass_, 1]).permutation(len(self.frames))
+        return self.frames[int(order[position])]
+
+    def _vary(self, frame: Frame, rng: np.random.Generator) -> Scan:
+        scan, variation = frame.scan, self.variation
+        if scan.labels is not None and rng.random() < variation.vehicle_removal:
+            scan = without_vehicles(scan)
+        if variation.vehicles:
+            scan = insert_vehicles(scan, int(rng.integers(variation.vehicles + 1)), rng)
+        if variation.point_dropout:
+            scan = drop_points(scan, rng.uniform(0.0, variation.point_dropout), rng)
+        if variation.beam_dropout:
+            scan = drop_beams(scan, rng.uniform(0.0, variation.beam_dropout), rng)
+        if rng.random() < variation.intensity_dropout:
+            scan = Scan(scan.xyz, np.zeros_like(scan.intensity), scan.labels)
+        return scan
+
+
+def collate(samples: Sequence[Batch]) -> Batch:
+    """One batch of many samples, all with a truth or none."""
+    truths = [sample.truth for sample in samples if sample.truth is not None]
+    return Batch(
+        torch.cat([sample.bev for sample in samples]),
+        torch.cat([sample.tile for sample in samples]),
+        torch.cat([sample.prior_yaw_rad for sample in samples]),
+        torch.cat(truths) if truths else None,
+    )

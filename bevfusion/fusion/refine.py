@@ -1,0 +1,21 @@
+"""Spatial attention after fusion: what repeats beside the road should lead, traffic on it should not."""
+
+from dataclasses import replace
+
+from torch import nn
+
+from bevfusion.structures import Fused
+
+
+class Refinement(nn.Module):
+    """One spatial mechanism on the LiDAR branch, which is the template of the matching, and one on the joint tensor."""
+
+    def __init__(self, lidar: nn.Module, joint: nn.Module) -> None:
+        """Both map B C H W to the same."""
+        super().__init__()
+        self.lidar = lidar
+        self.joint = joint
+
+    def forward(self, fused: Fused) -> Fused:
+        """Refine both tensors in the ego frame; the map stays as it is."""
+        return replace(fused, lidar=self.lidar(fused.lidar), joint=self.joint(fused.joint))

@@ -1,0 +1,51 @@
+"""What a scan says of cells without points: seen free is not the same as never seen."""
+
+import math
+from functools import lru_cache
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from bevfusion.geometry.grid import Grid
+
+_SECTORS = 720  # half a degree: finer than a cell's width at 40 m, coarse enough that no sensor leaves gaps
+
+
+def seen_cells(
+    xy_m: Float[Tensor, "n 2"], height_m: Float[Tensor, " n"], grid: Grid, *, obstacle_m: float = 0.4
+) -> tuple[Bool[Tensor, "h w"], Bool[Tensor, "h w"]]:
+    """Cells that the rays crossed free, and cells that the rays reached at all.
+
+    In every sector of half a degree rays run from the sensor to the farthest return. Up to the first return of
+    something higher than `obstacle_m` the way was free; behind it the sensor saw only what stands out above.
+
+    Args:
+        xy_m: (N, 2) points in the ego frame, sensor at the origin.
+        height_m: (N,) heights above ground.
+        grid: raster centred on the sensor.
+        obstacle_m: what is lower does not end free space (kerbs, grass).
+
+    Returns:
+        (free, reached): reached covers free.
+    """
+    range_m = torch.linalg.vector_norm(xy_m, dim=1)
+    azimuth = torch.atan2(xy_m[:, 1], xy_m[:, 0])
+    sector = ((azimuth / (2.0 * math.pi) + 0.5) * _SECTORS).long().clamp(0, _SECTORS - 1)
+    farthest = range_m.new_zeros(_SECTORS).scatter_reduce(0, sector, range_m, "amax")
+    nearest = torch.full_like(farthest, math.inf)
+    tall = height_m > obstacle_m
+    nearest = nearest.scatter_reduce(0, sector[tall], range_m[tall], "amin")
+    cell_range_m, cell_sector = _cell_rays(grid, xy_m.device)
+    reached = cell_range_m <= farthest[cell_sector]
+    free = reached & (cell_range_m < nearest[cell_sector] - 0.5 * grid.cell_m)
+    return free, reached
+
+
+@lru_cache(maxsize=8)
+def _cell_rays(grid: Grid, device: torch.device) -> tuple[Float[Tensor, "h w"], Int[Tensor, "h w"]]:
+    """Range and sector of every cell centre."""
+    centres_m = torch.from_numpy(grid.centres_m()).float().to(device)
+    azimuth = torch.atan2(centres_m[..., 1], centres_m[..., 0])
+    sector = ((azimuth / (2.0 * math.pi) + 0.5) * _SECTORS).long().clamp(0, _SECTORS - 1)
+    return torch.linalg.vector_norm(centres_m, dim=-1), sector

@@ -1,0 +1,107 @@
+"""From a scan and a prior to a pose on the map: what evaluation and the ROS node run."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from bevfusion.build import build_model, search_window, tile_grid
+from bevfusion.checkpoint import Checkpoint, load_weights, read_checkpoint
+from bevfusion.config import Config
+from bevfusion.geometry.grid import Grid
+from bevfusion.geometry.se2 import SE2, wrap_angle
+from bevfusion.heads.direction import mean_direction
+from bevfusion.heads.read_out import ReadOut, read_out
+from bevfusion.lidar.rasterize import rasterize_scan
+from bevfusion.maps.source import MapSource
+from bevfusion.maps.tiles import TileStore
+from bevfusion.model import FusionNet, Prediction
+from bevfusion.structures import Batch, DataError, PoseBelief, PoseEstimate, Scan
+
+CHECKPOINT_NAME = "model.safetensors"  # of a training run's folder
+
+
+class Localizer:
+    """A trained network on one map."""
+
+    def __init__(
+        self, model: FusionNet, config: Config, source: MapSource, *, device: str = "cpu", kind: ReadOut = "argmax"
+    ) -> None:
+        """Put the network to work on a map.
+
+        Args:
+            model: trained weights inside.
+            config: what the network was built from.
+            source: the map; poses that come and go are in its frame.
+            device: where to compute.
+            kind: read-out of the pose volume.
+        """
+        self.model = model.to(device).eval()
+        self.config = config
+        self.source = source
+        self.device = device
+        self.kind: ReadOut = kind
+        self._stores: dict[Grid, TileStore] = {}
+
+    def locate(self, scan: Scan, prior: SE2, offset_m: float, offset_rad: float) -> PoseEstimate:
+        """The pose of a scan within +-offset_m (map axes) and +-offset_rad of a prior pose in the map frame.
+
+        Raises:
+            DataError: if the scan has no point inside the network's range.
+        """
+        prediction, centre = self.predict(scan, prior, offset_m, offset_rad)
+        log_prob = prediction.volume.log_prob.cpu()
+        reading = read_out(log_prob[0].numpy(), prediction.volume.window, self.kind)
+        _, heading_std_rad = mean_direction(prediction.direction)
+        offset = reading.offset
+        return PoseEstimate(
+            map_from_ego=SE2(
+                centre.x_m + offset.x_m, centre.y_m + offset.y_m, wrap_angle(centre.yaw_rad + offset.yaw_rad)
+            ),
+            covariance=reading.covariance,
+            heading_std_rad=float(heading_std_rad),
+            confidence=reading.confidence,
+            prior=centre,
+            belief=PoseBelief(log_prob, prediction.volume.window),
+        )
+
+    @torch.inference_mode()
+    def predict(self, scan: Scan, prior: SE2, offset_m: float, offset_rad: float) -> tuple[Prediction, SE2]:
+        """The network's own output, and the pose that it is centred on: the prior, on a whole cell of the map."""
+        bev = rasterize_scan(scan, self.model.bev_grid, self.config.bev.slices_m)
+        if not bool((bev[-1] < 1.0).any()):
+            raise DataError(f"none of the scan's {len(scan)} points lies within {self.config.bev.range_m} m")
+        grid = tile_grid(self.config, offset_m)
+        store = self._stores.setdefault(grid, TileStore(self.source, grid))
+        tile = store.tile(prior)
+        centre = SE2(tile.map_from_tile.x_m, tile.map_from_tile.y_m, prior.yaw_rad)
+        batch = Batch(
+            bev[None],
+            torch.from_numpy(tile.layers[None].astype(np.float32) / 127.0),
+            torch.tensor([prior.yaw_rad], dtype=torch.float32),
+        ).to(self.device)
+        return self.model(batch, search_window(self.config, offset_m, offset_rad)), centre
+
+
+def open_locator(checkpoint: str, source: MapSource) -> Localizer:
+    """The network of a checkpoint file, or of a training run's folder, on a map; on the GPU where there is one.
+
+    Raises:
+        DataError: if there is no such checkpoint or it cannot be used.
+    """
+    loaded = _read(checkpoint)
+    model = build_model(loaded.config)
+    load_weights(model, loaded.weights, checkpoint)
+    return Localizer(model, loaded.config, source, device="cuda" if torch.cuda.is_available() else "cpu")
+
+
+def describe_checkpoint(checkpoint: str) -> dict[str, Any]:
+    """What a report should say of a checkpoint: path, hash, name of the configuration, provenance."""
+    loaded = _read(checkpoint)
+    return {"path": checkpoint, "sha256": loaded.sha256, "name": loaded.config.name, **loaded.provenance}
+
+
+def _read(checkpoint: str) -> Checkpoint:
+    path = Path(checkpoint)
+    return read_checkpoint(path / CHECKPOINT_NAME if path.is_dir() else path)

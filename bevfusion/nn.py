@@ -1,0 +1,87 @@
+"""Blocks shared by encoders, fusion and heads."""
+
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+class ConvNormAct(nn.Sequential):
+    """Convolution, group norm, ReLU; `B C H W -> B C' H/stride W/stride`.
+
+    Group norm rather than batch norm: a batch of one is normal here, and evaluation must equal training.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, *, kernel: int = 3, stride: int = 1) -> None:
+        super().__init__(
+            nn.Conv2d(in_channels, out_channels, kernel, stride, padding=kernel // 2, bias=False),
+            group_norm(out_channels),
+            nn.ReLU(inplace=True),
+        )
+
+
+class ResidualBlock(nn.Module):
+    """x + two convolutions of x (He et al., arXiv:1603.05027, with the norm behind the convolution)."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.body = nn.Sequential(
+            ConvNormAct(channels, channels),
+            nn.Conv2d(channels, channels, 3, padding=1, bias=False),
+            group_norm(channels),
+        )
+        self.act = nn.ReLU(inplace=True)
+
+    def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
+        """Add what the body finds."""
+        y: Tensor = self.act(x + self.body(x))
+        return y
+
+
+def group_norm(channels: int) -> nn.GroupNorm:
+    """Group norm with groups of at least four channels where they divide."""
+    groups = next(g for g in (8, 4, 2, 1) if channels % g == 0 and (channels // g >= 4 or g == 1))
+    return nn.GroupNorm(groups, channels)
+
+
+class UNet(nn.Module):
+    """Fine and wide context in one map: down by strided blocks, up by addition (Lin et al., arXiv:1612.03144).
+
+    `B C_in H W -> B C_out H/stride W/stride`; H and W must be multiples of 2^(levels - 1).
+    """
+
+    def __init__(
+        self, in_channels: int, out_channels: int, *, width: int, levels: int, blocks: int = 1, stride: int = 1
+    ) -> None:
+        super().__init__()
+        widths = [min(width * 2**level, 4 * width) for level in range(levels)]
+        self.down = nn.ModuleList()
+        previous = in_channels
+        for level, channels in enumerate(widths):
+            residual = [ResidualBlock(channels) for _ in range(blocks if 2**level >= stride else 0)]
+            self.down.append(nn.Sequential(ConvNormAct(previous, channels, stride=1 if level == 0 else 2), *residual))
+            previous = channels
+        used = [level for level in range(levels) if 2**level >= stride]
+        self.across = nn.ModuleDict({str(level): nn.Conv2d(widths[level], out_channels, 1) for level in used})
+        self.out = ResidualBlock(out_channels)
+        self.levels = levels
+
+    def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c2 h2 w2"]:
+        """Encode.
+
+        Raises:
+            ValueError: if the size does not halve often enough.
+        """
+        blocks = 2 ** (self.levels - 1)
+        if x.shape[-2] % blocks or x.shape[-1] % blocks:
+            raise ValueError(f"expected height and width in multiples of {blocks}, got {tuple(x.shape[-2:])}")
+        merged: dict[int, Tensor] = {}
+        for level, down in enumerate(self.down):
+            x = down(x)
+            if str(level) in self.across:
+                merged[level] = self.across[str(level)](x)
+        top = max(merged)
+        y = merged[top]
+        for level in sorted(merged, reverse=True)[1:]:
+            y = merged[level] + F.interpolate(y, scale_factor=2.0, mode="bilinear", align_corners=False)
+        out: Tensor = self.out(y)
+        return out

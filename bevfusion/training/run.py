@@ -1,0 +1,203 @@
+"""The whole of `tools/train.py`: drives, network, fit, best checkpoint, evaluation on an unseen town."""
+
+import logging
+import math
+import platform
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from datetime import datetime, timezone
+from functools import partial
+from pathlib import Path
+
+import lightning as L
+import torch
+import yaml
+from lightning.pytorch.callbacks import LearningRateMonitor, ModelCheckpoint
+from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+from bevfusion.build import bev_grid, build_model, search_window, tile_grid
+from bevfusion.checkpoint import save_checkpoint
+from bevfusion.config import Config, SimulationConfig
+from bevfusion.datasets.drive import Drive
+from bevfusion.datasets.samples import PoseSamples, Variation
+from bevfusion.datasets.simulated import map_file, simulated_drive
+from bevfusion.localizer import CHECKPOINT_NAME
+from bevfusion.maps.source import MapSource, open_map
+from bevfusion.simulate.drive import DriveOptions
+from bevfusion.structures import DataError
+from bevfusion.training.data import PoseData
+from bevfusion.training.module import TrainingModule
+
+log = logging.getLogger(__name__)
+Drives = list[tuple[Drive, MapSource]]
+
+
+def train(config: Config, output: Path | None = None, resume: Path | None = None) -> Path:
+    """Train a network and leave everything about it in one folder.
+
+    Args:
+        config: what to train on what.
+        output: the run's folder, `runs/NAME` by default; with `resume`, the folder of that run.
+        resume: a `last.ckpt` of an earlier run with the same configuration.
+
+    Returns:
+        The checkpoint of the best validation, `model.safetensors` in the folder.
+
+    Raises:
+        DataError: if a map or checkpoint cannot be used.
+        NonFiniteLossError: if training diverges.
+    """
+    began = time.monotonic()
+    folder = _run_folder(config, output, resume)
+    L.seed_everything(config.seed, workers=True, verbose=False)
+    data = _data(config)
+    module = _module(config)
+    trainer, best = _trainer(config, folder)
+    _write_config(config, folder)
+    trainer.fit(module, datamodule=data, ckpt_path=resume, weights_only=True)
+    state = torch.load(best.best_model_path or best.last_model_path, map_location="cpu", weights_only=True)
+    module.load_state_dict(state["state_dict"])
+    path = folder / CHECKPOINT_NAME
+    if trainer.is_global_zero:
+        save_checkpoint(path, module.model, config, _provenance(config, (time.monotonic() - began) / 3600.0))
+    return path
+
+
+def prepared_drives(simulation: SimulationConfig, specs: Sequence[str], *, frames: int, seed: int) -> Drives:
+    """Simulated drives through the maps, made now where the cache lacks them, with a progress bar."""
+    cache = Path(simulation.cache)
+    drives: Drives = []
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, TimeRemainingColumn(), transient=True) as progress:
+        for number, spec in enumerate(specs):
+            sensor = simulation.sensors[number % len(simulation.sensors)]
+            task = progress.add_task(f"simulating {spec} ({sensor})", total=frames)
+            options = DriveOptions(
+                sensor=sensor,
+                frames=frames,
+                seed=seed,
+                spacing_m=simulation.spacing_m,
+                columns=simulation.columns,
+                missing=simulation.missing,
+                shifted=simulation.shifted,
+                new=simulation.new,
+            )
+            drive = simulated_drive(spec, options, cache, partial(_advance, progress, task))
+            drives.append((drive, open_map(map_file(spec, cache))))
+            progress.remove_task(task)
+    return drives
+
+
+def _advance(progress: Progress, task: TaskID, done: int, total: int) -> None:
+    progress.update(task, completed=done, total=total)
+
+
+def _data(config: Config) -> PoseData:
+    simulation, train = config.simulation, config.train
+
+    def samples(specs: Sequence[str], frames: int, variation: Variation, seed: int) -> PoseSamples:
+        return PoseSamples(
+            prepared_drives(simulation, specs, frames=frames, seed=seed),
+            bev_grid=bev_grid(config),
+            tile_grid=tile_grid(config, config.search.offset_m),
+            slices_m=config.bev.slices_m,
+            offset_m=config.search.offset_m,
+            offset_rad=math.radians(config.search.offset_deg),
+            variation=variation,
+            seed=seed,
+        )
+
+    return PoseData(
+        samples(simulation.train, simulation.frames, Variation(**dict(config.augment)), config.seed),
+        samples(simulation.val, simulation.eval_frames, Variation(), config.seed),
+        batch_size=train.batch_size,
+        steps_per_epoch=train.validate_every,
+        workers=train.workers,
+    )
+
+
+def _module(config: Config) -> TrainingModule:
+    train = config.train
+    return TrainingModule(
+        build_model(config),
+        search_window(config, config.search.offset_m, math.radians(config.search.offset_deg)),
+        learning_rate=train.learning_rate,
+        weight_decay=train.weight_decay,
+        warmup_steps=train.warmup_steps,
+        steps=train.steps,
+        direction_weight=train.direction_weight,
+    )
+
+
+def _trainer(config: Config, folder: Path) -> tuple[L.Trainer, ModelCheckpoint]:
+    train = config.train
+    best = ModelCheckpoint(folder / "checkpoints", "best", monitor="val_loss", save_last=True)
+    precision = train.precision
+    if precision == "auto":
+        precision = "bf16-mixed" if torch.cuda.is_available() else "32-true"
+    trainer = L.Trainer(
+        max_steps=train.steps,
+        max_epochs=-1,
+        devices=train.devices,
+        precision=precision,
+        gradient_clip_val=train.gradient_clip,
+        reload_dataloaders_every_n_epochs=1,
+        num_sanity_val_steps=0,
+        log_every_n_steps=10,
+        callbacks=[best, LearningRateMonitor()],
+        logger=[TensorBoardLogger(folder, "tensorboard", version=""), CSVLogger(folder, "csv", version="")],
+        enable_model_summary=False,
+    )
+    return trainer, best
+
+
+def _run_folder(config: Config, output: Path | None, resume: Path | None) -> Path:
+    """The folder to write into: never one that holds another run."""
+    if resume is not None:
+        if not resume.is_file():
+            raise DataError(f"{resume}: no such checkpoint to resume from (a run keeps checkpoints/last.ckpt)")
+        return output or resume.resolve().parent.parent
+    folder = output or Path("runs") / config.name
+    number = 2
+    while output is None and folder.exists():
+        folder = Path("runs") / f"{config.name}-{number}"
+        number += 1
+    if (folder / CHECKPOINT_NAME).exists():
+        raise DataError(f"{folder}: holds a finished run; name another --output or remove it")
+    return folder
+
+
+def _write_config(config: Config, folder: Path) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "config.yaml").write_text(yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False))
+
+
+def _provenance(config: Config, hours: float) -> dict[str, str]:
+    """Where weights come from: enough to make them again."""
+    git = subprocess.run(
+        ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    device = torch.cuda.get_device_name() if torch.cuda.is_available() else platform.processor() or platform.machine()
+    return {
+        "commit": git.stdout.strip() or "unknown",
+        "seed": str(config.seed),
+        "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "hardware": device,
+        "hours": f"{hours:.2f}",
+        "command": " ".join(sys.argv),
+        "torch": torch.__version__,
+    }

@@ -1,0 +1,28 @@
+import math
+
+import torch
+
+from bevfusion.fusion.align import map_in_ego
+from bevfusion.geometry.grid import Grid
+
+MAP, EGO = Grid(24, 24, 1.0), Grid(8, 12, 1.0)
+
+
+def test_without_a_turn_the_middle_of_the_map_is_cut_out():
+    features = torch.rand(1, 3, 24, 24)
+    seen = map_in_ego(features, torch.zeros(1), MAP, EGO)
+    torch.testing.assert_close(seen, features[:, :, 8:16, 6:18], atol=1e-5, rtol=0)
+
+
+def test_what_lies_north_is_ahead_of_a_vehicle_that_faces_north():
+    features = torch.zeros(1, 1, 24, 24)
+    features[0, 0, 15, 11:13] = 1.0  # 3.5 m north
+    seen = map_in_ego(features, torch.tensor([math.pi / 2]), MAP, EGO)
+    assert seen[0, 0, 3:5, 9].min() > 0.99  # 3.5 m ahead: the column of x = 3.5
+    assert seen.sum() < 2.01
+
+
+def test_beyond_the_tile_is_nothing():
+    seen = map_in_ego(torch.ones(1, 1, 4, 4), torch.zeros(1), Grid(4, 4, 1.0), EGO)
+    assert seen[0, 0, 4, 0] == 0.0
+    assert seen[0, 0, 4, 6] == 1.0

@@ -1,0 +1,112 @@
+import math
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bevfusion.geometry.grid import Grid, PoseWindow
+from bevfusion.heads.pose_volume import PoseVolumeHead, negative_log_likelihood
+from bevfusion.structures import PoseBelief
+
+WINDOW = PoseWindow(5.0, math.radians(10.0), 1.0, math.radians(2.0))
+CIRCLE = PoseWindow(3.0, math.pi, 1.0, math.radians(10.0))
+
+
+def belief(window: PoseWindow, batch: int = 1) -> PoseBelief:
+    logits = torch.randn(batch, *window.shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    return PoseBelief(logits.flatten(1).log_softmax(1).view_as(logits), window)
+
+
+def test_on_a_bin_the_loss_is_minus_its_log_probability():
+    volume = belief(WINDOW)
+    truth = torch.tensor([[2.0, -3.0, math.radians(4.0)]], dtype=torch.float64)
+    loss = negative_log_likelihood(volume, truth)
+    assert loss.item() == pytest.approx(-volume.log_prob[0, 7, 2, 7].item(), abs=1e-9)
+
+
+def test_between_bins_the_loss_is_their_trilinear_mix():
+    volume = belief(WINDOW)
+    truth = torch.tensor([[2.25, -3.0, math.radians(5.0)]], dtype=torch.float64)
+    v = volume.log_prob[0]
+    expected = -(0.5 * (0.75 * v[7, 2, 7] + 0.25 * v[7, 2, 8]) + 0.5 * (0.75 * v[8, 2, 7] + 0.25 * v[8, 2, 8]))
+    assert negative_log_likelihood(volume, truth).item() == pytest.approx(expected.item(), abs=1e-9)
+
+
+@given(st.floats(-1e4, 1e4), st.floats(-1e4, 1e4), st.floats(-10.0, 10.0))
+def test_the_loss_is_finite_for_any_truth(x_m: float, y_m: float, yaw_rad: float):
+    for window in (WINDOW, CIRCLE):
+        assert torch.isfinite(negative_log_likelihood(belief(window), torch.tensor([[x_m, y_m, yaw_rad]]))).all()
+
+
+def test_outside_the_window_counts_as_the_nearest_pose_inside():
+    volume = belief(WINDOW)
+    far = negative_log_likelihood(volume, torch.tensor([[99.0, 1.0, 0.0]]))
+    torch.testing.assert_close(far, negative_log_likelihood(volume, torch.tensor([[5.0, 1.0, 0.0]])))
+
+
+def test_on_a_full_circle_yaw_wraps_between_the_last_bin_and_the_first():
+    volume = belief(CIRCLE)
+    middle = math.pi - math.radians(5.0)
+    expected = -0.5 * (volume.log_prob[0, -1, 3, 3] + volume.log_prob[0, 0, 3, 3])
+    loss = negative_log_likelihood(volume, torch.tensor([[0.0, 0.0, middle]], dtype=torch.float64))
+    assert loss.item() == pytest.approx(expected.item(), abs=1e-6)
+
+
+def test_the_loss_differentiates_into_the_volume():
+    logits = torch.randn(1, *WINDOW.shape, dtype=torch.float64, requires_grad=True)
+
+    def loss(values: torch.Tensor) -> torch.Tensor:
+        log_prob = values.flatten(1).log_softmax(1).view_as(values)
+        return negative_log_likelihood(PoseBelief(log_prob, WINDOW), torch.tensor([[0.3, -1.7, 0.01]]))
+
+    assert torch.autograd.gradcheck(loss, logits, fast_mode=True)
+
+
+def head_and_inputs() -> tuple[PoseVolumeHead, dict[str, torch.Tensor]]:
+    torch.manual_seed(0)
+    head = PoseVolumeHead(6, 4, Grid(16, 16, 1.0))
+    inputs = {
+        "lidar": torch.randn(2, 6, 16, 16),
+        "seen": torch.ones(2, 1, 16, 16),
+        "map_features": torch.randn(2, 6, 28, 28),
+        "prior_yaw_rad": torch.tensor([0.3, -2.0]),
+    }
+    return head, inputs
+
+
+def test_the_volume_is_a_distribution():
+    head, inputs = head_and_inputs()
+    volume = head(**inputs, window=WINDOW).log_prob
+    assert volume.shape == (2, *WINDOW.shape)
+    torch.testing.assert_close(volume.exp().sum((1, 2, 3)), torch.ones(2))
+
+
+def test_what_was_never_seen_does_not_count():
+    head, inputs = head_and_inputs()
+    inputs["seen"] = torch.zeros(2, 1, 16, 16)
+    inputs["seen"][:, :, :, 8:] = 1.0
+    before = head(**inputs, window=WINDOW).log_prob
+    inputs["lidar"] = torch.where(inputs["seen"] > 0, inputs["lidar"], 9.0)
+    torch.testing.assert_close(head(**inputs, window=WINDOW).log_prob, before)
+
+
+def test_nothing_seen_gives_a_flat_volume():
+    head, inputs = head_and_inputs()
+    inputs["seen"] = torch.zeros(2, 1, 16, 16)
+    volume = head(**inputs, window=WINDOW).log_prob
+    torch.testing.assert_close(volume, torch.full_like(volume, -math.log(volume[0].numel())))
+
+
+def test_a_narrower_window_keeps_the_odds_between_poses():
+    head, inputs = head_and_inputs()
+    wide = head(**inputs, window=WINDOW).log_prob
+    narrow = head(**inputs, window=PoseWindow(3.0, math.radians(4.0), 1.0, math.radians(2.0))).log_prob
+    cut = wide[:, 3:8, 2:9, 2:9]
+    torch.testing.assert_close(narrow - narrow[:, :1, :1, :1], cut - cut[:, :1, :1, :1], atol=1e-4, rtol=1e-4)
+
+
+def test_cells_of_another_size_are_refused():
+    head, inputs = head_and_inputs()
+    with pytest.raises(ValueError, match="does not fit"):
+        head(**inputs, window=PoseWindow(5.0, 0.2, 0.5, 0.1))

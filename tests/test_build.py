@@ -1,0 +1,107 @@
+import math
+from pathlib import Path
+
+import pytest
+import torch
+
+from bevfusion.attention import ATTENTION
+from bevfusion.build import bev_grid, build_model, search_window, tile_grid
+from bevfusion.config import AttentionConfig, Config, ConfigError, EncoderConfig, ModelConfig, load_config
+from bevfusion.heads.direction import direction_loss, heading_marginal
+from bevfusion.heads.pose_volume import negative_log_likelihood
+from bevfusion.lidar.rasterize import bev_channels
+from bevfusion.maps.schema import LAYERS
+from bevfusion.structures import Batch
+
+CONFIGS = sorted((Path(__file__).parents[1] / "configs").glob("*.yaml"))
+SMALL = EncoderConfig(width=8, levels=2)
+
+
+def small(fusion: str = "se", refine: str = "sam") -> Config:
+    base = Config()
+    model = ModelConfig(
+        channels=8,
+        lidar=SMALL,
+        map=SMALL,
+        fusion=AttentionConfig(attention=fusion),
+        refine=AttentionConfig(attention=refine),
+    )
+    return base.model_copy(update={"bev": base.bev.model_copy(update={"range_m": 10.0}), "model": model})
+
+
+def random_batch(config: Config, size: int, offset_m: float) -> Batch:
+    torch.manual_seed(0)
+    bev, tile = bev_grid(config), tile_grid(config, offset_m)
+    return Batch(
+        torch.rand(size, len(bev_channels(config.bev.slices_m)), bev.height, bev.width),
+        torch.rand(size, len(LAYERS), tile.height, tile.width),
+        torch.linspace(-3.0, 3.0, size),
+        torch.tensor([[1.0, -2.0, 0.05]]).expand(size, 3),
+    )
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+def test_every_config_in_the_repository_builds(path: Path):
+    config = load_config(path)
+    with torch.device("meta"):
+        model = build_model(config)
+    assert sum(parameter.numel() for parameter in model.parameters()) > 1000
+
+
+@pytest.mark.parametrize("name", ["none", *(name for name in ATTENTION if name != "stn")])
+def test_every_mechanism_trains_in_both_slots(name: str):
+    config = small(name, name)
+    model = build_model(config)
+    batch = random_batch(config, 2, 3.0)
+    prediction = model(batch, search_window(config, 3.0, math.radians(6.0)))
+    assert batch.truth is not None
+    pose = negative_log_likelihood(prediction.volume, batch.truth)
+    (pose + direction_loss(prediction.direction, batch.truth[:, 2])).mean().backward()
+    trained = [p for name, p in model.named_parameters() if p.grad is not None]
+    assert len(trained) > 20
+    assert all(bool(torch.isfinite(p.grad).all()) for p in trained if p.grad is not None)
+    assert model.pose_volume.template.weight.grad.abs().sum() > 0
+    assert next(model.map_encoder.parameters()).grad.abs().sum() > 0
+
+
+def test_a_mechanism_that_moves_geometry_is_refused():
+    with pytest.raises(ConfigError, match=r"model\.refine.*stn"):
+        build_model(small("none", "stn"))
+
+
+@pytest.mark.parametrize(
+    ("fusion", "options", "message"), [("cbma", {}, "cbam"), ("se", {"reductoin": 4}, "reduction")]
+)
+def test_an_unknown_mechanism_or_option_names_the_nearest(fusion: str, options: dict, message: str):
+    config = small()
+    section = AttentionConfig(attention=fusion, options=options)
+    config = config.model_copy(update={"model": config.model.model_copy(update={"fusion": section})})
+    with pytest.raises(ConfigError, match=message):
+        build_model(config)
+
+
+@pytest.mark.parametrize("offset_m", [3.0, 20.0, 33.3])
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+def test_tiles_hold_the_template_at_every_shift(path: Path, offset_m: float):
+    config = load_config(path)
+    stride = config.model.stride
+    template, tile = bev_grid(config).height // stride, tile_grid(config, offset_m).height // stride
+    reach = search_window(config, offset_m, math.pi).reach
+    assert tile >= template + 2 * reach
+    assert (tile - template) % 2 == 0
+
+
+def test_untrained_heads_agree_on_the_heading():
+    config = small()
+    prediction = build_model(config)(random_batch(config, 3, 3.0), search_window(config, 3.0, math.pi))
+    torch.testing.assert_close(prediction.direction.log_prob, heading_marginal(prediction.volume), atol=1e-4, rtol=0)
+
+
+def test_samples_of_a_batch_do_not_see_each_other():
+    config = small("cbam", "coordinate")
+    model = build_model(config).eval()
+    batch = random_batch(config, 3, 3.0)
+    window = search_window(config, 3.0, math.radians(6.0))
+    alone = Batch(batch.bev[1:2], batch.tile[1:2], batch.prior_yaw_rad[1:2])
+    together = model(batch, window).volume.log_prob[1:2]
+    torch.testing.assert_close(model(alone, window).volume.log_prob, together, atol=1e-4, rtol=1e-4)

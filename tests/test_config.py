@@ -1,0 +1,87 @@
+from pathlib import Path
+
+import pytest
+
+from bevfusion.config import Config, ConfigError, load_config, parse_yaml
+
+CONFIGS = sorted((Path(__file__).parents[1] / "configs").glob("*.yaml"))
+
+
+def written(tmp_path: Path, text: str) -> Path:
+    path = tmp_path / "config.yaml"
+    path.write_text(text)
+    return path
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+def test_every_config_says_only_what_differs_from_the_defaults(path: Path):
+    def differs(given: dict, default: dict) -> None:
+        for key, value in given.items():
+            if isinstance(value, dict) and isinstance(default[key], dict) and default[key]:
+                differs(value, default[key])
+            else:
+                assert value != default[key], f"{key} is the default"
+
+    given = parse_yaml(path.read_text(), str(path))
+    load_config(path)
+    differs({k: v for k, v in given.items() if k != "name"}, Config().model_dump(mode="json"))
+
+
+def test_an_empty_file_is_all_defaults(tmp_path):
+    assert load_config(written(tmp_path, "")) == Config()
+
+
+def test_scientific_notation_is_a_number(tmp_path):
+    assert load_config(written(tmp_path, "train: {learning_rate: 1e-3}")).train.learning_rate == 1e-3
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("model: {chanels: 8}", "unknown key 'model.chanels'; did you mean 'model.channels'"),
+        ("trian: {steps: 1}", "unknown key 'trian'; did you mean 'train'"),
+        ("model: {fusion: {atention: se}}", "did you mean 'model.fusion.attention'"),
+        ("train: {steps: 600}\ntrain: {steps: 2}", "'train' is given twice"),
+        ("train: {learning_rate: .inf}", "train.learning_rate"),
+        ("train: {steps: many}", "train.steps"),
+        ("bev: {slices_m: [2.0, 1.0]}", "ascending"),
+        ("train: {steps: 500, validate_every: 200}", "multiple"),
+        ("model: {stride: 4, lidar: {levels: 2}}", "model.lidar.levels"),
+        ("[1, 2]", "expected keys and values"),
+        ("a: [", "not valid YAML"),
+        ("!!python/object/apply:os.system ['true']", "not valid YAML"),
+    ],
+)
+def test_a_wrong_file_is_one_line_that_names_the_key(tmp_path, text: str, message: str):
+    with pytest.raises(ConfigError) as error:
+        load_config(written(tmp_path, text))
+    assert message in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_a_missing_file_is_named(tmp_path):
+    with pytest.raises(ConfigError, match=r"nowhere\.yaml: no such"):
+        load_config(tmp_path / "nowhere.yaml")
+
+
+def test_overrides_are_yaml_and_win(tmp_path):
+    path = written(tmp_path, "model: {fusion: {attention: se}}")
+    config = load_config(path, ["model.fusion.attention=cam", "train.learning_rate=5e-4", "bev.slices_m=[0, 1, 2]"])
+    assert config.model.fusion.attention == "cam"
+    assert config.train.learning_rate == 5e-4
+    assert config.bev.slices_m == (0.0, 1.0, 2.0)
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [("train.steps", "key.sub=value"), ("train.stesp=3", "train.steps"), ("seed.x=1", "'seed' is a value")],
+)
+def test_a_wrong_override_is_refused(tmp_path, override: str, message: str):
+    with pytest.raises(ConfigError, match=message):
+        load_config(written(tmp_path, "seed: 1"), [override])
+
+
+def test_an_alias_bomb_is_harmless(tmp_path):
+    bomb = "a0: &a0 [x]\n" + "".join(f"a{i}: &a{i} [*a{i - 1}, *a{i - 1}, *a{i - 1}]\n" for i in range(1, 12))
+    with pytest.raises(ConfigError, match="unknown key"):
+        load_config(written(tmp_path, bomb))
