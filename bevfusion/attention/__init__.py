@@ -14,14 +14,22 @@ from torch import nn
 from bevfusion.attention.bam import BAM
 from bevfusion.attention.cbam import CAM, CBAM, SAM
 from bevfusion.attention.coordinate import Coordinate
+from bevfusion.attention.criss_cross import CrissCross
+from bevfusion.attention.danet import ChannelAffinity, DualAttention, PositionAttention
+from bevfusion.attention.dynamic_capacity import DynamicCapacity
 from bevfusion.attention.eca import ECA
 from bevfusion.attention.gam import GAM
 from bevfusion.attention.gc import GC
 from bevfusion.attention.ghost_se import GhostSE
+from bevfusion.attention.hard import HardAttention
+from bevfusion.attention.non_local import NonLocal
+from bevfusion.attention.roadside import Roadside
 from bevfusion.attention.sca import SCA
 from bevfusion.attention.se import SE
+from bevfusion.attention.self_attention import SelfAttention
 from bevfusion.attention.simam import SimAM
 from bevfusion.attention.sk import SK
+from bevfusion.attention.stn import SpatialTransformer
 from bevfusion.attention.strip import Strip
 from bevfusion.attention.triplet import Triplet
 
@@ -45,6 +53,16 @@ ATTENTION: dict[str, Callable[..., nn.Module]] = {
     "coordinate": Coordinate,
     "strip": Strip,
     "gc": GC,
+    "stn": SpatialTransformer,
+    "dynamic_capacity": DynamicCapacity,
+    "hard": HardAttention,
+    "self_attention": SelfAttention,
+    "non_local": NonLocal,
+    "danet_pam": PositionAttention,
+    "danet_cam": ChannelAffinity,
+    "danet": DualAttention,
+    "criss_cross": CrissCross,
+    "roadside": Roadside,
 }
 
 
