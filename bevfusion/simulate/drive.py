@@ -119,9 +119,8 @@ def _drive(
     cut_at_m = -math.inf
     for i in range(options.frames):
         if travelled_m[i] - cut_at_m >= _PATCH_LIFE_M:
-            surfaces, patch = world.around(
-                places[min(i + int(0.5 * _PATCH_LIFE_M / options.spacing_m), len(places) - 1)]
-            )
+            ahead = min(i + int(0.5 * _PATCH_LIFE_M / options.spacing_m), len(places) - 1)
+            surfaces, patch = world.around(places[ahead])
             caster, cut_at_m = Caster(surfaces), travelled_m[i]
         angles = _attitude(world.terrain, places[i], float(yaws[i]), sway[i])
         pose = np.eye(4)

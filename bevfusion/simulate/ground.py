@@ -99,7 +99,7 @@ def draw_ground(
         terrain: the land below.
         tone: brightness of asphalt and stone here, about 1.
     """
-    cells = int(math.ceil(2.0 * half_m / _CELL_M))
+    cells = math.ceil(2.0 * half_m / _CELL_M)
     corner_m = np.asarray(centre_m, float) - 0.5 * cells * _CELL_M
     codes = np.zeros((cells, cells), np.uint8)
 

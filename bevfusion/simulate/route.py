@@ -44,7 +44,8 @@ class Path:
     def shifted(self, left_m: float | Float[np.ndarray, " n"]) -> Float[np.ndarray, "n 2"]:
         """The line so far to the left of this one."""
         normal = np.stack([-np.sin(self.yaw_rad), np.cos(self.yaw_rad)], axis=1)
-        return self.xy_m + np.broadcast_to(np.asarray(left_m, float), self.yaw_rad.shape)[:, None] * normal
+        line: np.ndarray = self.xy_m + np.broadcast_to(np.asarray(left_m, float), self.yaw_rad.shape)[:, None] * normal
+        return line
 
 
 def lane_offset_m(road: Road) -> float:
@@ -65,7 +66,7 @@ class _Graph:
         for road in osm.roads:
             if not road.drivable:
                 continue
-            inside = ((road.xy_m >= low) & (road.xy_m <= high)).all(axis=1)
+            inside: np.ndarray = np.all((road.xy_m >= low) & (road.xy_m <= high), axis=1)
             for i, (a, b) in enumerate(zip(road.node_ids[:-1], road.node_ids[1:], strict=True)):
                 if not (inside[i] and inside[i + 1]) or a == b:
                     continue
@@ -123,7 +124,8 @@ class _Graph:
         edges = list(self.after)
         weight = np.array([self.length_m(e) * _APPEAL.get(self.road[e].kind, 0.5) for e in edges])
         edge = edges[int(rng.choice(len(edges), p=weight / weight.sum()))]
-        steps, travelled, seen = [edge], self.length_m(edge), defaultdict(int)
+        steps, travelled = [edge], self.length_m(edge)
+        seen: defaultdict[frozenset[int], int] = defaultdict(int)
         while travelled < length_m and self.after[edge]:
             seen[frozenset(edge)] += 1
             choices = self.after[edge]

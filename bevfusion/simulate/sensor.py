@@ -57,7 +57,7 @@ def _fan(top_deg: float, bottom_deg: float, count: int) -> tuple[float, ...]:
 
 SENSORS: dict[str, Sensor] = {
     # two blocks of 32 lasers, the lower one spaced half as densely
-    "hdl64e": Sensor(_fan(2.0, -8.33, 32) + _fan(-8.83, -24.33, 32), 2083, 120.0, 1.73, 0.02, 0.04),
+    "hdl64e": Sensor(_fan(2.4, -7.85, 32) + _fan(-8.4, -23.7, 32), 2083, 120.0, 1.73, 0.02, 0.04),
     "hdl32e": Sensor(_fan(10.67, -30.67, 32), 1085, 100.0, 1.84, 0.02, 0.04),
     "vlp16": Sensor(_fan(15.0, -15.0, 16), 1800, 100.0, 1.8, 0.02, 0.04),
     "os1_128": Sensor(_fan(22.5, -22.5, 128), 1024, 120.0, 1.8, 0.015, 0.03),

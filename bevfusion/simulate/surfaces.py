@@ -113,7 +113,8 @@ def rectangles(
     half_width = 0.5 * np.broadcast_to(np.asarray(width_m, float), yaw_rad.shape)[:, None, None]
     x = np.array([1.0, 1.0, -1.0, -1.0])[None, :, None] * half_length
     y = np.array([-1.0, 1.0, 1.0, -1.0])[None, :, None] * half_width
-    return centre_m[:, None] + x * along + y * across
+    corners: np.ndarray = centre_m[:, None] + x * along + y * across
+    return corners
 
 
 def rounds(
@@ -122,7 +123,8 @@ def rounds(
     """Regular polygons, counter-clockwise: trunks and poles."""
     angle = np.arange(sides) * (2.0 * np.pi / sides) + 0.1
     ring = np.stack([np.cos(angle), np.sin(angle)], axis=1)
-    return centre_m[:, None] + radius_m[:, None, None] * ring
+    corners: np.ndarray = centre_m[:, None] + radius_m[:, None, None] * ring
+    return corners
 
 
 def ellipsoids(

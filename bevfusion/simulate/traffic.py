@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from jaxtyping import Bool, Float
@@ -80,7 +81,7 @@ def _body(kind: str) -> Float[np.ndarray, "n 4 3"]:
     top = np.array(_OUTLINES[kind]) * (length, height)
     half = 0.5 * width
     quads = []
-    for (x0, z0), (x1, z1) in zip(top[:-1], top[1:], strict=True):
+    for (x0, z0), (x1, z1) in pairwise(top):
         # the cabin leans in above the waist
         y0, y1 = (half * (1.0 - 0.12 * max(0.0, z / height - 0.6) / 0.4) for z in (z0, z1))
         quads.append([[x0, -y0, z0], [x1, -y1, z1], [x1, y1, z1], [x0, y0, z0]])
