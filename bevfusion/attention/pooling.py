@@ -16,7 +16,7 @@ from torch import Tensor
 Seen = Bool[Tensor, "b 1 h w"] | Float[Tensor, "b 1 h w"]
 
 
-def seen_mask(x: Float[Tensor, "b c h w"], seen: Seen | None, occupancy: bool) -> Bool[Tensor, "b 1 h w"] | None:
+def seen_mask(x: Float[Tensor, "b c h w"], seen: Tensor | None, occupancy: bool) -> Bool[Tensor, "b 1 h w"] | None:
     """The cells to pool over, or None for all of them; a cell is seen where `seen` is positive or True.
 
     Raises:
