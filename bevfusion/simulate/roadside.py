@@ -183,6 +183,6 @@ def _parked(
     away = max(course.edge_m - 1.0, lane_offset_m(course.road) + 2.3)  # half on the pavement where it is narrow
     xy, yaw = course.at(ticks, away + rng.normal(0.0, 0.08, len(ticks)))
     turned = np.where(rng.random(len(ticks)) < 0.9, 0.0, np.pi) + (np.pi if course.side > 0 else 0.0)
-    free = obstacles.free(xy, 1.1, -1.0, 0.8)
+    free = obstacles.free(xy, 1.1, -1.0, 1.05)
     yaw = yaw + turned + rng.normal(0.0, 0.02, len(ticks))
     return xy[free], yaw[free]

@@ -1,0 +1,255 @@
+"""An invented town, written as an OpenStreetMap file: streets, houses, gardens, trees, lamps."""
+
+import math
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import shapely
+from jaxtyping import Float
+
+from bevfusion.geometry.geodesy import LocalFrame
+from bevfusion.geometry.se2 import SE2
+from bevfusion.simulate.osm_xml import OsmFile, Tags
+from bevfusion.simulate.streets import Street, plan_streets
+from bevfusion.structures import DataError
+
+_PARK_SHARE = 0.08  # of the blocks
+
+
+@dataclass(frozen=True, slots=True)
+class _Habit:
+    """How houses stand in a street; lengths in metres as (least, most)."""
+
+    kind: str
+    front: tuple[float, float]
+    depth: tuple[float, float]
+    gap: tuple[float, float]
+    setback: tuple[float, float]
+    levels: tuple[int, int]
+
+
+_HABITS = (
+    _Habit("detached", (8.0, 14.0), (8.0, 12.0), (4.0, 11.0), (3.0, 8.0), (1, 3)),
+    _Habit("detached", (8.0, 12.0), (9.0, 13.0), (3.0, 6.0), (2.0, 4.0), (2, 3)),
+    _Habit("terrace", (5.5, 8.5), (9.0, 12.0), (0.0, 0.0), (0.5, 4.0), (2, 3)),
+    _Habit("apartments", (12.0, 22.0), (11.0, 14.0), (0.0, 0.0), (0.0, 1.0), (3, 6)),
+    _Habit("apartments", (28.0, 60.0), (11.0, 13.0), (10.0, 28.0), (4.0, 12.0), (3, 7)),
+    _Habit("commercial", (18.0, 45.0), (15.0, 30.0), (6.0, 25.0), (4.0, 14.0), (1, 3)),
+    _Habit("house", (8.0, 13.0), (8.0, 12.0), (15.0, 50.0), (4.0, 12.0), (1, 2)),
+)
+_HABIT_SHARES = (0.22, 0.18, 0.2, 0.15, 0.1, 0.06, 0.09)
+
+
+@dataclass
+class _Plan:
+    """What has been placed so far."""
+
+    file: OsmFile
+    half_m: float
+    streets: list[Street]
+    rng: np.random.Generator
+    carriageways: shapely.STRtree = field(init=False)
+    parks: shapely.STRtree = field(init=False)
+    houses: list[shapely.Polygon] = field(default_factory=list)
+    _tree: shapely.STRtree = field(default_factory=lambda: shapely.STRtree([]))
+
+    def __post_init__(self) -> None:
+        zones = [street.line.buffer(0.5 * street.width_m + 1.5) for street in self.streets]
+        self.carriageways = shapely.STRtree(zones)
+        self.parks = shapely.STRtree([])
+
+    def inside(self, xy_m: Float[np.ndarray, "n 2"]) -> bool:
+        """Whether the town's square holds all of it."""
+        return bool(np.abs(xy_m).max() <= self.half_m)
+
+    def settle(self) -> None:
+        """Let `place` see what was placed."""
+        self._tree = shapely.STRtree(self.houses)
+
+    def place(self, shape: shapely.Polygon, gap_m: float) -> bool:
+        """Take the ground for a house if it is free; `settle` must have been called for houses of other streets."""
+        if not self.inside(np.asarray(shape.exterior.coords)):
+            return False
+        for tree, distance in ((self.carriageways, 0.0), (self.parks, 0.0), (self._tree, gap_m)):
+            if len(tree.query(shape, predicate="dwithin", distance=distance)):
+                return False
+        self.houses.append(shape)
+        return True
+
+
+def write_town(path: Path, seed: int, size_m: float = 1200.0) -> None:
+    """Invent a town and write it as OpenStreetMap XML, compressed if the name ends in .gz.
+
+    Args:
+        path: the file to write; replaced if it exists.
+        seed: the same seed gives the same bytes.
+        size_m: side of the square that the town fills.
+
+    Raises:
+        DataError: if the seed is negative or the size is outside 300 m to 20 km.
+    """
+    if seed < 0 or not 300.0 <= size_m <= 20_000.0:
+        raise DataError(f"a town needs a seed from 0 and a size within 300 and 20000 m, got {seed} and {size_m}")
+    rng = np.random.default_rng(np.random.SeedSequence([seed, 20_240_501]))
+    frame = LocalFrame(round(float(rng.uniform(44.0, 56.0)), 4), round(float(rng.uniform(-1.0, 24.0)), 4))
+    streets = plan_streets(size_m, rng)
+    plan = _Plan(OsmFile(frame), 0.5 * size_m, streets, rng)
+    for street in streets:
+        plan.file.way(street.xy_m, street.tags)
+    _parks(plan)
+    habits: dict[int, int] = {}
+    for street in streets:
+        usual = habits.setdefault(street.district, int(rng.choice(len(_HABITS), p=_HABIT_SHARES)))
+        for side in (-1.0, 1.0):
+            stray = rng.random() < 0.25
+            habit = _HABITS[int(rng.choice(len(_HABITS), p=_HABIT_SHARES)) if stray else usual]
+            _houses(plan, street, side, habit)
+            _furniture(plan, street, side)
+    half = 0.5 * size_m
+    plan.file.write(Path(path), (-half, -half, half, half))
+
+
+def _parks(plan: _Plan) -> None:
+    """Some blocks are parks, others have a car park or a lawn in the middle."""
+    rng, taken = plan.rng, []
+    for block in shapely.get_parts(shapely.polygonize([street.line for street in plan.streets])):
+        inner = block.buffer(-9.0)
+        if inner.is_empty or inner.geom_type != "Polygon" or inner.area < 600.0:
+            continue
+        ring = np.asarray(inner.simplify(0.5).exterior.coords)
+        chance = rng.random()
+        if chance > _PARK_SHARE * 2.0 or not plan.inside(ring):
+            continue
+        if chance < _PARK_SHARE:
+            plan.file.way(ring, {"leisure": "park", "name": "Park"})
+            taken.append(inner)
+            low, high = np.array(inner.bounds[:2]), np.array(inner.bounds[2:])
+            for place in rng.uniform(low, high, (int(inner.area / 250.0), 2)):
+                if shapely.contains_xy(inner, *place):
+                    plan.file.node(place, {"natural": "tree", "leaf_type": "broadleaved"})
+            ends = ring[[0, len(ring) // 2]]
+            plan.file.way(ends, {"highway": "footway", "surface": "gravel"})
+        else:
+            core = block.buffer(-28.0)
+            if core.is_empty or core.geom_type != "Polygon" or core.area < 200.0:
+                continue
+            kind: Tags = {"amenity": "parking"} if rng.random() < 0.5 else {"landuse": "grass"}
+            plan.file.way(np.asarray(core.simplify(0.5).exterior.coords), kind)
+            taken.append(core)
+    plan.parks = shapely.STRtree(taken)
+
+
+def _course(street: Street, side: float, travelled_m: float, away_m: float) -> tuple[Float[np.ndarray, " 2"], float]:
+    """(place beside the street, direction of the street there)."""
+    line = street.line
+    a, b = (np.asarray(line.interpolate(travelled_m + d).coords[0]) for d in (-1.0, 1.0))
+    yaw = math.atan2(b[1] - a[1], b[0] - a[0])
+    return 0.5 * (a + b) + side * away_m * np.array([-math.sin(yaw), math.cos(yaw)]), yaw
+
+
+def _houses(plan: _Plan, street: Street, side: float, habit: _Habit) -> None:
+    """A row of houses along one side of a street."""
+    rng, length_m = plan.rng, street.line.length
+    plan.settle()
+    pavement_m = 2.0 if street.tags["highway"] != "service" else 0.5
+    setback = rng.uniform(*habit.setback)
+    depth = rng.uniform(*habit.depth)
+    levels = int(rng.integers(habit.levels[0], habit.levels[1] + 1))
+    attached = habit.gap[1] == 0.0
+    at = rng.uniform(2.0, 10.0)
+    while True:
+        front = rng.uniform(*habit.front)
+        if at + front > length_m - 2.0:
+            break
+        if not attached:
+            setback += 0.3 * (rng.uniform(*habit.setback) - setback)
+            depth = rng.uniform(*habit.depth)
+            levels = int(rng.integers(habit.levels[0], habit.levels[1] + 1))
+        # a terrace has steps and gaps now and then
+        elif rng.random() < 0.12:
+            at += rng.uniform(0.0, 5.0)
+            setback = max(0.0, setback + rng.uniform(-0.6, 0.6))
+        away = 0.5 * street.width_m + pavement_m + setback
+        place, yaw = _course(street, side, at + 0.5 * front, away)
+        turn = 0.0 if attached else rng.normal(0.0, 0.03)
+        pose = SE2(float(place[0]), float(place[1]), yaw + turn + (0.0 if side > 0 else math.pi))
+        ring = pose.apply(_footprint(front, depth, attached, rng))
+        if plan.place(shapely.Polygon(ring), 0.05 if attached else 2.0):
+            _write_house(plan, ring, habit, levels)
+            if habit.kind in ("detached", "terrace", "house"):
+                _garden(plan, pose, front, depth, setback)
+        at += front + (0.02 if attached else rng.uniform(*habit.gap))
+
+
+def _footprint(front_m: float, depth_m: float, attached: bool, rng: np.random.Generator) -> Float[np.ndarray, "n 2"]:
+    """A ring with its front on the x axis and the house at y > 0: a rectangle, or with a wing, bay or step."""
+    x, y = 0.5 * front_m, depth_m
+    shape = rng.random()
+    if shape < 0.5 or (attached and shape < 0.7):
+        corners = [(-x, 0.0), (x, 0.0), (x, y), (-x, y)]
+    elif shape < 0.75:  # an L
+        cut, inset = rng.uniform(0.3, 0.7) * front_m - x, rng.uniform(0.25, 0.6) * y
+        corners = [(-x, 0.0), (cut, 0.0), (cut, inset), (x, inset), (x, y), (-x, y)]
+        if rng.random() < 0.5:
+            corners = [(-a, b) for a, b in corners[::-1]]
+    else:  # a bay towards the street
+        a = rng.uniform(-0.8, 0.2) * x
+        b = a + rng.uniform(0.2, 0.5) * front_m
+        out = -rng.uniform(0.5, 1.6)
+        corners = [(-x, 0.0), (a, 0.0), (a, out), (b, out), (b, 0.0), (x, 0.0), (x, y), (-x, y)]
+    return np.array([*corners, corners[0]])
+
+
+def _write_house(plan: _Plan, ring_m: Float[np.ndarray, "n 2"], habit: _Habit, levels: int) -> None:
+    rng = plan.rng
+    tags: Tags = {"building": habit.kind if rng.random() < 0.6 else "yes"}
+    known = rng.random()
+    if known < 0.4:
+        tags["building:levels"] = str(levels)
+    elif known < 0.6:
+        tags["height"] = f"{3.0 * levels + rng.uniform(0.5, 2.0):.1f}"
+    if rng.random() < 0.4:
+        tags["addr:housenumber"] = str(int(rng.integers(1, 120)))
+    shape = shapely.Polygon(ring_m)
+    court = shape.buffer(-8.0, join_style="mitre")
+    if shape.area > 500.0 and not court.is_empty and court.geom_type == "Polygon" and rng.random() < 0.5:
+        plan.file.multipolygon(ring_m, np.asarray(court.exterior.coords), tags)
+    else:
+        plan.file.way(ring_m, tags)
+
+
+def _garden(plan: _Plan, pose: SE2, front_m: float, depth_m: float, setback_m: float) -> None:
+    """Sheds and garages behind or beside, and the borders that somebody mapped."""
+    rng = plan.rng
+    if rng.random() < 0.3:
+        width, length = rng.uniform(2.8, 3.6), rng.uniform(4.0, 7.0)
+        corner = np.array([0.5 * front_m + rng.uniform(0.3, 2.0), rng.uniform(0.0, depth_m + 8.0)])
+        box = np.array([[0.0, 0.0], [width, 0.0], [width, length], [0.0, length], [0.0, 0.0]])
+        ring = pose.apply(corner + box)
+        if plan.place(shapely.Polygon(ring), 0.2):
+            plan.file.way(ring, {"building": "garage" if corner[1] < depth_m else "shed"})
+    if setback_m > 2.0 and rng.random() < 0.2:
+        x, y = 0.5 * front_m + 2.0, -setback_m + 0.4
+        line = pose.apply(np.array([[-x, y + 6.0], [-x, y], [x - 3.0, y]]))
+        shape = shapely.LineString(line)
+        if plan.inside(line) and not len(plan.carriageways.query(shape, predicate="intersects")):
+            plan.file.way(line, {"barrier": str(rng.choice(["hedge", "fence", "wall"]))})
+
+
+def _furniture(plan: _Plan, street: Street, side: float) -> None:
+    """Mapped trees, lamps, signals and signs along one side; most streets have only some of them mapped."""
+    rng, length_m = plan.rng, street.line.length
+    rows = []
+    if rng.random() < 0.2:
+        rows.append((rng.uniform(8.0, 12.0), 0.5 * street.width_m + 0.9, {"natural": "tree"}))
+    if side > 0 and rng.random() < 0.35:
+        rows.append((rng.uniform(25.0, 40.0), 0.5 * street.width_m + 0.5, {"highway": "street_lamp"}))
+    for spacing, away, tags in rows:
+        for at in np.arange(rng.uniform(5.0, spacing), length_m - 5.0, spacing):
+            place, _ = _course(street, side, float(at), away)
+            blocked = len(plan.carriageways.query(shapely.Point(place), predicate="dwithin", distance=0.0)) > 1
+            if plan.inside(place[None]) and not blocked:
+                plan.file.node(place, tags)
+    if side > 0 and street.tags["highway"] == "secondary" and rng.random() < 0.3 and plan.inside(street.xy_m[:1]):
+        plan.file.node(street.xy_m[0], {"highway": "traffic_signals"})
