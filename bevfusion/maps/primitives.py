@@ -1,0 +1,245 @@
+"""Map features -> flat arrays of edges, segments and discs, sorted by place: what `maps/render.py` draws quickly.
+
+All cutting and widening happens here, once; coordinates are metres in the map frame.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import shapely
+from jaxtyping import Float, Int
+
+from bevfusion.maps.features import OsmMap
+from bevfusion.maps.schema import LAYERS, layer_index
+
+BUCKET_M = 32.0
+"""Side of the squares that things are filed under."""
+
+PIECE_M = 64.0
+"""Larger areas are cut along a lattice of this step, so that a tile's cost does not depend on its neighbourhood."""
+
+FILLED = tuple(i for i, layer in enumerate(LAYERS) if layer.geometry in ("area", "band"))
+"""Layers that are filled, first among `LAYERS`: the channels of the winding numbers."""
+
+
+@dataclass(frozen=True, slots=True)
+class BucketIndex:
+    """Things filed by the bucket of their centre; their order in memory is the order of the buckets.
+
+    A query is a few slices (one a row of buckets), whatever the extract's size.
+    """
+
+    starts: Int[np.ndarray, " buckets_plus_1"]  # first thing of each bucket, row by row
+    origin_m: tuple[float, float]
+    columns: int
+    rows: int
+    margin_m: float  # how far a thing can reach from its centre
+
+    @classmethod
+    def build(
+        cls, centres_m: Float[np.ndarray, "n 2"], reach_m: Float[np.ndarray, " n"]
+    ) -> tuple["BucketIndex", Int[np.ndarray, " n"]]:
+        """The index, and the order in which the things have to be stored."""
+        if len(centres_m) == 0:
+            return cls(np.zeros(2, np.int64), (0.0, 0.0), 1, 1, 0.0), np.zeros(0, np.int64)
+        low = centres_m.min(axis=0)
+        cells = np.floor((centres_m - low) / BUCKET_M).astype(np.int64)
+        columns, rows = int(cells[:, 0].max()) + 1, int(cells[:, 1].max()) + 1
+        keys = cells[:, 1] * columns + cells[:, 0]
+        order = np.argsort(keys, kind="stable")
+        starts = np.searchsorted(keys[order], np.arange(columns * rows + 1))
+        return cls(starts, (float(low[0]), float(low[1])), columns, rows, float(reach_m.max())), order
+
+    def query(self, low_m: Float[np.ndarray, " 2"], high_m: Float[np.ndarray, " 2"]) -> list[slice]:
+        """Where the things lie that may touch a box of the map frame."""
+        c0 = max(int((low_m[0] - self.margin_m - self.origin_m[0]) // BUCKET_M), 0)
+        r0 = max(int((low_m[1] - self.margin_m - self.origin_m[1]) // BUCKET_M), 0)
+        c1 = min(int((high_m[0] + self.margin_m - self.origin_m[0]) // BUCKET_M), self.columns - 1)
+        r1 = min(int((high_m[1] + self.margin_m - self.origin_m[1]) // BUCKET_M), self.rows - 1)
+        if c0 > c1:
+            return []
+        rows = range(r0, r1 + 1)
+        found = [
+            slice(int(self.starts[r * self.columns + c0]), int(self.starts[r * self.columns + c1 + 1])) for r in rows
+        ]
+        return [part for part in found if part.start < part.stop]
+
+
+@dataclass(frozen=True, slots=True)
+class Edges:
+    """Borders of filled shapes. `turn` is 1 on counter-clockwise outer and clockwise inner rings, -1 on the others.
+
+    With it the winding numbers of all shapes of a layer can be summed: shapes that overlap do not cancel, and the
+    hole of one does not erase another.
+    """
+
+    index: BucketIndex
+    ends_m: Float[np.ndarray, "n 2 2"]
+    channel: Int[np.ndarray, " n"]  # position in `LAYERS`
+    turn: Int[np.ndarray, " n"]
+    along: Float[np.ndarray, "n 2"]  # unit vector of the road (0 where it is none)
+    oneway: Int[np.ndarray, " n"]  # 1 along it, -1 against it, 0 both
+
+
+@dataclass(frozen=True, slots=True)
+class Segments:
+    """Thin lines, one cell wide when drawn."""
+
+    index: BucketIndex
+    ends_m: Float[np.ndarray, "n 2 2"]
+    layer: Int[np.ndarray, " n"]
+
+
+@dataclass(frozen=True, slots=True)
+class Discs:
+    """Things with a place."""
+
+    index: BucketIndex
+    xy_m: Float[np.ndarray, "n 2"]
+    radius_m: Float[np.ndarray, " n"]
+    layer: Int[np.ndarray, " n"]
+
+
+def _segments_of_lines(
+    lines_m: Sequence[Float[np.ndarray, "_ 2"]],
+) -> tuple[Float[np.ndarray, "n 2 2"], Int[np.ndarray, " n"]]:
+    """(start, end) of every segment of at most half a `PIECE_M`, and the line it belongs to; none of length zero."""
+    if not lines_m:
+        return np.zeros((0, 2, 2)), np.zeros(0, np.int64)
+    xy_m = np.concatenate(lines_m)
+    owner = np.repeat(np.arange(len(lines_m)), [len(line) for line in lines_m])
+    same = owner[1:] == owner[:-1]
+    start_m, end_m, owner = xy_m[:-1][same], xy_m[1:][same], owner[:-1][same]
+    length_m = np.hypot(*(end_m - start_m).T)
+    pieces = np.ceil(length_m / (0.5 * PIECE_M)).astype(np.int64)  # zero for a segment of length zero
+    owner, start_m, step_m = (np.repeat(v, pieces, axis=0) for v in (owner, start_m, end_m - start_m))
+    at = np.arange(len(owner)) - np.repeat(np.cumsum(pieces) - pieces, pieces)
+    count = np.repeat(pieces, pieces)
+    t0, t1 = (at / count)[:, None], ((at + 1) / count)[:, None]
+    return np.stack([start_m + t0 * step_m, start_m + t1 * step_m], axis=1), owner
+
+
+def _capsules(
+    ends_m: Float[np.ndarray, "n 2 2"], width_m: Float[np.ndarray, " n"]
+) -> tuple[Float[np.ndarray, "e 2 2"], Float[np.ndarray, "n 2"]]:
+    """Segments with a width and round (octagonal) ends, as 10 counter-clockwise edges each; and unit vectors."""
+    step_m = ends_m[:, 1] - ends_m[:, 0]
+    along = step_m / np.hypot(*step_m.T)[:, None]
+    left = np.stack([-along[:, 1], along[:, 0]], axis=1)
+    angles = np.deg2rad(np.arange(-90.0, 91.0, 45.0))
+    cap = np.cos(angles)[:, None] * along[:, None] + np.sin(angles)[:, None] * left[:, None]
+    half_m = 0.5 * width_m[:, None, None]
+    ring_m = np.concatenate([ends_m[:, 1:] + half_m * cap, ends_m[:, :1] - half_m * cap], axis=1)
+    return np.stack([ring_m, np.roll(ring_m, -1, axis=1)], axis=2).reshape(-1, 2, 2), along
+
+
+def _pieces_of_areas(osm_map: OsmMap) -> tuple[np.ndarray, Int[np.ndarray, " n"]]:
+    """Valid shapely polygons of moderate size, and the layer of each."""
+    layer, shapes = [], []
+    for area in osm_map.areas:
+        if len(area.outer_m) >= 4:
+            shapes.append(shapely.Polygon(area.outer_m, [hole for hole in area.holes_m if len(hole) >= 4]))
+            layer.append(layer_index(area.kind))
+    polygons, layers = np.array(shapes, dtype=object), np.array(layer, np.int64)
+    bad = ~shapely.is_valid(polygons) if len(polygons) else np.zeros(0, bool)
+    polygons[bad] = shapely.make_valid(polygons[bad])
+    box = shapely.bounds(polygons).reshape(-1, 4)
+    large = (np.maximum(box[:, 2] - box[:, 0], box[:, 3] - box[:, 1]) > PIECE_M) & np.isfinite(box[:, 0])
+    cut, cut_layer = [polygons[~large]], [layers[~large]]
+    for polygon, kind, (x0, y0, x1, y1) in zip(polygons[large], layers[large], box[large], strict=True):
+        xs = np.arange(np.floor(x0 / PIECE_M), np.ceil(x1 / PIECE_M)) * PIECE_M
+        ys = np.arange(np.floor(y0 / PIECE_M), np.ceil(y1 / PIECE_M)) * PIECE_M
+        x, y = (v.ravel() for v in np.meshgrid(xs, ys))
+        parts = shapely.intersection(polygon, shapely.box(x, y, x + PIECE_M, y + PIECE_M))
+        cut.append(parts)
+        cut_layer.append(np.full(len(parts), kind))
+    parts, layers = np.concatenate(cut), np.concatenate(cut_layer)
+    for _ in range(2):  # a mended polygon may be a collection that holds multipolygons
+        parts, source = shapely.get_parts(parts, return_index=True)
+        layers = layers[source]
+    keep = (shapely.get_type_id(parts) == shapely.GeometryType.POLYGON) & ~shapely.is_empty(parts)
+    return parts[keep], layers[keep]
+
+
+def _edges_of_polygons(polygons: np.ndarray) -> tuple[Float[np.ndarray, "e 2 2"], np.ndarray, np.ndarray]:
+    """Edges of all rings, the polygon of each, and its `turn` (see `Edges`)."""
+    rings, polygon_of_ring = shapely.get_rings(polygons, return_index=True)
+    xy_m, ring = shapely.get_coordinates(rings, return_index=True)
+    same = ring[1:] == ring[:-1]
+    ends_m = np.stack([xy_m[:-1][same], xy_m[1:][same]], axis=1)
+    ring = ring[:-1][same]
+    offset_m = ends_m - xy_m[np.searchsorted(ring, np.arange(len(rings)))][ring][:, None] if len(ring) else ends_m
+    cross = offset_m[:, 0, 0] * offset_m[:, 1, 1] - offset_m[:, 0, 1] * offset_m[:, 1, 0]
+    counter_clockwise = np.bincount(ring, weights=cross, minlength=len(rings)) > 0
+    outer = np.ones(len(rings), bool)
+    outer[1:] = polygon_of_ring[1:] != polygon_of_ring[:-1]
+    turn = np.where(counter_clockwise == outer, 1, -1)
+    return ends_m, polygon_of_ring[ring], turn[ring]
+
+
+def build_edges(osm_map: OsmMap) -> Edges:
+    """Everything that is filled: areas, and roads, paths and rails with their width."""
+    rail, road, path = layer_index("rail"), layer_index("road"), layer_index("path")
+    bands = [(r.xy_m, road if r.drivable else path, r.width_m, r.oneway if r.drivable else 0) for r in osm_map.roads]
+    bands += [(line.xy_m, rail, LAYERS[rail].size_m, 0) for line in osm_map.lines if line.kind == "rail"]
+    segments_m, owner = _segments_of_lines([band[0] for band in bands])
+    band_layer = np.array([band[1] for band in bands], np.int64)[owner]
+    band_width_m = np.array([band[2] for band in bands], np.float64)[owner]
+    band_oneway = np.array([band[3] for band in bands], np.int64)[owner]
+    band_m, band_along = _capsules(segments_m, band_width_m)
+
+    polygons, polygon_layer = _pieces_of_areas(osm_map)
+    area_m, polygon, area_turn = _edges_of_polygons(polygons)
+    shape = np.concatenate([np.repeat(np.arange(len(segments_m)), 10), len(segments_m) + polygon])
+    ends_m = np.concatenate([band_m, area_m])
+    along = np.concatenate([np.where(band_layer[:, None] == road, band_along, 0.0), np.zeros((len(polygons), 2))])
+    layer = np.concatenate([band_layer, polygon_layer])
+    oneway = np.concatenate([band_oneway, np.zeros(len(polygons), np.int64)])
+    turn = np.concatenate([np.ones(len(band_m), np.int64), area_turn])
+
+    boxes = shapely.bounds(polygons).reshape(-1, 4)
+    centre_m = np.concatenate([segments_m.mean(axis=1), 0.5 * (boxes[:, :2] + boxes[:, 2:])])
+    band_size_m = np.abs(segments_m[:, 1] - segments_m[:, 0]).max(axis=1, initial=0) + band_width_m
+    size_m = np.concatenate([band_size_m, (boxes[:, 2:] - boxes[:, :2]).max(axis=1, initial=0)])
+    index, order = BucketIndex.build(centre_m[shape], 0.5 * size_m[shape])
+    shape = shape[order]
+    return Edges(index, ends_m[order], layer[shape], turn[order], along[shape], oneway[shape])
+
+
+def build_segments(osm_map: OsmMap) -> Segments:
+    """Everything that is one cell wide: barriers, tree rows, outlines of buildings, centres of roads."""
+    outline, centre = layer_index("building_outline"), layer_index("road_centre")
+    lines = [(line.xy_m, layer_index(line.kind)) for line in osm_map.lines if line.kind != "rail"]
+    lines += [(road.xy_m, centre) for road in osm_map.roads if road.drivable]
+    lines += [(r, outline) for area in osm_map.areas if area.kind == "building" for r in (area.outer_m, *area.holes_m)]
+    ends_m, owner = _segments_of_lines([line[0] for line in lines])
+    layer = np.array([line[1] for line in lines], np.int64)[owner]
+    reach_m = 0.5 * np.abs(ends_m[:, 1] - ends_m[:, 0]).max(axis=1, initial=0)
+    index, order = BucketIndex.build(ends_m.mean(axis=1), reach_m)
+    return Segments(index, ends_m[order], layer[order])
+
+
+def junctions_m(osm_map: OsmMap) -> Float[np.ndarray, "n 2"]:
+    """Nodes where three or more arms of drivable roads meet (where two roads only join end to end is none)."""
+    arms: dict[int, int] = {}
+    place: dict[int, Float[np.ndarray, " 2"]] = {}
+    for road in osm_map.roads:
+        if road.drivable:
+            for position, node in enumerate(road.node_ids):
+                inner = 0 < position < len(road.node_ids) - 1
+                arms[node] = arms.get(node, 0) + (2 if inner else 1)
+                place[node] = road.xy_m[position]
+    return np.array([place[node] for node, count in arms.items() if count > 2], np.float64).reshape(-1, 2)
+
+
+def build_discs(osm_map: OsmMap) -> Discs:
+    """Trees, poles, lamps, signs, signals and junctions."""
+    junctions = junctions_m(osm_map)
+    points_m = np.array([(point.x_m, point.y_m) for point in osm_map.points], np.float64).reshape(-1, 2)
+    layer = np.array([layer_index(point.kind) for point in osm_map.points], np.int64)
+    xy_m = np.concatenate([points_m, junctions])
+    layer = np.concatenate([layer, np.full(len(junctions), layer_index("junction"))])
+    radius_m = 0.5 * np.array([entry.size_m for entry in LAYERS])[layer]
+    index, order = BucketIndex.build(xy_m, radius_m)
+    return Discs(index, xy_m[order], radius_m[order], layer[order])

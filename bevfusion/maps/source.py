@@ -1,0 +1,53 @@
+"""What a map is to the rest of the package, and opening one by the suffix of its file."""
+
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+from jaxtyping import Int8
+
+from bevfusion.geometry.geodesy import LocalFrame
+from bevfusion.geometry.grid import Grid
+from bevfusion.geometry.se2 import SE2
+from bevfusion.maps.image import SUFFIXES, ImageMap
+from bevfusion.maps.osm import FORMATS, osm_format, read_osm
+from bevfusion.maps.render import OsmRenderer
+from bevfusion.structures import DataError
+
+
+class MapSource(Protocol):
+    """Anything that draws tiles: an OpenStreetMap extract, a georeferenced picture."""
+
+    @property
+    def frame(self) -> LocalFrame:
+        """The map frame."""
+
+    @property
+    def name(self) -> str:
+        """Short name for tables and reports."""
+
+    @property
+    def bounds_m(self) -> tuple[float, float, float, float]:
+        """x_min, y_min, x_max, y_max of the box in the map frame that the map covers."""
+
+    def covers(self, x_m: float, y_m: float) -> bool:
+        """Whether a place of the map frame lies on the map."""
+
+    def draw(self, grid: Grid, map_from_tile: SE2, mirrored: bool = False) -> Int8[np.ndarray, "l h w"]:
+        """All layers over a grid in the order of `schema.LAYERS`, 127 for 1.0, directions in tile axes.
+
+        With `mirrored` the tile's y axis is turned round: its point (x, y) is map_from_tile.apply((x, -y)).
+        """
+
+
+def open_map(path: Path) -> MapSource:
+    """The map in a file, read according to its suffix.
+
+    Raises:
+        DataError: if the suffix is unknown or the file cannot be used.
+    """
+    if osm_format(path) is not None:
+        return OsmRenderer(read_osm(path))
+    if path.suffix.lower() in SUFFIXES:
+        return ImageMap.open(path)
+    raise DataError(f"{path} is no map by its suffix; maps are {', '.join((*FORMATS, *SUFFIXES))}")
