@@ -20,7 +20,7 @@ _SHIFT = 4  # fractional bits of the pixel coordinates given to OpenCV
 _GARDEN, _ROAD, _SIDEWALK, _PARKING, _MARKING, _YARD, _OUTSIDE = range(7)
 _LABEL = np.array([TERRAIN, ROAD, SIDEWALK, PARKING, MARKING, SIDEWALK, TERRAIN])
 _REFLECTANCE = np.array([0.36, 0.27, 0.31, 0.29, 0.45, 0.33, 0.34], np.float32)
-_SPREAD = np.array([0.06, 0.035, 0.04, 0.04, 0.08, 0.05, 0.06], np.float32)
+_SPREAD = np.array([0.05, 0.02, 0.02, 0.03, 0.08, 0.04, 0.05], np.float32)
 _RAISED = np.array([True, False, True, False, False, True, True])
 _ROUGH_M = np.array([0.05, 0.0, 0.004, 0.004, 0.0, 0.01, 0.05], np.float32)
 
@@ -68,7 +68,10 @@ class GroundPatch:
         bump = np.abs(rng.normal(0.0, 1.0, len(rays)).astype(np.float32)) * _ROUGH_M[code]
         result = np.maximum(result - bump / np.maximum(drop, 0.04), 0.5)
         shade = rng.normal(0.0, 1.0, len(rays)).astype(np.float32) * _SPREAD[code]
-        reflectance = _REFLECTANCE[code] * np.float32(self.tone) + shade
+        # patches of older and newer asphalt, some metres wide
+        x, y = (origin + result[:, None] * direction).T
+        patchy = 1.0 + 0.09 * (np.sin(0.7 * x + 1.3 * y) + np.sin(1.1 * x - 0.45 * y + 2.0))
+        reflectance = _REFLECTANCE[code] * (np.float32(self.tone) * patchy).astype(np.float32) + shade
         return result.astype(np.float32), _LABEL[code], np.clip(reflectance, 0.02, 0.9)
 
 

@@ -34,10 +34,10 @@ def trees(xy_m: Float[np.ndarray, "n 2"], terrain: Terrain, rng: np.random.Gener
     trunks = prisms(rounds(xy_m, thick, 6), base - _BURIED_M, base + bare + radii[:, 2])
     centres = np.column_stack([xy_m, base + bare + 0.9 * radii[:, 2]])
     crowns = ellipsoids(centres, radii, rng)
-    leaf = float(rng.uniform(0.3, 0.42))
+    leaf = float(rng.uniform(0.36, 0.5))
     return Surfaces.join(
         [
-            Surfaces.of(trunks, TRUNK, 0.36),
+            Surfaces.of(trunks, TRUNK, 0.45),
             Surfaces.of(crowns, VEGETATION, leaf, free_path_m=float(rng.uniform(0.5, 1.6))),
         ]
     )
@@ -49,7 +49,7 @@ def bushes(xy_m: Float[np.ndarray, "n 2"], terrain: Terrain, rng: np.random.Gene
     radii = rng.uniform(0.3, 1.5, (count, 1)) * rng.uniform(0.7, 1.3, (count, 3))
     base = terrain.height_m(xy_m) + KERB_M
     shells = ellipsoids(np.column_stack([xy_m, base + 0.7 * radii[:, 2]]), radii, rng, roughness=0.25)
-    return Surfaces.of(shells, VEGETATION, float(rng.uniform(0.3, 0.4)), free_path_m=0.25)
+    return Surfaces.of(shells, VEGETATION, float(rng.uniform(0.36, 0.48)), free_path_m=0.25)
 
 
 def _strips(
@@ -70,7 +70,7 @@ def hedges(
     boxes = prisms(
         _strips(start_m, end_m, rng.uniform(0.5, 1.1, count)), base - _BURIED_M, base + rng.uniform(0.8, 2.1, count)
     )
-    return Surfaces.of(boxes, VEGETATION, 0.35, free_path_m=0.12)
+    return Surfaces.of(boxes, VEGETATION, 0.42, free_path_m=0.12)
 
 
 def walls(
@@ -86,7 +86,7 @@ def walls(
     boxes = prisms(
         _strips(start_m, end_m, np.full(count, 0.25)), base - _BURIED_M, base + rng.uniform(*heights_m, count)
     )
-    return Surfaces.of(boxes, FENCE, float(rng.uniform(0.25, 0.4)))
+    return Surfaces.of(boxes, FENCE, float(rng.uniform(0.32, 0.52)))
 
 
 def fences(
@@ -103,7 +103,7 @@ def fences(
         owner.append(np.full(len(share), i))
     feet, own = np.concatenate(posts), np.concatenate(owner)
     stakes = prisms(rounds(feet, np.full(len(feet), 0.05), 4), base[own] - _BURIED_M, high[own] + 0.05)
-    bright = float(rng.uniform(0.2, 0.42))
+    bright = float(rng.uniform(0.3, 0.5))
     return Surfaces.join(
         [
             Surfaces.of(screens, FENCE, bright, passing=float(rng.uniform(0.2, 0.75))),
@@ -118,7 +118,7 @@ def poles(
     """Lamps, masts and bollards."""
     base = terrain.height_m(xy_m) + raised_m
     shafts = prisms(rounds(xy_m, np.full(len(xy_m), radius_m), 6), base - _BURIED_M, base + height_m)
-    return Surfaces.of(shafts, POLE, 0.28)
+    return Surfaces.of(shafts, POLE, 0.36)
 
 
 def signs(xy_m: Float[np.ndarray, "n 2"], yaw_rad: Float[np.ndarray, " n"], terrain: Terrain) -> Surfaces:
@@ -134,4 +134,4 @@ def people(xy_m: Float[np.ndarray, "n 2"], terrain: Terrain, rng: np.random.Gene
     half = rng.uniform(0.78, 0.93, count)
     radii = np.column_stack([np.full(count, 0.28), np.full(count, 0.2), half])
     centres = np.column_stack([xy_m, terrain.height_m(xy_m) + KERB_M + half])
-    return Surfaces.of(ellipsoids(centres, radii, rng, roughness=0.08), PERSON, 0.42)
+    return Surfaces.of(ellipsoids(centres, radii, rng, roughness=0.08), PERSON, 0.5)

@@ -14,7 +14,20 @@ from jaxtyping import Bool, Float, Float32, Int
 
 from bevfusion.simulate.facades import Facades
 from bevfusion.simulate.ground import GroundPatch
-from bevfusion.simulate.surfaces import BUILDING, CAR, GROUND, MOVING_CAR, MOVING_TRUCK, TERRAIN, TRUCK, Surfaces
+from bevfusion.simulate.surfaces import (
+    BUILDING,
+    CAR,
+    GROUND,
+    MARKING,
+    MOVING_CAR,
+    MOVING_TRUCK,
+    PARKING,
+    ROAD,
+    SIDEWALK,
+    TERRAIN,
+    TRUCK,
+    Surfaces,
+)
 from bevfusion.structures import DataError, Scan
 
 _MAX_CROSSINGS = 8  # skins that one ray may cross: more foliage than that is opaque
@@ -188,7 +201,17 @@ def scan_world(
     met = _shade(world.first_return(rays, rng), world.surfaces, rays, looks, rng)
     if len(movers.surfaces):
         _overlay(met, _shade(movers.first_return(rays, rng), movers.surfaces, rays, looks, rng))
+    met.label[_own_car_hides(directions)] = -1
     return _measure(sensor, met, directions, rng)
+
+
+def _own_car_hides(directions: Float32[np.ndarray, "n 3"]) -> Bool[np.ndarray, " n"]:
+    """Rays that end on the roof, its rails and mirrors: a share of the steep ones, as real drives show."""
+    steep_deg = np.rad2deg(-np.arcsin(directions[:, 2]))
+    aside_deg = np.rad2deg(np.abs(np.arctan2(directions[:, 1], directions[:, 0])))
+    roof = ((aside_deg > 166.0) & (steep_deg > 19.3)) | ((aside_deg < 9.0) & (steep_deg > 21.0))
+    rails = (steep_deg > 16.5) & ((np.abs(aside_deg - 74.0) < 5.0) | (np.abs(aside_deg - 160.0) < 3.0))
+    return roof | rails
 
 
 def _overlay(base: _Returns, other: _Returns) -> None:
@@ -234,6 +257,13 @@ def _shade(
     return met
 
 
+def _focus(range_m: Float[np.ndarray, " n"], upright: Bool[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
+    """What is left of the reported strength after the sensor's correction for range, as seen in real drives."""
+    steep = np.interp(range_m, [3.0, 7.5, 10.0, 18.0, 30.0, 50.0], [0.68, 0.74, 1.0, 1.0, 0.85, 0.6])
+    grazing = np.interp(range_m, [16.0, 25.0, 40.0], [1.0, 0.75, 0.3])
+    return np.where(upright, steep, grazing)
+
+
 def _measure(sensor: Sensor, met: _Returns, directions: Float32[np.ndarray, "n 3"], rng: np.random.Generator) -> Scan:
     """Noise, lost returns, and the intensity that the sensor reports."""
     reached = np.flatnonzero((met.label >= 0) & (met.range_m < sensor.max_range_m) & (met.range_m > 0.9))
@@ -243,15 +273,17 @@ def _measure(sensor: Sensor, met: _Returns, directions: Float32[np.ndarray, "n 3
     # lasers differ by a tenth in strength, the same ones in every scan
     gains = np.random.default_rng(beams).normal(1.0, 0.08, beams)[reached // sensor.columns]
     shiny = np.isin(label, (CAR, MOVING_CAR, TRUCK, MOVING_TRUCK))
-    upright = ~np.isin(label, (40, 44, 48, 60, TERRAIN))
-    # reported strengths are corrected for range, but for what is near (walls) and far
-    focus = np.where(upright, np.interp(range_m, [3, 8, 12, 20, 45], [0.65, 0.75, 1.0, 1.0, 0.75]), 1.0)
-    focus = np.where(upright, focus, np.interp(range_m, [15, 22, 45], [1.0, 0.85, 0.5]))
-    slant = np.where(upright, np.clip(cosine, 0.05, 1.0) ** 0.25, 1.0)
-    strength = reflectance * gains * focus * slant
-    # paint mirrors: away from the normal next to nothing comes back
-    strength = np.where(shiny & (cosine < 0.9), strength * rng.choice([0.0, 0.3, 1.0], len(reached)), strength)
-    strength = strength * rng.normal(1.0, 0.1, len(reached)) + rng.normal(0.0, 0.03, len(reached))
+    upright = ~np.isin(label, (ROAD, PARKING, SIDEWALK, MARKING, TERRAIN))
+    strength = reflectance * gains * _focus(range_m, upright)
+    strength *= np.where(upright, np.clip(cosine, 0.05, 1.0) ** 0.2, 1.0) * rng.normal(1.0, 0.14, len(reached))
+    strength += rng.normal(0.0, 0.035, len(reached))
+    # paint mirrors: away from the normal mostly nothing comes back
+    mirrored = shiny & (cosine < 0.9)
+    strength = np.where(mirrored, strength * rng.choice([0.0, 0.4, 1.0], len(reached), p=[0.6, 0.2, 0.2]), strength)
+    # a weak echo counts as a point but reports no strength; so does a share of what is too near to focus on
+    faint = strength < rng.normal(0.1, 0.03, len(reached))
+    blurred = rng.random(len(reached)) < np.where(upright, 0.12, 0.03) * (range_m < 8.0)
+    strength = np.where(faint | blurred, 0.0, strength)
     intensity = np.clip(np.round(strength, 2), 0.0, 0.99).astype(np.float32)
     power = np.clip(reflectance, 0.02, 1.0) * np.clip(cosine, 0.01, 1.0) * (60.0 / range_m) ** 2
     lost = sensor.dropout + 0.35 * glass + 0.3 * shiny * (cosine < 0.4) + np.exp(-4.0 * power)

@@ -41,7 +41,7 @@ class Vehicles:
         """A mix of vehicles at given places."""
         count = len(yaw_rad)
         kinds = rng.choice(list(_MIX), count, p=list(_MIX.values()))
-        paint = rng.uniform(0.05, 0.55, count)
+        paint = rng.uniform(0.1, 0.8, count)
         return cls(xy_m, yaw_rad, tuple(str(kind) for kind in kinds), rng.uniform(0.93, 1.08, count), paint)
 
     def select(self, keep: Bool[np.ndarray, " n"]) -> "Vehicles":

@@ -93,7 +93,7 @@ def build_world(
         if rng.random() < 0.5 and shape.is_valid and shape.area > 0
     )
     return World(
-        Surfaces.join(parts), facades, terrain, roads, near, yards, float(np.clip(rng.normal(1.0, 0.12), 0.7, 1.3))
+        Surfaces.join(parts), facades, terrain, roads, near, yards, float(np.clip(rng.normal(1.0, 0.1), 0.75, 1.25))
     )
 
 
