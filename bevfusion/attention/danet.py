@@ -13,7 +13,7 @@ precision overflows at N ~ 50 k: energies are computed in float32 whatever the i
 and ReLU on q and k; the authors withdrew that.
 """
 
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -23,9 +23,6 @@ from torch import Tensor, nn
 from bevfusion.attention.norm import BatchNorm
 from bevfusion.attention.options import check_choice, hidden_width
 from bevfusion.attention.self_attention import as_map, attend, tokens
-
-Energy = Literal["official", "paper"]
-EnergyScale = Literal["none", "cells", "cosine"]
 
 
 class PositionAttention(nn.Module):
@@ -71,8 +68,8 @@ class ChannelAffinity(nn.Module):
         self,
         channels: int,
         *,
-        energy: Energy = "official",
-        energy_scale: EnergyScale = "none",
+        energy: str = "official",
+        energy_scale: str = "none",
         temperature: float = 1.0,
     ) -> None:
         super().__init__()
@@ -121,8 +118,8 @@ class DualAttention(nn.Module):
         channels: int,
         *,
         reduction: int = 8,
-        energy: Energy = "official",
-        energy_scale: EnergyScale = "none",
+        energy: str = "official",
+        energy_scale: str = "none",
         temperature: float = 1.0,
     ) -> None:
         super().__init__()
@@ -164,8 +161,8 @@ class DualHead(nn.Module):
         *,
         classes: int,
         dropout: float = 0.1,
-        energy: Energy = "official",
-        energy_scale: EnergyScale = "none",
+        energy: str = "official",
+        energy_scale: str = "none",
         temperature: float = 1.0,
     ) -> None:
         super().__init__()

@@ -23,7 +23,6 @@ both; the default is the zero convolution, which does not mix the samples of a b
 """
 
 import math
-from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -37,7 +36,7 @@ from bevfusion.attention.self_attention import as_map, attend, tokens
 _CONV = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
 _POOL = {1: F.max_pool1d, 2: F.max_pool2d, 3: F.max_pool3d}
 
-Pairwise = Literal["gaussian", "embedded_gaussian", "dot_product", "concatenation"]
+_PAIRWISE = ("gaussian", "embedded_gaussian", "dot_product", "concatenation")
 
 
 class NonLocal(nn.Module):
@@ -60,7 +59,7 @@ class NonLocal(nn.Module):
         self,
         channels: int,
         *,
-        pairwise: Pairwise = "embedded_gaussian",
+        pairwise: str = "embedded_gaussian",
         dimensions: int = 2,
         reduction: int = 2,
         subsample: bool = False,
@@ -68,7 +67,7 @@ class NonLocal(nn.Module):
         norm: bool = False,
     ) -> None:
         super().__init__()
-        check_choice("pairwise", pairwise, ("gaussian", "embedded_gaussian", "dot_product", "concatenation"))
+        check_choice("pairwise", pairwise, _PAIRWISE)
         check_choice("dimensions", dimensions, tuple(_CONV))
         check_at_least("channels", channels, 1)
         inner = hidden_width(channels, reduction)

@@ -12,8 +12,6 @@ attention of DANet.
 Cost: the softmax over N = H W cells is computed in tiles and the N x N matrix is never stored.
 """
 
-from typing import Literal
-
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
@@ -33,7 +31,10 @@ def attend(
     """
     width = value.shape[-1]
     common = -(-max(query.shape[-1], width) // 8) * 8
-    query, key, value = (F.pad(part, (0, common - part.shape[-1]))[:, None] for part in (query, key, value))
+    # Contiguous, since they want that, too, of the last axis, and padding by nothing returns a view.
+    query, key, value = (
+        F.pad(part, (0, common - part.shape[-1]))[:, None].contiguous() for part in (query, key, value)
+    )
     return F.scaled_dot_product_attention(query, key, value, scale=scale)[:, 0, :, :width]
 
 
@@ -69,7 +70,7 @@ class SelfAttention(nn.Module):
         self,
         channels: int,
         *,
-        form: Literal["full", "official"] = "full",
+        form: str = "full",
         reduction: int = 8,
         spectral_norm: bool = False,
     ) -> None:

@@ -17,7 +17,7 @@ Discrepancy. The paper's localisation nets are fully connected over a fixed size
 the moments 1, x, y, x^2, xy, y^2 of their maps, which any size has, then one linear layer.
 """
 
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -44,7 +44,7 @@ class SpatialTransformer(nn.Module):
 
     moves_geometry: ClassVar[bool] = True
 
-    def __init__(self, channels: int, *, motion: Literal["affine", "rigid"] = "affine", hidden: int = 32) -> None:
+    def __init__(self, channels: int, *, motion: str = "affine", hidden: int = 32) -> None:
         super().__init__()
         check_choice("motion", motion, ("affine", "rigid"))
         check_at_least("channels", channels, 1)

@@ -10,8 +10,6 @@ cells do not count in the mean of the map. Without a mask, cells whose map featu
 that is what sampling outside a tile gives.
 """
 
-from typing import Literal
-
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
@@ -33,7 +31,7 @@ class SelectFusion(nn.Module):
         ValueError: if `per` is unknown or a size is not positive.
     """
 
-    def __init__(self, channels: int, *, per: Literal["channel", "cell"] = "channel", reduction: int = 16) -> None:
+    def __init__(self, channels: int, *, per: str = "channel", reduction: int = 16) -> None:
         super().__init__()
         check_choice("per", per, ("channel", "cell"))
         width = hidden_width(channels, reduction, least=32)
