@@ -1,0 +1,102 @@
+"""From answers to metrics.json."""
+
+import os
+import platform
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from bevfusion import metrics
+from bevfusion.evaluation.predictions import Errors, Prediction, errors_of, pose_rows
+
+Section = dict[str, object]
+QUANTITIES = ("lateral_m", "longitudinal_m", "position_m", "heading_deg")
+
+
+def summarise(predictions: Sequence[Prediction]) -> Section:
+    """All figures of the report that follow from the answers alone (NaN where there is nothing to count)."""
+    by_drive: dict[str, list[Prediction]] = {}
+    for prediction in predictions:
+        by_drive.setdefault(prediction.drive, []).append(prediction)
+    runtimes_ms = np.array([p.runtime_ms for p in predictions])
+    return {
+        "frames": _frame_count(predictions),
+        **error_sections(errors_of(predictions)),
+        "chance": error_sections(_errors_of_priors(predictions)),
+        "calibration": _calibration(predictions),
+        "per_drive": {name: _drive_section(group) for name, group in by_drive.items()},
+        "runtime_ms": {"p50": float(np.percentile(runtimes_ms, 50)), "p95": float(np.percentile(runtimes_ms, 95))},
+    }
+
+
+def error_sections(errors: Errors) -> Section:
+    """Recalls, median and 95th percentile of the four quantities."""
+    heading = metrics.summary(errors.heading_deg) | {"flips_180": metrics.flips_180(errors.heading_deg)}
+    return {
+        "lateral_m": metrics.summary(errors.lateral_m),
+        "longitudinal_m": metrics.summary(errors.longitudinal_m),
+        "position_m": metrics.summary(errors.position_m),
+        "heading_deg": heading,
+    }
+
+
+def hardware() -> Section:
+    """What the run ran on."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return {
+        "cpu": _cpu_model(),
+        "cores": cores,
+        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+        "torch": torch.__version__,
+    }
+
+
+def count_maps(predictions: Sequence[Prediction]) -> Mapping[str, int]:
+    """Frames that each map served, by the map's name."""
+    frames = {(p.drive_index, p.position): p.map_name for p in predictions}
+    return Counter(frames.values())
+
+
+def _drive_section(predictions: Sequence[Prediction]) -> Section:
+    estimate = pose_rows([p.estimate for p in predictions])
+    truth = pose_rows([p.truth for p in predictions])
+    east_m, north_m = metrics.constant_offset_m(estimate, truth)
+    aligned = estimate - np.array([east_m, north_m, 0.0])
+    return {
+        "frames": _frame_count(predictions),
+        **error_sections(Errors.of(estimate, truth)),
+        "chance": error_sections(_errors_of_priors(predictions)),
+        "calibration": _calibration(predictions),
+        # what remains when the map's and the truth's own shift, the same in every frame, is taken out
+        "offset_removed": {"east_m": east_m, "north_m": north_m, **error_sections(Errors.of(aligned, truth))},
+    }
+
+
+def _calibration(predictions: Sequence[Prediction]) -> Section:
+    masses = np.array([p.credible_mass for p in predictions if p.credible_mass is not None])
+    nlls = np.array([p.nll for p in predictions if p.nll is not None])
+    return {
+        "coverage_68": metrics.coverage(masses, 0.68),
+        "coverage_95": metrics.coverage(masses, 0.95),
+        "nll": float(nlls.mean()) if len(nlls) else float("nan"),  # nats, of a density per m^2 and radian
+    }
+
+
+def _errors_of_priors(predictions: Sequence[Prediction]) -> Errors:
+    return Errors.of(pose_rows([p.prior for p in predictions]), pose_rows([p.truth for p in predictions]))
+
+
+def _frame_count(predictions: Sequence[Prediction]) -> int:
+    return len({(p.drive_index, p.position) for p in predictions})
+
+
+def _cpu_model() -> str:
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.is_file():
+        for line in cpuinfo.read_text(encoding="utf-8", errors="replace").splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    return platform.processor() or platform.machine()

@@ -1,0 +1,53 @@
+"""The result table, for the terminal and for Markdown."""
+
+import math
+from typing import Any
+
+from rich.table import Table
+
+COLUMNS = {"lateral_m": "lateral", "longitudinal_m": "longitudinal", "position_m": "position", "heading_deg": "heading"}
+
+
+def rows(report: dict[str, Any]) -> list[tuple[str, str, list[tuple[list[str], str]]]]:
+    """(name, frames, [(recalls, median) of each column]) of the network, of chance, and of every drive."""
+    found = [("network", str(report["frames"]), _cells(report)), ("chance", "", _cells(report["chance"]))]
+    for name, section in report["per_drive"].items():
+        found.append((name, str(section["frames"]), _cells(section)))
+    return found
+
+
+def rich_table(report: dict[str, Any]) -> Table:
+    """For the terminal: recalls above, the median below."""
+    protocol = report["protocol"]
+    table = Table(
+        title=f"Recall in % below 1, 3, 5 m or degrees, and median; prior within {protocol['offset_m']:g} m, "
+        f"{protocol['offset_deg']:g} degrees",
+        show_lines=True,
+    )
+    table.add_column("", overflow="fold")
+    for title in ("frames", *COLUMNS.values()):
+        table.add_column(title, justify="right", no_wrap=True)
+    for name, frames, cells in rows(report):
+        table.add_row(name, frames, *(f"{' '.join(recalls)}\n{median}" for recalls, median in cells))
+    return table
+
+
+def markdown_table(report: dict[str, Any]) -> str:
+    """For a README: recalls, then the median in brackets."""
+    titles = ["", "frames", *(f"{title} @1/3/5 (median)" for title in COLUMNS.values())]
+    lines = ["| " + " | ".join(titles) + " |", "|" + " --- |" * len(titles)]
+    for name, frames, cells in rows(report):
+        lines.append("| " + " | ".join([name, frames, *(f"{' / '.join(r)} ({m})" for r, m in cells)]) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def _cells(section: dict[str, Any]) -> list[tuple[list[str], str]]:
+    cells = []
+    for key in COLUMNS:
+        recalls = [_number(value, 1) for value in section[key]["recall"].values()]
+        cells.append((recalls, f"{_number(section[key]['median'], 2)} {key.rpartition('_')[2]}"))
+    return cells
+
+
+def _number(value: float | None, digits: int) -> str:
+    return "-" if value is None or not math.isfinite(value) else f"{value:.{digits}f}"
