@@ -1,0 +1,290 @@
+"""The command line: `bevfusion SUBCOMMAND`, and the same behind `tools/*.py`.
+
+Everything heavy is imported inside the commands, so that help appears at once. `main` turns what users can mend into
+one line on standard error and exit status 2; every other exception is a bug and keeps its traceback.
+"""
+
+import json
+import logging
+import math
+import sys
+from collections.abc import Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+BAD_INPUT = 2
+# typer carries its own copy of click from 0.26 on: the base of its usage errors, whichever module it comes from
+UsageProblem: type[typer.BadParameter] = typer.BadParameter.__mro__[2]
+
+app = typer.Typer(
+    name="bevfusion",
+    help="Where on the map am I, and which way do I face? LiDAR localization against OpenStreetMap.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+Checkpoint = Annotated[str, typer.Argument(help="A .safetensors file, or the folder of a training run.")]
+Maps = Annotated[
+    list[Path],
+    typer.Option(
+        "--map",
+        exists=True,
+        help="An OpenStreetMap extract (.osm, .osm.gz, .osm.bz2, .osm.pbf) or "
+        "a georeferenced image. May be given several times: a frame takes the first that covers it.",
+    ),
+]
+WINDOW_M, WINDOW_DEG, ANY_HEADING_DEG = 20.0, 10.0, 180.0
+
+
+@app.command()
+def train(
+    config: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="YAML file, e.g. configs/small.yaml.")],
+    overrides: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change one value.")] = None,
+    output: Annotated[Path | None, typer.Option(help="Folder of the run.  [default: runs/NAME]")] = None,
+    resume: Annotated[Path | None, typer.Option(exists=True, help="last.ckpt of the run to go on with.")] = None,
+) -> None:
+    """Train a network as a configuration says."""
+    from bevfusion.config import load_config
+
+    loaded = load_config(config, overrides or [])  # before torch: a misspelt key is answered at once
+    from bevfusion.training.run import train as run_training
+
+    run_training(loaded, output, resume)
+
+
+@app.command()
+def evaluate(
+    checkpoint: Checkpoint,
+    drives: Annotated[list[Path], typer.Argument(metavar="DRIVE...", help="Folders of KITTI raw drives.")],
+    maps: Maps,
+    offset_m: Annotated[float, typer.Option(help="The prior lies within this of the truth, east and north.")] = 20.0,
+    offset_deg: Annotated[float, typer.Option(help="The same for its heading; 180: any heading.")] = 10.0,
+    draws: Annotated[int, typer.Option(min=1, help="Priors drawn for each frame.")] = 1,
+    seed: Annotated[int, typer.Option(min=0)] = 0,
+    mode: Annotated[str, typer.Option(help="single: each frame on its own.")] = "single",
+    output: Annotated[Path | None, typer.Option(help="Folder.  [default: runs/evaluation/NAME-DATE-TIME]")] = None,
+) -> None:
+    """Score a checkpoint on drives with ground truth: a table, metrics.json, predictions.csv and plots."""
+    from bevfusion.datasets.open import open_drive
+    from bevfusion.evaluation.run import Protocol
+    from bevfusion.evaluation.run import evaluate as run_evaluation
+    from bevfusion.evaluation.table import rich_table
+    from bevfusion.localizer import describe_checkpoint, open_locator
+    from bevfusion.maps.source import open_map
+
+    described = describe_checkpoint(checkpoint)
+    readout = str(described.get("readout", "argmax"))
+    try:
+        protocol = Protocol(mode, offset_m, offset_deg, draws, seed, readout)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from error
+    folder = output or Path("runs/evaluation") / f"{Path(checkpoint).stem}-{datetime.now():%Y%m%d-%H%M%S}"
+    report = run_evaluation(
+        lambda source: open_locator(checkpoint, source),
+        [open_drive(path) for path in drives],
+        [open_map(path) for path in maps],
+        protocol,
+        folder,
+        described,
+    )
+    _wide_console().print(rich_table(report))
+    typer.echo(f"report in {folder}")
+
+
+@app.command()
+def locate(
+    checkpoint: Checkpoint,
+    scans: Annotated[list[Path], typer.Argument(metavar="SCAN...", help="KITTI .bin files.")],
+    maps: Maps,
+    near: Annotated[
+        str,
+        typer.Option(
+            metavar="LAT,LON[,HEADING_DEG]",
+            help="Where to look: within 20 m along both axes. The heading counts counter-clockwise from east (0 east, "
+            "90 north, -90 south; not a compass bearing) and is good to 10 degrees; without it every heading is "
+            "tried. South and west are negative: --near=-33.9,18.4,90",
+        ),
+    ],
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object a scan on standard output.")] = False,
+) -> None:
+    """Find scans on a map, given about where they were taken."""
+    lat_deg, lon_deg, heading_deg = parse_near(near)
+    from bevfusion.datasets.open import read_scan
+    from bevfusion.geometry.geodesy import GeoPose
+    from bevfusion.localizer import open_locator
+    from bevfusion.maps.source import open_map
+    from bevfusion.structures import DataError
+
+    guess = GeoPose(lat_deg, lon_deg, math.radians(heading_deg or 0.0))
+    offset_deg = ANY_HEADING_DEG if heading_deg is None else WINDOW_DEG
+    sources = [open_map(path) for path in maps]
+    priors = [source.frame.map_from_ego(guess) for source in sources]
+    covering = [i for i, prior in enumerate(priors) if sources[i].covers(prior.x_m, prior.y_m)]
+    if not covering:
+        raise DataError(f"--near {near} lies on none of the maps ({', '.join(source.name for source in sources)})")
+    source, prior = sources[covering[0]], priors[covering[0]]
+    locator = open_locator(checkpoint, source)
+    answers: list[dict[str, Any]] = []
+    for path in scans:
+        estimate = locator.locate(read_scan(path), prior, WINDOW_M, math.radians(offset_deg))
+        pose, place = estimate.map_from_ego, source.frame.geo_pose(estimate.map_from_ego)
+        answer = {
+            "scan": str(path),
+            "map": source.name,
+            "lat": place.lat_deg,
+            "lon": place.lon_deg,
+            "heading_deg": math.degrees(place.yaw_rad),
+            "x_m": pose.x_m,
+            "y_m": pose.y_m,
+            "covariance": estimate.covariance.tolist(),
+            "confidence": estimate.confidence,
+        }
+        answers.append(answer)
+        if as_json:
+            typer.echo(json.dumps(answer))
+    if not as_json:
+        _print_answers(answers)
+
+
+@app.command()
+def simulate(
+    source: Annotated[str, typer.Argument(metavar="MAP|town:SEED", help="A map file, or an invented town.")],
+    output: Annotated[Path, typer.Option(help="Folder to create.")],
+    sensor: Annotated[str, typer.Option(help="Which LiDAR; an unknown name lists all.")] = "hdl64e",
+    frames: Annotated[int, typer.Option(min=1)] = 100,
+    seed: Annotated[int, typer.Option(min=0, help="Of the route, the traffic and the errors of the map.")] = 0,
+    spacing_m: Annotated[float, typer.Option(help="Metres between frames.")] = 1.0,
+) -> None:
+    """Drive a simulated LiDAR through a map and write a KITTI raw drive with labels.
+
+    Of a map file, the output folder becomes the drive.
+
+    Of town:SEED, it receives the map town_SEED.osm.gz and the folder drive.
+    """
+    from bevfusion.datasets.simulated import map_file
+    from bevfusion.evaluation.progress import frame_progress
+    from bevfusion.maps.osm import read_osm
+    from bevfusion.simulate.drive import DriveOptions, simulate_drive
+
+    options = DriveOptions(sensor=sensor, frames=frames, seed=seed, spacing_m=spacing_m)
+    town = source.startswith("town:")
+    map_path, folder = map_file(source, output), output / "drive" if town else output
+    osm = read_osm(map_path)
+    with frame_progress("simulate", frames) as show:
+        simulate_drive(osm, folder, options, show)
+    typer.echo(f"drive in {folder}" + (f", map {map_path}" if town else ""))
+
+
+def parse_near(text: str) -> tuple[float, float, float | None]:
+    """Latitude, longitude and, if given, heading of LAT,LON[,HEADING_DEG]: degrees, counter-clockwise from east.
+
+    Raises:
+        typer.BadParameter: if it is not that.
+    """
+    try:
+        numbers = [float(word) for word in text.split(",")]
+    except ValueError:
+        numbers = []
+    if len(numbers) not in (2, 3) or not all(math.isfinite(number) for number in numbers):
+        raise typer.BadParameter(f"--near expects LAT,LON[,HEADING_DEG] in degrees, e.g. 49.01,8.42,90, got {text!r}")
+    if abs(numbers[0]) > 90.0 or abs(numbers[1]) > 180.0:
+        raise typer.BadParameter(f"--near: latitude lies in -90 to 90, longitude in -180 to 180, got {text!r}")
+    return numbers[0], numbers[1], numbers[2] if len(numbers) == 3 else None
+
+
+def _print_answers(answers: Sequence[dict[str, Any]]) -> None:
+    from rich.table import Table
+
+    table = Table()
+    for title in ("scan", "lat", "lon", "heading (deg)", "x (m)", "y (m)", "std x, y (m), yaw (deg)", "confidence"):
+        table.add_column(title, justify="left" if title == "scan" else "right")
+    for answer in answers:
+        std_x_m, std_y_m, std_rad = (math.sqrt(max(0.0, answer["covariance"][i][i])) for i in range(3))
+        table.add_row(
+            Path(answer["scan"]).name,
+            f"{answer['lat']:.7f}",
+            f"{answer['lon']:.7f}",
+            f"{answer['heading_deg']:.1f}",
+            f"{answer['x_m']:.2f}",
+            f"{answer['y_m']:.2f}",
+            f"{std_x_m:.2f}, {std_y_m:.2f}, {math.degrees(std_rad):.1f}",
+            f"{answer['confidence']:.2f}",
+        )
+    _wide_console().print(table)
+
+
+def _wide_console() -> Any:
+    """Standard output through rich; files and pipes get room for the whole table."""
+    from rich.console import Console
+
+    return Console(width=None if sys.stdout.isatty() else 120)
+
+
+def main(subcommand: str | None = None, arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; the result is the exit status.
+
+    Args:
+        subcommand: run this one only (for `tools/*.py`).
+        arguments: instead of `sys.argv[1:]`.
+
+    Returns:
+        0 done, 1 interrupted, 2 bad usage or bad input.
+    """
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    command = typer.main.get_command(app)
+    program = "bevfusion"
+    if subcommand is not None:
+        command, program = command.commands[subcommand], f"tools/{subcommand}.py"  # type: ignore[attr-defined]
+    _log_to_stderr()
+    try:
+        status = command.main(words, prog_name=program, standalone_mode=False)
+    except UsageProblem as error:
+        return _fail(error.format_message())
+    except typer.Abort:
+        return _fail("interrupted", status=1)
+    except ValueError as error:
+        if not _is_users(error):
+            raise
+        return _fail(str(error))
+    except OSError as error:
+        if not _names_input(error.filename, words):
+            raise
+        return _fail(f"{error.filename}: {error.strerror}")
+    return status if isinstance(status, int) else 0
+
+
+def _fail(message: str, status: int = BAD_INPUT) -> int:
+    typer.echo("error: " + " ".join(message.split()), err=True)
+    return status
+
+
+def _is_users(error: ValueError) -> bool:
+    """Whether an error tells of the user's input (imported here: both modules are heavier than help should be)."""
+    from bevfusion.config import ConfigError
+    from bevfusion.structures import DataError
+
+    return isinstance(error, ConfigError | DataError)
+
+
+def _names_input(filename: object, words: Sequence[str]) -> bool:
+    """Whether a file is one that the command line names, or lies inside a folder that it names."""
+    if not isinstance(filename, str | Path):
+        return False
+    named = {Path(word.rpartition("=")[2]).resolve() for word in words if word}
+    path = Path(filename).resolve()
+    return any(candidate in named for candidate in (path, *path.parents) if candidate != Path("/"))
+
+
+def _log_to_stderr() -> None:
+    """Messages of the package through rich, unless the program around has its own handlers."""
+    if logging.getLogger().handlers:
+        return
+    from rich.console import Console
+    from rich.logging import RichHandler
+
+    handler = RichHandler(console=Console(stderr=True), show_path=False)
+    logging.basicConfig(level=logging.INFO, format="%(message)s", handlers=[handler])
