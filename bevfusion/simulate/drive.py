@@ -113,6 +113,7 @@ def _drive(
     places, yaws = path.at(travelled_m)
     motion_rng, scan_rng = streams
     speed = float(motion_rng.uniform(6.0, 11.0))
+    height_m = sensor.height_m + float(motion_rng.normal(0.0, 0.03))  # load, tyres
     times_s = travelled_m / speed
     sway = _sway_rad(options, motion_rng)
     traffic = Traffic.random(path, float(times_s[-1]), options.vehicles, motion_rng)
@@ -126,7 +127,7 @@ def _drive(
         pose = np.eye(4)
         pose[:3, :3] = rotation(*angles)
         pose[:2, 3] = places[i]
-        pose[2, 3] = world.terrain.height_m(places[i]) + sensor.height_m
+        pose[2, 3] = world.terrain.height_m(places[i]) + height_m
         movers = Caster(traffic.at(float(times_s[i]), float(travelled_m[i])).surfaces(world.terrain, moving=True))
         scan = scan_world(sensor, caster, movers, (patch, world.facades), pose, scan_rng)
         rate = float(yaws[min(i + 1, len(yaws) - 1)] - yaws[i]) * speed / options.spacing_m
@@ -136,13 +137,13 @@ def _drive(
 
 
 def _sway_rad(options: DriveOptions, rng: np.random.Generator) -> Float[np.ndarray, "n 2"]:
-    """Slowly changing roll and pitch of the body."""
+    """Roll and pitch of the sensor: the slowly changing ones of the body, and a mounting that is never quite level."""
     keep = math.exp(-options.spacing_m / 8.0)
     noise = rng.normal(0.0, math.radians(options.sway_deg), (options.frames, 2))
     sway = noise.copy()
     for i in range(1, len(sway)):
         sway[i] = keep * sway[i - 1] + math.sqrt(1.0 - keep**2) * noise[i]
-    return sway
+    return sway + rng.normal(0.0, 1.5 * math.radians(options.sway_deg), 2)
 
 
 def _attitude(

@@ -19,7 +19,7 @@ _SHIFT = 4  # fractional bits of the pixel coordinates given to OpenCV
 # codes of the raster: label, mean reflectance, whether above the kerb
 _GARDEN, _ROAD, _SIDEWALK, _PARKING, _MARKING, _YARD, _OUTSIDE = range(7)
 _LABEL = np.array([TERRAIN, ROAD, SIDEWALK, PARKING, MARKING, SIDEWALK, TERRAIN])
-_REFLECTANCE = np.array([0.36, 0.27, 0.31, 0.29, 0.45, 0.33, 0.34], np.float32)
+_REFLECTANCE = np.array([0.37, 0.265, 0.325, 0.31, 0.45, 0.34, 0.37], np.float32)
 _SPREAD = np.array([0.05, 0.02, 0.02, 0.03, 0.08, 0.04, 0.05], np.float32)
 _RAISED = np.array([True, False, True, False, False, True, True])
 _ROUGH_M = np.array([0.05, 0.0, 0.004, 0.004, 0.0, 0.01, 0.05], np.float32)
@@ -78,7 +78,7 @@ class GroundPatch:
 def sidewalk_m(road: Road) -> float:
     """Breadth of the pavement on each side of a road that has one."""
     return {
-        "residential": 1.8, "tertiary": 2.2, "secondary": 2.5, "primary": 2.8, "unclassified": 1.6, "living_street": 1.2
+        "residential": 2.1, "tertiary": 2.8, "secondary": 3.2, "primary": 3.4, "unclassified": 2.0, "living_street": 1.6
     }.get(road.kind, 0.0)  # fmt: skip
 
 
@@ -114,8 +114,8 @@ def draw_ground(
         thickness = max(1, round(width_m / _CELL_M))
         cv2.polylines(codes, [pixels(xy_m)], False, code, thickness, cv2.LINE_8, _SHIFT)
 
-    for ring in yards:
-        cv2.fillPoly(codes, [pixels(ring)], _YARD, cv2.LINE_8, _SHIFT)
+    for i, ring in enumerate(yards):  # every third is for cars
+        cv2.fillPoly(codes, [pixels(ring)], _YARD if i % 3 else _PARKING, cv2.LINE_8, _SHIFT)
     for area in areas:
         if area.kind == "parking":
             cv2.fillPoly(codes, [pixels(area.outer_m)], _PARKING, cv2.LINE_8, _SHIFT)

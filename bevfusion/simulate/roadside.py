@@ -145,6 +145,7 @@ def _gardens(
 ) -> list[Surfaces]:
     """The border of each plot, and shrubs and trees behind it."""
     parts: list[Surfaces] = []
+    border_m = course.fence_m + float(rng.choice([0.0, 0.0, rng.uniform(0.0, 3.0)]))  # verges and wide pavements
     habit = rng.dirichlet([1.2, 0.8, 0.7, 0.3 + 1.5 * greenery])
     pitch = rng.uniform(7.0, 20.0)
     starts = course.ticks(pitch, 0.1 * pitch, rng)
@@ -152,8 +153,8 @@ def _gardens(
     ends = np.minimum(np.append(starts[1:], course.length_m), starts + 1.3 * pitch) - gates
     kind = rng.choice(len(_PLOTS), len(starts), p=habit)
     usable = (ends - starts > 1.5) & (course.road.kind != "service")
-    from_m, _ = course.at(starts, course.fence_m)
-    to_m, _ = course.at(ends, course.fence_m)
+    from_m, _ = course.at(starts, border_m)
+    to_m, _ = course.at(ends, border_m)
     for share in (0.0, 0.5, 1.0):
         usable &= obstacles.free(from_m + share * (to_m - from_m), 0.4, 0.6)
     for code, build in ((1, props.fences), (2, props.walls), (3, props.hedges)):
@@ -176,13 +177,13 @@ def _parked(
     course: _Course, obstacles: Obstacles, vehicles: float, rng: np.random.Generator
 ) -> tuple[Float[np.ndarray, "n 2"], Float[np.ndarray, " n"]]:
     """Cars along the kerb, in some streets densely and in others not at all."""
-    taken = np.clip(vehicles * rng.choice([0.0, 0.15, 0.4, 0.75], p=[0.25, 0.3, 0.25, 0.2]), 0.0, 1.0)
+    taken = np.clip(vehicles * rng.choice([0.0, 0.1, 0.25, 0.6], p=[0.35, 0.3, 0.2, 0.15]), 0.0, 1.0)
     ticks = course.ticks(rng.uniform(5.4, 6.4), 0.2, rng)
     ticks = ticks[(ticks > 8.0) & (ticks < course.length_m - 8.0)]
     ticks = ticks[rng.random(len(ticks)) < taken]
-    away = max(course.edge_m - 1.0, lane_offset_m(course.road) + 2.3)  # half on the pavement where it is narrow
+    away = max(course.edge_m - 1.0, lane_offset_m(course.road) + 2.7)  # half on the pavement where it is narrow
     xy, yaw = course.at(ticks, away + rng.normal(0.0, 0.08, len(ticks)))
     turned = np.where(rng.random(len(ticks)) < 0.9, 0.0, np.pi) + (np.pi if course.side > 0 else 0.0)
-    free = obstacles.free(xy, 1.1, -1.0, 1.05)
+    free = obstacles.free(xy, 1.1, -1.0, 1.4)
     yaw = yaw + turned + rng.normal(0.0, 0.02, len(ticks))
     return xy[free], yaw[free]

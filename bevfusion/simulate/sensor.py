@@ -26,6 +26,7 @@ from bevfusion.simulate.surfaces import (
     SIDEWALK,
     TERRAIN,
     TRUCK,
+    VEGETATION,
     Surfaces,
 )
 from bevfusion.structures import DataError, Scan
@@ -211,7 +212,8 @@ def _own_car_hides(directions: Float32[np.ndarray, "n 3"]) -> Bool[np.ndarray, "
     aside_deg = np.rad2deg(np.abs(np.arctan2(directions[:, 1], directions[:, 0])))
     roof = ((aside_deg > 166.0) & (steep_deg > 19.3)) | ((aside_deg < 9.0) & (steep_deg > 21.0))
     rails = (steep_deg > 16.5) & ((np.abs(aside_deg - 74.0) < 5.0) | (np.abs(aside_deg - 160.0) < 3.0))
-    return roof | rails
+    hidden: np.ndarray = roof | rails
+    return hidden
 
 
 def _overlay(base: _Returns, other: _Returns) -> None:
@@ -260,8 +262,9 @@ def _shade(
 def _focus(range_m: Float[np.ndarray, " n"], upright: Bool[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
     """What is left of the reported strength after the sensor's correction for range, as seen in real drives."""
     steep = np.interp(range_m, [3.0, 7.5, 10.0, 18.0, 30.0, 50.0], [0.68, 0.74, 1.0, 1.0, 0.85, 0.6])
-    grazing = np.interp(range_m, [16.0, 25.0, 40.0], [1.0, 0.75, 0.3])
-    return np.where(upright, steep, grazing)
+    grazing = np.interp(range_m, [14.0, 22.0, 36.0], [1.0, 0.8, 0.3])
+    share: np.ndarray = np.where(upright, steep, grazing)
+    return share
 
 
 def _measure(sensor: Sensor, met: _Returns, directions: Float32[np.ndarray, "n 3"], rng: np.random.Generator) -> Scan:
@@ -274,7 +277,9 @@ def _measure(sensor: Sensor, met: _Returns, directions: Float32[np.ndarray, "n 3
     gains = np.random.default_rng(beams).normal(1.0, 0.08, beams)[reached // sensor.columns]
     shiny = np.isin(label, (CAR, MOVING_CAR, TRUCK, MOVING_TRUCK))
     upright = ~np.isin(label, (ROAD, PARKING, SIDEWALK, MARKING, TERRAIN))
-    strength = reflectance * gains * _focus(range_m, upright)
+    # leaves are small: some of them lie in focus at any range
+    focus = np.where(label == VEGETATION, np.sqrt(_focus(range_m, upright)), _focus(range_m, upright))
+    strength = reflectance * gains * focus
     strength *= np.where(upright, np.clip(cosine, 0.05, 1.0) ** 0.2, 1.0) * rng.normal(1.0, 0.14, len(reached))
     strength += rng.normal(0.0, 0.035, len(reached))
     # paint mirrors: away from the normal mostly nothing comes back
@@ -282,7 +287,7 @@ def _measure(sensor: Sensor, met: _Returns, directions: Float32[np.ndarray, "n 3
     strength = np.where(mirrored, strength * rng.choice([0.0, 0.4, 1.0], len(reached), p=[0.6, 0.2, 0.2]), strength)
     # a weak echo counts as a point but reports no strength; so does a share of what is too near to focus on
     faint = strength < rng.normal(0.1, 0.03, len(reached))
-    blurred = rng.random(len(reached)) < np.where(upright, 0.12, 0.03) * (range_m < 8.0)
+    blurred = rng.random(len(reached)) < np.where(upright & (label != VEGETATION), 0.12, 0.03) * (range_m < 8.0)
     strength = np.where(faint | blurred, 0.0, strength)
     intensity = np.clip(np.round(strength, 2), 0.0, 0.99).astype(np.float32)
     power = np.clip(reflectance, 0.02, 1.0) * np.clip(cosine, 0.01, 1.0) * (60.0 / range_m) ** 2

@@ -19,7 +19,7 @@ _OUTLINES = {
     "truck": [(-0.5, 1.0), (0.24, 1.0), (0.25, 0.8), (0.48, 0.78), (0.5, 0.4)],
 }
 _SIZES_M = {"hatch": (4.0, 1.72, 1.5), "saloon": (4.5, 1.78, 1.45), "van": (5.0, 1.95, 2.0), "truck": (7.5, 2.35, 3.1)}
-_MIX = {"hatch": 0.5, "saloon": 0.33, "van": 0.13, "truck": 0.04}
+_MIX = {"hatch": 0.5, "saloon": 0.33, "van": 0.15, "truck": 0.02}
 _CLEARANCE_M = 0.28  # of the body above the road
 _WHEEL_M = 0.31
 
@@ -119,7 +119,7 @@ class Traffic:
         gaps = gaps[rng.random(3) < np.array([0.45, 0.3, 0.45]) * density]
         return cls(
             path,
-            np.maximum(2.0 * path.lane_m, 2.7),
+            np.maximum(2.0 * path.lane_m, 3.0),
             Vehicles.random(np.zeros((count, 2)), np.zeros(count), rng),
             start,
             rng.uniform(6.0, 12.0, count),

@@ -1,7 +1,7 @@
 """A map made solid: buildings extruded, mapped and invented things set beside the roads, ground drawn."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import shapely
@@ -63,7 +63,12 @@ def build_world(
     line = shapely.LineString(path.xy_m).simplify(0.05)
     zone = shapely.buffer(line.simplify(5.0), REACH_M)
     shapely.prepare(zone)
-    roads = tuple(r for r in osm.roads if len(r.xy_m) > 1 and zone.intersects(shapely.LineString(r.xy_m)))
+    # true widths vary about those that tags or defaults say
+    roads = tuple(
+        replace(road, width_m=road.width_m * float(rng.uniform(0.95, 1.4)))
+        for road in osm.roads
+        if len(road.xy_m) > 1 and zone.intersects(shapely.LineString(road.xy_m))
+    )
     near = tuple(area for area in areas if len(area.outer_m) > 3 and zone.intersects(shapely.box(*_box(area))))
     shapes = [(area, shapely.Polygon(area.outer_m)) for area in near if area.kind == "building"]
     shapes = [(area, shape) for area, shape in shapes if shapely.distance(shape, line) > 1.5]
