@@ -18,7 +18,7 @@ class _Rate(ProgressColumn):
 
 @contextmanager
 def frame_progress(description: str, total: int) -> Iterator[Callable[[int, int], None]]:
-    """A bar on standard error, where that is a terminal; yields a function to call with (frames done, frames in all)."""
+    """A bar on standard error, if that is a terminal; yields a function to call with (frames done, frames in all)."""
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), _Rate(), TimeRemainingColumn())
     console = Console(stderr=True)
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
