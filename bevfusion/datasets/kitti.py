@@ -11,6 +11,7 @@
 import math
 import re
 from collections.abc import Iterator
+from datetime import datetime, timezone
 from functools import cached_property
 from pathlib import Path
 from typing import Literal
@@ -26,6 +27,7 @@ POINT_BYTES = 16  # four float32
 FAR_M = 1e4  # no LiDAR sees farther: beyond, the bytes are not coordinates
 CALIBRATION = "calib_imu_to_velo.txt"
 PARENTS_SEARCHED = 3
+STAMP = re.compile(r"([12][0-9]{3}-[0-9]{2}-[0-9]{2} [0-9]{2}:[0-9]{2}:[0-9]{2})(?:\.([0-9]{1,9}))?")
 OXTS_POSE_VALUES = 6  # lat, lon, alt, roll, pitch, yaw lead the packet; the rest is not used
 
 
@@ -271,11 +273,12 @@ def _find_calibration(drive: Path) -> Path:
 
 
 def _stamp_ns(line: str, path: Path, number: int) -> int:
-    """Nanoseconds of a line like '2011-09-26 13:04:32.349659964' (taken as UTC)."""
+    """Nanoseconds since 1970 of a line like '2011-09-26 13:04:32.349659964' (taken as UTC)."""
+    matched = STAMP.fullmatch(line.strip())
     try:
-        stamp = np.datetime64(line.strip().replace(" ", "T"), "ns")
+        if matched is None:
+            raise ValueError
+        second = datetime.fromisoformat(matched[1]).replace(tzinfo=timezone.utc)
     except ValueError as error:
         raise DataError(f"{path}: line {number + 1} is not a date and time: {line.strip()[:60]!r}") from error
-    if np.isnat(stamp):
-        raise DataError(f"{path}: line {number + 1} is not a date and time: {line.strip()[:60]!r}")
-    return int(stamp.astype(np.int64))
+    return int(second.timestamp()) * 10**9 + int((matched[2] or "").ljust(9, "0"))

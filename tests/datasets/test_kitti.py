@@ -184,6 +184,8 @@ FAULTS = {
     "packet of NaN": (lambda d: (d / "oxts/data/0000000002.txt").write_text("49 nan 1 0 0 0"), "globe"),
     "packet of bytes": (lambda d: (d / "oxts/data/0000000002.txt").write_bytes(b"\xff\xfe\x00"), "not a text"),
     "bad timestamp": (lambda d: (d / "velodyne_points/timestamps.txt").write_text("yesterday\n"), "line 1"),
+    "month 13": (lambda d: (d / "velodyne_points/timestamps.txt").write_text("2011-13-26 13:00:00.0\n"), "line 1"),
+    "half a timestamp": (lambda d: (d / "velodyne_points/timestamps.txt").write_text("2011-09-26 13\n"), "line 1"),
     "NaT timestamp": (lambda d: (d / "velodyne_points/timestamps.txt").write_text("NaT\n"), "line 1"),
     "no timestamp": (lambda d: [f.write_text("") for f in d.glob("*/timestamps.txt")], "no timestamp of frame 0"),
 }
