@@ -118,6 +118,6 @@ def _moments(x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b m"]:
 def _normalized_cells(height: int, width: int, like: Tensor) -> tuple[Float[Tensor, "h 1"], Float[Tensor, "1 w"]]:
     """Rows and columns of the cell centres in [-1, 1]."""
     rows, cols = (
-        ((2 * torch.arange(size, device=like.device) + 1 - size) / size).to(like.dtype) for size in (height, width)
+        torch.arange(1 - size, size, 2, dtype=like.dtype, device=like.device) / size for size in (height, width)
     )
     return rows[:, None], cols[None, :]

@@ -17,7 +17,9 @@ def picture(*shape: int) -> torch.Tensor:
     return torch.randn(*shape, generator=torch.Generator().manual_seed(4), dtype=torch.float64)
 
 
-@pytest.mark.parametrize(("pairwise", "dimensions", "subsample"), itertools.product(PAIRWISE, SHAPES, [False, True]))
+@pytest.mark.parametrize(
+    ("pairwise", "dimensions", "subsample"), list(itertools.product(PAIRWISE, SHAPES, [False, True]))
+)
 def test_formula(pairwise: str, dimensions: int, subsample: bool) -> None:
     module = randomized(NonLocal(6, pairwise=pairwise, dimensions=dimensions, subsample=subsample))
     x = picture(2, 6, *SHAPES[dimensions])
@@ -32,7 +34,7 @@ def test_scaled_formula(pairwise: str) -> None:
     torch.testing.assert_close(module(x)[0], expected, rtol=1e-10, atol=1e-10)
 
 
-@pytest.mark.parametrize(("pairwise", "norm"), itertools.product(PAIRWISE, [False, True]))
+@pytest.mark.parametrize(("pairwise", "norm"), list(itertools.product(PAIRWISE, [False, True])))
 def test_identity_at_start_to_the_bit_in_training(pairwise: str, norm: bool) -> None:
     module, x = NonLocal(8, pairwise=pairwise, norm=norm).train(), torch.randn(2, 8, 6, 7)
     y = module(x)
