@@ -22,7 +22,7 @@ _LABEL = np.array([TERRAIN, ROAD, SIDEWALK, PARKING, MARKING, SIDEWALK, TERRAIN]
 _REFLECTANCE = np.array([0.37, 0.265, 0.325, 0.31, 0.45, 0.34, 0.37], np.float32)
 _SPREAD = np.array([0.05, 0.02, 0.02, 0.03, 0.08, 0.04, 0.05], np.float32)
 _RAISED = np.array([True, False, True, False, False, True, True])
-_ROUGH_M = np.array([0.05, 0.0, 0.004, 0.004, 0.0, 0.01, 0.05], np.float32)
+_ROUGH_M = np.array([0.025, 0.0, 0.004, 0.004, 0.0, 0.008, 0.025], np.float32)
 
 
 @dataclass(frozen=True, slots=True)

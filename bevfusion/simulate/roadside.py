@@ -161,7 +161,7 @@ def _gardens(
         chosen = usable & (kind == code)
         if chosen.any():
             parts.append(build(from_m[chosen], to_m[chosen], terrain, rng))
-    count = int(rng.poisson(course.length_m / 6.0 * (0.3 + greenery)))
+    count = int(rng.poisson(course.length_m / 4.5 * (0.3 + greenery)))
     xy, _ = course.at(rng.uniform(0.0, course.length_m, count), course.fence_m + 0.8 + 9.0 * rng.random(count) ** 1.5)
     xy = xy[obstacles.free(xy, 0.7, 1.5)]
     if len(xy):

@@ -15,7 +15,7 @@ _APPEAL = {
     "service": 0.15, "track": 0.02, "motorway": 0.05, "motorway_link": 0.05, "trunk": 0.1, "trunk_link": 0.1,
 }  # fmt: skip
 _SHARPEST_RAD = math.radians(125.0)  # no turn back over the shoulder
-_SMOOTHING_M = 3.0  # corners become arcs of about 5 m radius
+_SMOOTHING_M = 4.0  # corners become arcs of about 6 m radius
 _STEP_M = 0.5
 _TRIES = 60
 

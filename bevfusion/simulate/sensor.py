@@ -207,12 +207,13 @@ def scan_world(
 
 
 def _own_car_hides(directions: Float32[np.ndarray, "n 3"]) -> Bool[np.ndarray, " n"]:
-    """Rays that end on the roof, its rails and mirrors: a share of the steep ones, as real drives show."""
+    """Rays that end on the roof, its rails and mirrors: steep ones ahead, behind and aside, as in real drives."""
     steep_deg = np.rad2deg(-np.arcsin(directions[:, 2]))
     aside_deg = np.rad2deg(np.abs(np.arctan2(directions[:, 1], directions[:, 0])))
-    roof = ((aside_deg > 166.0) & (steep_deg > 19.3)) | ((aside_deg < 9.0) & (steep_deg > 21.0))
-    rails = (steep_deg > 16.5) & ((np.abs(aside_deg - 74.0) < 5.0) | (np.abs(aside_deg - 160.0) < 3.0))
-    hidden: np.ndarray = roof | rails
+    rear = (aside_deg > 166.0) & (steep_deg > 19.3)
+    front = (aside_deg / 16.0) ** 2 + ((steep_deg - 25.0) / 4.5) ** 2 < 1.0
+    rails = ((aside_deg - 72.0) / 8.0) ** 2 + ((steep_deg - 20.5) / 5.0) ** 2 < 1.0
+    hidden: np.ndarray = rear | front | rails
     return hidden
 
 
@@ -273,8 +274,8 @@ def _measure(sensor: Sensor, met: _Returns, directions: Float32[np.ndarray, "n 3
     range_m, label = met.range_m[reached], met.label[reached]
     reflectance, cosine, glass = met.reflectance[reached], met.cosine[reached], met.glass[reached]
     beams = len(sensor.elevations_rad)
-    # lasers differ by a tenth in strength, the same ones in every scan
-    gains = np.random.default_rng(beams).normal(1.0, 0.08, beams)[reached // sensor.columns]
+    # lasers differ by an eighth in strength, the same ones in every scan
+    gains = np.random.default_rng(beams).normal(1.0, 0.12, beams)[reached // sensor.columns]
     shiny = np.isin(label, (CAR, MOVING_CAR, TRUCK, MOVING_TRUCK))
     upright = ~np.isin(label, (ROAD, PARKING, SIDEWALK, MARKING, TERRAIN))
     # leaves are small: some of them lie in focus at any range
@@ -291,7 +292,7 @@ def _measure(sensor: Sensor, met: _Returns, directions: Float32[np.ndarray, "n 3
     strength = np.where(faint | blurred, 0.0, strength)
     intensity = np.clip(np.round(strength, 2), 0.0, 0.99).astype(np.float32)
     power = np.clip(reflectance, 0.02, 1.0) * np.clip(cosine, 0.01, 1.0) * (60.0 / range_m) ** 2
-    lost = sensor.dropout + 0.35 * glass + 0.3 * shiny * (cosine < 0.4) + np.exp(-4.0 * power)
+    lost = sensor.dropout + 0.35 * glass + 0.3 * shiny * (cosine < 0.4) + np.exp(-2.5 * power)
     kept = rng.random(len(reached)) >= lost
     noisy = range_m + rng.normal(0.0, sensor.noise_m, len(reached))
     xyz = directions[reached] * noisy[:, None].astype(np.float32)

@@ -35,8 +35,8 @@ class Terrain:
 
     def height_m(self, xy_m: Float[np.ndarray, "*batch 2"]) -> Float[np.ndarray, "*batch"]:
         """Height of the road surface at points of the map frame."""
-        waves: np.ndarray = np.sin(xy_m.astype(float) @ self.wave_per_m.T + self.phase_rad) @ self.amplitude_m
-        return waves
+        waves = np.sin(xy_m.astype(float) @ self.wave_per_m.T + self.phase_rad) @ self.amplitude_m
+        return np.asarray(waves, float)
 
     def gradient(self, xy_m: Float[np.ndarray, "*batch 2"]) -> Float[np.ndarray, "*batch 2"]:
         """(dz/dx, dz/dy) at points of the map frame."""

@@ -1,0 +1,46 @@
+import numpy as np
+import pytest
+import shapely
+
+from bevfusion.simulate.map_errors import draw_errors
+from bevfusion.structures import DataError
+from tests.simulate.scenes import ring_map
+
+
+def test_shares_and_kinds() -> None:
+    osm = ring_map()
+    count = len(osm.areas)
+    areas, errors = draw_errors(osm, (0.25, 0.25, 0.1), np.random.default_rng(0))
+    assert abs(len(errors.missing) - 0.25 * count) <= 1
+    assert abs(len(errors.shifted) - 0.25 * count) <= 1
+    assert 1 <= len(errors.new) <= 0.1 * count + 1
+    assert len(areas) == count - len(errors.missing) + len(errors.new)
+    assert not set(errors.missing) & set(errors.shifted)
+    for shift in errors.shifted.values():
+        assert 0.5 <= np.hypot(*shift) <= 3.0
+
+
+def test_shifted_buildings_move_and_others_stay() -> None:
+    osm = ring_map()
+    areas, errors = draw_errors(osm, (0.0, 0.5, 0.0), np.random.default_rng(1))
+    for i, (area, before) in enumerate(zip(areas, osm.areas, strict=True)):
+        shift = errors.shifted.get(i, (0.0, 0.0))
+        np.testing.assert_allclose(area.outer_m, before.outer_m + np.array(shift))
+
+
+def test_new_buildings_stand_free() -> None:
+    osm = ring_map()
+    _, errors = draw_errors(osm, (0.0, 0.0, 0.2), np.random.default_rng(2))
+    old = shapely.union_all([shapely.Polygon(area.outer_m) for area in osm.areas])
+    roads = shapely.union_all([shapely.LineString(road.xy_m).buffer(road.width_m / 2) for road in osm.roads])
+    assert errors.new
+    for area in errors.new:
+        shape = shapely.Polygon(area.outer_m)
+        assert not shape.intersects(old)
+        assert not shape.intersects(roads)
+
+
+@pytest.mark.parametrize("shares", [(-0.1, 0.0, 0.0), (0.7, 0.5, 0.0), (0.0, 0.0, 1.5)])
+def test_impossible_shares_are_refused(shares: tuple[float, float, float]) -> None:
+    with pytest.raises(DataError, match="shares"):
+        draw_errors(ring_map(), shares, np.random.default_rng(0))
