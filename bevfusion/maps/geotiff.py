@@ -20,7 +20,7 @@ _WANTED = (WIDTH, HEIGHT, _SCALE, _TIEPOINT, _MATRIX, _GEO_KEYS, NODATA)
 _RASTER_TYPE, _GEOGRAPHIC, _PROJECTED = 1025, 2048, 3072  # keys of the directory in tag 34735
 _MAX_VALUES = 65_536
 
-Fields = Mapping[int, tuple[float | bytes, ...]]
+Fields = Mapping[int, tuple[int | float | bytes, ...]]
 
 
 def read_tiff_fields(path: Path) -> Fields:
@@ -45,7 +45,7 @@ def _read_directory(file: BinaryIO) -> Fields:
     file.seek(struct.unpack(order + word, file.read(size))[0])
     (entries,) = struct.unpack(order + ("Q" if big else "H"), file.read(8 if big else 2))
     directory = file.read(entries * (20 if big else 12))
-    fields: dict[int, tuple[float | bytes, ...]] = {}
+    fields: dict[int, tuple[int | float | bytes, ...]] = {}
     for at in range(entries):
         entry = directory[at * (20 if big else 12) : (at + 1) * (20 if big else 12)]
         tag, kind, count = struct.unpack(order + "HH" + word, entry[: 4 + size])

@@ -76,7 +76,9 @@ def _masks_of_planes(pixels: UInt8[np.ndarray, "h w *c"], description: Mapping[s
     return masks
 
 
-def _masks_of_legend(pixels: UInt8[np.ndarray, "h w *c"], legend: Mapping[str, str]) -> Masks:
+def _masks_of_legend(pixels: UInt8[np.ndarray, "h w *c"], legend: object) -> Masks:
+    if not isinstance(legend, dict):
+        raise TypeError(f"expected colours or values with their classes, got {legend!r}")
     masks: Masks = {}
     for key, name in legend.items():
         if name not in CLASS_LAYERS:

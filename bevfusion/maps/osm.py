@@ -74,7 +74,7 @@ def _objects(path: Path, header_box: list[float]) -> Iterator[tuple[Any, Tags]]:
         for item in stream:
             if isinstance(item, osmium.osm.Node | osmium.osm.Way | osmium.osm.Area):
                 yield item, {tag.k: tag.v for tag in item.tags}
-    except (RuntimeError, UnicodeDecodeError, osmium.InvalidLocationError) as error:
+    except (RuntimeError, ValueError, IndexError, OverflowError, osmium.InvalidLocationError) as error:
         reason = " ".join(str(error).split())
         raise DataError(f"{path} is not a readable OpenStreetMap file ({reason}); fetch or export it again") from error
 
@@ -183,7 +183,7 @@ def _road(tags: Tags, ids: tuple[int, ...], xy_m: Float[np.ndarray, "n 2"]) -> R
     )
 
 
-def _area(tags: Tags, kind: str, rings_m: list[Float[np.ndarray, "n 2"]]) -> Area:
+def _area(tags: Tags, kind: str, rings_m: list[Float[np.ndarray, "_ 2"]]) -> Area:
     height_m = building_height_m(tags) if kind == "building" else None
     return Area(kind, rings_m[0], tuple(rings_m[1:]), height_m)
 

@@ -1,7 +1,7 @@
 """What a map is to the rest of the package, and opening one by the suffix of its file."""
 
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Int8
@@ -15,6 +15,7 @@ from bevfusion.maps.render import OsmRenderer
 from bevfusion.structures import DataError
 
 
+@runtime_checkable  # the type checks of the tests ask for it
 class MapSource(Protocol):
     """Anything that draws tiles: an OpenStreetMap extract, a georeferenced picture."""
 

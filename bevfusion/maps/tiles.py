@@ -11,11 +11,11 @@ from bevfusion.maps.schema import LAYERS
 from bevfusion.maps.source import MapSource
 from bevfusion.structures import MapTile
 
-BLOCK_CELLS = 128
-"""Side of a cached block: 64 m at 0.5 m a cell."""
+BLOCK_CELLS = 256
+"""Side of a cached block: 128 m at 0.5 m a cell, so that a tile is put together from few."""
 
-MAX_BLOCKS = 128
-"""Blocks kept, the least recently used dropped first: 25 layers take 0.4 MB each."""
+MAX_BLOCKS = 48
+"""Blocks kept, the least recently used dropped first: 24 layers take 1.6 MB each."""
 
 
 class TileStore:
