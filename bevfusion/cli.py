@@ -22,12 +22,13 @@ UsageProblem: type[typer.BadParameter] = typer.BadParameter.__mro__[2]
 app = typer.Typer(
     name="bevfusion",
     help="Where on the map am I, and which way do I face? LiDAR localization against OpenStreetMap.",
-    no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
 )
 
-Checkpoint = Annotated[str, typer.Argument(help="A .safetensors file, or the folder of a training run.")]
+Checkpoint = Annotated[
+    str, typer.Argument(metavar="CHECKPOINT", help="A .safetensors file, or the folder of a training run.")
+]
 Maps = Annotated[
     list[Path],
     typer.Option(
@@ -42,9 +43,11 @@ WINDOW_M, WINDOW_DEG, ANY_HEADING_DEG = 20.0, 10.0, 180.0
 
 @app.command()
 def train(
-    config: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="YAML file, e.g. configs/small.yaml.")],
+    config: Annotated[
+        Path, typer.Argument(metavar="CONFIG", exists=True, dir_okay=False, help="YAML file, e.g. configs/small.yaml.")
+    ],
     overrides: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change one value.")] = None,
-    output: Annotated[Path | None, typer.Option(help="Folder of the run.  [default: runs/NAME]")] = None,
+    output: Annotated[Path | None, typer.Option(help="Folder of the run.", show_default="runs/NAME")] = None,
     resume: Annotated[Path | None, typer.Option(exists=True, help="last.ckpt of the run to go on with.")] = None,
 ) -> None:
     """Train a network as a configuration says."""
@@ -53,20 +56,20 @@ def train(
     loaded = load_config(config, overrides or [])  # before torch: a misspelt key is answered at once
     from bevfusion.training.run import train as run_training
 
-    run_training(loaded, output, resume)
+    typer.echo(f"checkpoint {run_training(loaded, output, resume)}")
 
 
 @app.command()
 def evaluate(
     checkpoint: Checkpoint,
-    drives: Annotated[list[Path], typer.Argument(metavar="DRIVE...", help="Folders of KITTI raw drives.")],
+    drives: Annotated[list[Path], typer.Argument(metavar="DRIVE", help="Folders of KITTI raw drives.")],
     maps: Maps,
     offset_m: Annotated[float, typer.Option(help="The prior lies within this of the truth, east and north.")] = 20.0,
     offset_deg: Annotated[float, typer.Option(help="The same for its heading; 180: any heading.")] = 10.0,
     draws: Annotated[int, typer.Option(min=1, help="Priors drawn for each frame.")] = 1,
     seed: Annotated[int, typer.Option(min=0)] = 0,
     mode: Annotated[str, typer.Option(help="single: each frame on its own.")] = "single",
-    output: Annotated[Path | None, typer.Option(help="Folder.  [default: runs/evaluation/NAME-DATE-TIME]")] = None,
+    output: Annotated[Path | None, typer.Option(help="Folder.", show_default="runs/evaluation/NAME-DATE-TIME")] = None,
 ) -> None:
     """Score a checkpoint on drives with ground truth: a table, metrics.json, predictions.csv and plots."""
     from bevfusion.datasets.open import open_drive
@@ -98,7 +101,7 @@ def evaluate(
 @app.command()
 def locate(
     checkpoint: Checkpoint,
-    scans: Annotated[list[Path], typer.Argument(metavar="SCAN...", help="KITTI .bin files.")],
+    scans: Annotated[list[Path], typer.Argument(metavar="SCAN", help="KITTI .bin files.")],
     maps: Maps,
     near: Annotated[
         str,
@@ -235,6 +238,8 @@ def main(subcommand: str | None = None, arguments: Sequence[str] | None = None) 
         0 done, 1 interrupted, 2 bad usage or bad input.
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
+    if subcommand is None and not words:
+        words = ["--help"]
     command = typer.main.get_command(app)
     program = "bevfusion"
     if subcommand is not None:

@@ -76,8 +76,9 @@ def fails_in_one_line(capsys: pytest.CaptureFixture[str], arguments: list[str]) 
     return captured.err
 
 
-def test_help_lists_the_subcommands(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(None, ["--help"]) == 0
+@pytest.mark.parametrize("arguments", [[], ["--help"]])
+def test_help_lists_the_subcommands(capsys: pytest.CaptureFixture[str], arguments: list[str]) -> None:
+    assert main(None, arguments) == 0
     out = capsys.readouterr().out
     assert all(name in out for name in ("train", "evaluate", "locate", "simulate"))
 
