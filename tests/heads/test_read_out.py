@@ -14,12 +14,8 @@ CIRCLE = PoseWindow(10.0, math.pi, 1.0, math.radians(2.0))
 def gaussian(window: PoseWindow, x_m: float, y_m: float, yaw_rad: float, spread=(1.5, 1.0, 0.06)) -> np.ndarray:
     dx, dy = window.shifts_m() - x_m, window.shifts_m() - y_m
     dyaw = np.array([wrap_angle(float(yaw) - yaw_rad) for yaw in window.yaw_offsets_rad()])
-    exponent = (
-        (dx / spread[0])[None, None, :] ** 2
-        + (dy / spread[1])[None, :, None] ** 2
-        + (dyaw / spread[2])[:, None, None] ** 2
-    )
-    log_prob = -0.5 * exponent
+    along = [(d / s) ** 2 for d, s in zip((dx, dy, dyaw), spread, strict=True)]
+    log_prob = -0.5 * (along[0][None, None, :] + along[1][None, :, None] + along[2][:, None, None])
     return log_prob - np.log(np.exp(log_prob).sum())
 
 

@@ -1,0 +1,82 @@
+import numpy as np
+import pytest
+
+from bevfusion.datasets.augment import (
+    VEHICLE_CLASSES,
+    drop_beams,
+    drop_points,
+    insert_vehicles,
+    mirrored,
+    without_vehicles,
+)
+from bevfusion.structures import Scan
+
+
+def room(half_m: float = 30.0, sensor_m: float = 1.7) -> Scan:
+    """What a sensor in the middle of a square walled yard sees, without noise: labelled road and building."""
+    azimuth, elevation = np.meshgrid(np.linspace(-np.pi, np.pi, 720, endpoint=False), np.deg2rad(np.arange(-24.0, 3.0)))
+    ray = np.stack([np.cos(elevation) * np.cos(azimuth), np.cos(elevation) * np.sin(azimuth), np.sin(elevation)], -1)
+    ray = ray.reshape(-1, 3)
+    to_wall = half_m / np.abs(ray[:, :2]).max(1)
+    to_ground = np.where(ray[:, 2] < 0, -sensor_m / np.minimum(ray[:, 2], -1e-9), np.inf)
+    labels = np.where(to_ground < to_wall, 40, 50).astype(np.uint32)
+    xyz = ray * np.minimum(to_wall, to_ground)[:, None]
+    return Scan(xyz.astype(np.float32), np.full(len(xyz), 0.3, np.float32), labels)
+
+
+def test_inserted_vehicles_hide_what_is_behind_and_keep_every_ray():
+    before = room()
+    after = insert_vehicles(before, 10, np.random.default_rng(0))
+    assert len(after) == len(before)
+    rays = [scan.xyz / np.linalg.norm(scan.xyz, axis=1, keepdims=True) for scan in (before, after)]
+    np.testing.assert_allclose(rays[0], rays[1], atol=1e-4)
+    moved = np.linalg.norm(after.xyz - before.xyz, axis=1) > 1e-3
+    assert moved.sum() > 100
+    assert (np.linalg.norm(after.xyz, axis=1) <= np.linalg.norm(before.xyz, axis=1) + 1e-3).all()
+    assert after.labels is not None
+    assert set(after.labels[moved]) == {10}
+    assert (after.labels[~moved] != 10).all()
+
+
+def test_inserted_vehicles_stand_on_the_ground_and_are_as_high_as_vehicles():
+    after = insert_vehicles(room(), 10, np.random.default_rng(1))
+    assert after.labels is not None
+    z = after.xyz[after.labels == 10, 2]
+    assert z.min() > -1.75
+    assert -0.5 < z.max() < -1.7 + 3.25
+
+
+def test_no_vehicles_is_no_change():
+    np.testing.assert_allclose(insert_vehicles(room(), 0, np.random.default_rng(0)).xyz, room().xyz)
+
+
+def test_without_vehicles_takes_out_what_was_put_in():
+    scan = insert_vehicles(room(), 10, np.random.default_rng(0))
+    rest = without_vehicles(scan)
+    assert scan.labels is not None
+    assert rest.labels is not None
+    assert len(rest) == (~np.isin(scan.labels, VEHICLE_CLASSES)).sum() < len(scan)
+    with pytest.raises(ValueError, match="labels"):
+        without_vehicles(Scan(scan.xyz, scan.intensity))
+
+
+def test_instances_in_the_upper_bits_of_a_label_do_not_matter():
+    scan = Scan(
+        np.zeros((2, 3), np.float32), np.zeros(2, np.float32), np.array([10 | 7 << 16, 50 | 3 << 16], np.uint32)
+    )
+    assert len(without_vehicles(scan)) == 1
+
+
+@pytest.mark.parametrize("share", [0.0, 0.4])
+def test_points_and_beams_are_dropped_by_their_share(share: float):
+    rng = np.random.default_rng(0)
+    assert len(drop_points(room(), share, rng)) == pytest.approx((1 - share) * len(room()), rel=0.03)
+    kept = drop_beams(room(), share, rng)
+    levels = np.unique(np.round(np.rad2deg(np.arcsin(kept.xyz[:, 2] / np.linalg.norm(kept.xyz, axis=1))), 1))
+    assert len(levels) == 27 if share == 0.0 else 8 < len(levels) < 24
+
+
+def test_mirror_twice_is_the_scan():
+    scan = room()
+    np.testing.assert_array_equal(mirrored(mirrored(scan)).xyz, scan.xyz)
+    np.testing.assert_array_equal(mirrored(scan).xyz[:, 1], -scan.xyz[:, 1])

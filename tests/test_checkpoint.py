@@ -1,0 +1,57 @@
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import nn
+
+from bevfusion.checkpoint import load_weights, read_checkpoint, save_checkpoint
+from bevfusion.config import Config
+from bevfusion.structures import DataError
+
+
+def test_what_was_saved_is_read_back(tmp_path):
+    torch.manual_seed(0)
+    model, config = nn.Linear(3, 2), Config(name="mine", seed=7)
+    save_checkpoint(tmp_path / "run" / "m.safetensors", model, config, {"commit": "abc"})
+    loaded = read_checkpoint(tmp_path / "run" / "m.safetensors")
+    assert loaded.config == config
+    assert loaded.provenance == {"commit": "abc"}
+    assert len(loaded.sha256) == 64
+    other = nn.Linear(3, 2)
+    load_weights(other, loaded.weights, "m")
+    torch.testing.assert_close(other.weight, model.weight)
+    assert [path.name for path in (tmp_path / "run").iterdir()] == ["m.safetensors"]
+
+
+def test_another_architecture_is_named(tmp_path):
+    save_checkpoint(tmp_path / "m.safetensors", nn.Linear(3, 2), Config(), {})
+    weights = read_checkpoint(tmp_path / "m.safetensors").weights
+    with pytest.raises(DataError, match=r"another architecture: 'weight' is \(2, 3\) there and \(2, 4\) here"):
+        load_weights(nn.Linear(4, 2), weights, "m.safetensors")
+    with pytest.raises(DataError, match="'bias' is .* absent here"):
+        load_weights(nn.Linear(3, 2, bias=False), weights, "m.safetensors")
+
+
+@pytest.mark.parametrize("content", [b"", b"hello", b"\x80\x04\x95pickle", b"\xff" * 64])
+def test_a_file_that_is_none_of_ours_is_one_line(tmp_path, content: bytes):
+    path = tmp_path / "m.safetensors"
+    path.write_bytes(content)
+    with pytest.raises(DataError, match=r"m\.safetensors") as error:
+        read_checkpoint(path)
+    assert "\n" not in str(error.value)
+
+
+def test_a_foreign_safetensors_file_is_refused(tmp_path):
+    save_file({"weight": torch.zeros(2)}, tmp_path / "m.safetensors")
+    with pytest.raises(DataError, match="not a bevfusion checkpoint"):
+        read_checkpoint(tmp_path / "m.safetensors")
+
+
+def test_a_pickle_is_never_opened(tmp_path):
+    torch.save({"state_dict": {}}, tmp_path / "m.ckpt")
+    with pytest.raises(DataError, match="not a readable safetensors"):
+        read_checkpoint(tmp_path / "m.ckpt")
+
+
+def test_a_missing_file_is_named(tmp_path):
+    with pytest.raises(DataError, match="no such checkpoint"):
+        read_checkpoint(tmp_path / "m.safetensors")

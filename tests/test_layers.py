@@ -1,0 +1,74 @@
+"""Imports point down: the order of design.md, read off the source."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parents[1] / "bevfusion"
+
+LAYERS: tuple[tuple[str, ...], ...] = (
+    ("config", "geometry"),
+    ("structures", "nn"),
+    ("checkpoint",),
+    ("attention", "metrics"),
+    ("lidar", "maps", "filters"),
+    ("fusion",),
+    ("heads",),
+    ("simulate",),
+    ("datasets",),
+    ("model",),
+    ("build",),
+    ("localizer",),
+    ("training", "evaluation", "export", "benchmark", "ros"),
+    ("cli",),
+)
+RANK = {box: rank for rank, boxes in enumerate(LAYERS) for box in boxes}
+MODULES = sorted(PACKAGE.rglob("*.py"))
+
+# What is heavy or optional enters in these places alone.
+ONLY_IN = {
+    "lightning": ("training",),
+    "open3d": ("simulate/sensor.py",),
+    "osmium": ("maps",),
+    "matplotlib": ("evaluation/plots.py",),
+    "typer": ("cli.py",),
+}
+
+
+def imported(path: Path) -> set[str]:
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names.add(node.module)
+    return names
+
+
+def box(path: Path) -> str:
+    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_imports_point_down(path: Path):
+    own = box(path)
+    if own == "__init__":
+        assert not {name for name in imported(path) if name.startswith("bevfusion")}
+        return
+    for name in imported(path):
+        if name.startswith("bevfusion."):
+            other = name.split(".")[1]
+            assert other == own or RANK[other] < RANK[own], f"{own} imports {other}, which is not below it"
+
+
+@pytest.mark.parametrize("package", ONLY_IN)
+def test_heavy_packages_stay_where_they_belong(package: str):
+    for path in MODULES:
+        if any(name.split(".")[0] == package for name in imported(path)):
+            place = path.relative_to(PACKAGE).as_posix()
+            assert place.startswith(ONLY_IN[package]), f"{place} imports {package}"
+
+
+def test_no_file_is_called_utils():
+    assert not [path for path in MODULES if path.stem in ("utils", "helpers", "common", "misc")]
