@@ -30,7 +30,7 @@ class BucketIndex:
     A query is a few slices (one a row of buckets), whatever the extract's size.
     """
 
-    starts: Int[np.ndarray, " buckets_plus_1"]  # first thing of each bucket, row by row
+    keys: Int[np.ndarray, " n"]  # bucket of each thing (row * columns + column), ascending
     origin_m: tuple[float, float]
     columns: int
     rows: int
@@ -42,14 +42,13 @@ class BucketIndex:
     ) -> tuple["BucketIndex", Int[np.ndarray, " n"]]:
         """The index, and the order in which the things have to be stored."""
         if len(centres_m) == 0:
-            return cls(np.zeros(2, np.int64), (0.0, 0.0), 1, 1, 0.0), np.zeros(0, np.int64)
+            return cls(np.zeros(0, np.int64), (0.0, 0.0), 1, 1, 0.0), np.zeros(0, np.int64)
         low = centres_m.min(axis=0)
         cells = np.floor((centres_m - low) / BUCKET_M).astype(np.int64)
         columns, rows = int(cells[:, 0].max()) + 1, int(cells[:, 1].max()) + 1
         keys = cells[:, 1] * columns + cells[:, 0]
         order = np.argsort(keys, kind="stable")
-        starts = np.searchsorted(keys[order], np.arange(columns * rows + 1))
-        return cls(starts, (float(low[0]), float(low[1])), columns, rows, float(reach_m.max())), order
+        return cls(keys[order], (float(low[0]), float(low[1])), columns, rows, float(reach_m.max())), order
 
     def query(self, low_m: Float[np.ndarray, " 2"], high_m: Float[np.ndarray, " 2"]) -> list[slice]:
         """Where the things lie that may touch a box of the map frame."""
@@ -57,13 +56,11 @@ class BucketIndex:
         r0 = max(int((low_m[1] - self.margin_m - self.origin_m[1]) // BUCKET_M), 0)
         c1 = min(int((high_m[0] + self.margin_m - self.origin_m[0]) // BUCKET_M), self.columns - 1)
         r1 = min(int((high_m[1] + self.margin_m - self.origin_m[1]) // BUCKET_M), self.rows - 1)
-        if c0 > c1:
+        if c0 > c1 or r0 > r1:
             return []
-        rows = range(r0, r1 + 1)
-        found = [
-            slice(int(self.starts[r * self.columns + c0]), int(self.starts[r * self.columns + c1 + 1])) for r in rows
-        ]
-        return [part for part in found if part.start < part.stop]
+        first = np.arange(r0, r1 + 1) * self.columns
+        starts, stops = np.searchsorted(self.keys, np.stack([first + c0, first + c1 + 1])).tolist()
+        return [slice(start, stop) for start, stop in zip(starts, stops, strict=True) if start < stop]
 
 
 @dataclass(frozen=True, slots=True)

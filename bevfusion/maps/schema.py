@@ -169,9 +169,13 @@ def layer_index(name: str) -> int:
     return _INDEX[name]
 
 
+_FIRST = ("building", "signal")  # a car park may be a building, and a signal may carry a sign
+_BY_PRIORITY = sorted(LAYERS, key=lambda layer: layer.name not in _FIRST)
+
+
 def layer_of_tags(tags: Mapping[str, str], geometries: frozenset[Geometry]) -> str | None:
-    """The first layer of the table, of one of these geometries, that a feature with these tags belongs to."""
-    for layer in LAYERS:
+    """The layer, of one of these geometries, that a feature with these tags belongs to; None if there is none."""
+    for layer in _BY_PRIORITY:
         if layer.geometry in geometries:
             for key, values in layer.tags:
                 value = tags.get(key)

@@ -70,7 +70,7 @@ def is_out_of_sight(tags: Mapping[str, str]) -> bool:
         return True
     if tags.get("location") in ("underground", "underwater", "indoor", "roof") or tags.get("indoor", "no") != "no":
         return True
-    if tags.get("parking") in ("underground", "multi-storey", "rooftop"):
+    if tags.get("parking") in ("underground", "rooftop"):
         return True
     levels = re.findall(r"-?\d+(?:\.\d+)?", tags.get("level", ""))
     return tags.get("layer", "0").strip().startswith("-") or (bool(levels) and all(float(x) < 0 for x in levels))

@@ -258,9 +258,9 @@ def test_mutated_pbf_never_crashes(shared_data: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "roads", "buildings"),
     [
-        ("maps/kitti_05.osm.bz2", 306, 620),
+        ("maps/kitti_05.osm.bz2", 306, 621),
         ("maps/world/villeurbanne-gratteciel_fr.osm.pbf", 245, 2010),
-        ("formats/osm/West-Oakland.osm.bz2", 31, 22),
+        ("formats/osm/West-Oakland.osm.bz2", 31, 23),
         ("formats/osm/planet_10.068,48.135_10.071,48.137.osm", 14, 31),
         ("formats/osm/test.osm.pbf", 322, 2170),
     ],

@@ -252,6 +252,12 @@ def test_far_away_is_empty(town: OsmRenderer) -> None:
     assert town.covers(0.0, 0.0)
 
 
+def test_a_way_to_the_other_side_of_the_world_costs_no_memory() -> None:
+    roads = (road((-20.0, 0.0), (20.0, 0.0)), road((5e6, 5e6), (5e6, 5e6 + 50.0)))
+    drawn = OsmRenderer(osm_map(roads=roads)).draw(GRID, HERE)
+    assert drawn[layer_index("road")].any()
+
+
 def test_a_map_without_roads(osm_text: OsmText, write_osm: Callable[[OsmText], Path]) -> None:
     osm_text.node(0, 0, {"natural": "tree"})
     drawn = OsmRenderer(read_osm(write_osm(osm_text))).draw(GRID, HERE)

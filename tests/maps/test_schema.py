@@ -48,8 +48,15 @@ def test_every_highway_is_a_road_or_a_path() -> None:
         ({"landuse": "forest"}, "vegetation"),
         ({"landuse": "residential"}, None),
         ({"natural": "water", "landuse": "grass"}, "vegetation"),
+        ({"amenity": "parking", "building": "yes"}, "building"),
+        ({"amenity": "parking", "building": "no"}, "parking"),
         ({}, None),
     ],
 )
 def test_areas_by_tags(tags: dict[str, str], expected: str | None) -> None:
     assert layer_of_tags(tags, frozenset({"area"})) == expected
+
+
+def test_a_signal_with_a_sign_is_a_signal() -> None:
+    tags = {"highway": "traffic_signals", "traffic_sign": "DE:206"}
+    assert layer_of_tags(tags, frozenset({"point"})) == "signal"
