@@ -15,7 +15,8 @@ _APPEAL = {
     "service": 0.15, "track": 0.02, "motorway": 0.05, "motorway_link": 0.05, "trunk": 0.1, "trunk_link": 0.1,
 }  # fmt: skip
 _SHARPEST_RAD = math.radians(125.0)  # no turn back over the shoulder
-_SMOOTHING_M = 4.0  # corners become arcs of about 6 m radius
+_SMOOTHING_M = 3.5
+_TIGHTEST_M = 4.0  # radius of the sharpest arc a car drives
 _STEP_M = 0.5
 _TRIES = 60
 
@@ -200,12 +201,24 @@ def _smooth(steps: list[Edge], graph: _Graph) -> Path:
     lane_even = _blur(lane_even, 3.0 * _SMOOTHING_M)
     heading = _blur(_yaws(centre), 1.0)
     shifted = centre + lane_even[:, None] * np.stack([np.sin(heading), -np.cos(heading)], axis=1)
-    travelled = np.concatenate([[0.0], np.cumsum(np.hypot(*np.diff(shifted, axis=0).T))])
-    even = np.arange(0.0, travelled[-1], _STEP_M)
-    xy = np.stack([np.interp(even, travelled, shifted[:, axis]) for axis in (0, 1)], axis=1)
+    xy, lane_even = _evenly(shifted, lane_even)
+    for _ in range(_TRIES):
+        if len(xy) < 3 or np.abs(np.diff(_blur(_yaws(xy), 1.0))).max() < _STEP_M / _TIGHTEST_M:
+            break
+        xy, lane_even = _evenly(np.stack([_blur(xy[:, axis], 1.5) for axis in (0, 1)], axis=1), lane_even)
     if len(xy) < 3:
         return Path(xy, np.zeros(len(xy)), np.zeros(len(xy)))
-    return Path(xy, _blur(_yaws(xy), 1.0), np.interp(even, travelled, lane_even))
+    return Path(xy, _blur(_yaws(xy), 1.0), lane_even)
+
+
+def _evenly(
+    xy_m: Float[np.ndarray, "n 2"], lane_m: Float[np.ndarray, " n"]
+) -> tuple[Float[np.ndarray, "m 2"], Float[np.ndarray, " m"]]:
+    """The line with its vertices half a metre apart, and the lane offsets there."""
+    travelled = np.concatenate([[0.0], np.cumsum(np.hypot(*np.diff(xy_m, axis=0).T))])
+    even = np.arange(0.0, travelled[-1], _STEP_M)
+    xy = np.stack([np.interp(even, travelled, xy_m[:, axis]) for axis in (0, 1)], axis=1)
+    return xy, np.interp(even, travelled, lane_m)
 
 
 def _yaws(xy_m: Float[np.ndarray, "n 2"]) -> Float[np.ndarray, " n"]:

@@ -16,7 +16,7 @@ def test_path_is_continuous_and_keeps_to_its_lane(seed: int) -> None:
     assert path.length_m >= 500.0
     steps = np.hypot(*np.diff(path.xy_m, axis=0).T)
     np.testing.assert_allclose(steps, 0.5, atol=0.03)
-    assert np.abs(np.diff(path.yaw_rad)).max() < 0.15
+    assert np.abs(np.diff(path.yaw_rad)).max() < 0.5 / 3.9  # arcs of 4 m radius at least
     course = np.arctan2(*np.diff(path.xy_m, axis=0).T[::-1])
     assert np.abs(np.angle(np.exp(1j * (course - path.yaw_rad[:-1])))).max() < 0.2
     streets = shapely.union_all([shapely.LineString(r.xy_m) for r in osm.roads])
@@ -66,3 +66,14 @@ def test_too_short_roads_are_refused_with_their_length() -> None:
     assert plan_path(osm, 30.0, np.random.default_rng(0)).length_m >= 30.0
     with pytest.raises(DataError, match="longest drive"):
         plan_path(osm, 500.0, np.random.default_rng(0))
+
+
+def test_an_acute_corner_is_rounded_too() -> None:
+    streets = (
+        road([(0.0, 0.0), (150.0, 0.0)], [1, 2]),
+        road([(150.0, 0.0), (75.0, 130.0)], [2, 3]),
+        road([(75.0, 130.0), (0.0, 0.0)], [3, 1]),
+    )
+    for seed in range(4):
+        path = plan_path(replace(ring_map(), roads=streets), 600.0, np.random.default_rng(seed), 10.0)
+        assert np.abs(np.diff(path.yaw_rad)).max() < 0.5 / 3.5
