@@ -1,7 +1,7 @@
 """The values that travel between the stages of the flow figure; checked where data enters, frozen ever after."""
 
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -142,6 +142,7 @@ class PoseEstimate:
     belief: PoseBelief | None = None  # the whole volume (batch of one, on the CPU), offsets from `prior`
 
 
+@runtime_checkable
 class Locator(Protocol):
     """What finds a scan on a map, trained or not: the evaluation and the ROS node know no more of it."""
 

@@ -27,7 +27,7 @@ def test_another_architecture_is_named(tmp_path):
     weights = read_checkpoint(tmp_path / "m.safetensors").weights
     with pytest.raises(DataError, match=r"another architecture: 'weight' is \(2, 3\) there and \(2, 4\) here"):
         load_weights(nn.Linear(4, 2), weights, "m.safetensors")
-    with pytest.raises(DataError, match="'bias' is .* absent here"):
+    with pytest.raises(DataError, match=r"'bias' is .* absent here"):
         load_weights(nn.Linear(3, 2, bias=False), weights, "m.safetensors")
 
 

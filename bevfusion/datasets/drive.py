@@ -1,11 +1,12 @@
 """What a logged drive is to the rest of the package."""
 
 from collections.abc import Iterator
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from bevfusion.structures import Frame
 
 
+@runtime_checkable
 class Drive(Protocol):
     """A sequence of frames, readable one by one or by position; scans are read from disk when asked for."""
 
