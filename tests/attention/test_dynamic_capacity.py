@@ -37,6 +37,13 @@ def test_saliency_is_that_of_autograd_for_each_sample_of_a_batch() -> None:
     torch.testing.assert_close(module.saliency(coarse), gradient.norm(dim=1), rtol=1e-10, atol=1e-12)
 
 
+def test_cells_that_share_the_maximum_share_its_gradient() -> None:
+    module, coarse = capacity(hidden=12), picture(1, 4, 5, 1).repeat(1, 1, 1, 8).requires_grad_()
+    log_p = module.logits(coarse).log_softmax(1)
+    gradient = torch.autograd.grad(-(log_p.exp() * log_p).sum(), coarse)[0]
+    torch.testing.assert_close(module.saliency(coarse), gradient.norm(dim=1), rtol=1e-10, atol=1e-12)
+
+
 def test_saliency_differs_from_cell_to_cell() -> None:
     saliency = capacity(hidden=12).saliency(picture(2, 4, 9, 11))
     assert (saliency.std((1, 2)) / saliency.mean((1, 2)) > 0.5).all()

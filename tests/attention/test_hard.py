@@ -92,10 +92,12 @@ def test_rewards_of_cells_credit_their_own_cell_only() -> None:
 
 def test_baseline_and_policy_do_not_teach_each_other() -> None:
     module, x = small()
-    _, action = module.train().sample(x.expand(2, -1, -1, -1))
+    x = x.expand(2, -1, -1, -1).clone().requires_grad_()
+    _, action = module.train().sample(x)
     fit = module.policy_loss(action._replace(log_prob=action.log_prob.detach()), torch.ones(2).double())
     fit.backward(retain_graph=True)
     assert not module.policy[2].weight.grad.any()
+    assert not x.grad.any(), "the baseline must not shape the features"
     assert module.value.weight.grad.abs().max() > 0
     module.zero_grad()
     module.policy_loss(action, torch.ones(2).double(), baseline_weight=0.0).backward()

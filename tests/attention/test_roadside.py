@@ -211,6 +211,8 @@ def test_the_rise_is_one_at_the_spacing_and_nothing_at_its_double() -> None:
     rise = _rise(rho)[0, 0]
     assert rise[6] == 1
     assert rise[12] == rise[24] == 0
+    rho[..., 3] = -0.8  # deep between the posts: no more than flat
+    assert _rise(rho)[0, 0, 6] == 1
     steady = torch.linspace(1, -0.5, 30)[None, None]
     assert (_rise(steady) <= 0).all()
 

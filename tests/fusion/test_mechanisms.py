@@ -132,3 +132,14 @@ def test_wrong_options_are_refused() -> None:
     for mechanism in (ConcatFusion, DynamicFusion):
         with pytest.raises(ValueError, match="kernel must be odd and positive, got 2"):
             mechanism(8, kernel=2)
+
+
+@every_case
+def test_autocast_follows_float32_forward_and_backward(case: str) -> None:
+    module, inputs = built(case).float(), [value.float().requires_grad_() for value in pair()]
+    exact = module(*inputs)
+    with torch.autocast("cpu", torch.bfloat16):
+        rough = module(*inputs)
+    assert (rough.float() - exact).abs().max() < 0.25 * exact.std()
+    rough.float().square().sum().backward()
+    assert all(value.grad.isfinite().all() for value in inputs)
