@@ -28,7 +28,7 @@ class Area:
 
     kind: str  # building, vegetation, water, parking
     outer_m: Float[np.ndarray, "n 2"]
-    holes_m: tuple[Float[np.ndarray, "m 2"], ...] = ()
+    holes_m: tuple[Float[np.ndarray, "_ 2"], ...] = ()
     height_m: float | None = None  # of a building, from height or building:levels
 
 
