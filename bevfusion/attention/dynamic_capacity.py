@@ -127,7 +127,7 @@ class DynamicCapacity(nn.Module):
         cols = (cells % width)[:, :, None, None] + offsets
         index = (rows * (width + 2 * _REACH) + cols).reshape(batch, 1, count * side * side)
         padded = F.pad(x, (_REACH,) * 4).flatten(2)
-        patches = padded.gather(2, index.expand(-1, channels, -1)).unflatten(2, (count, side, side))  # type: ignore[no-untyped-call]
+        patches = padded.gather(2, index.expand(-1, channels, -1)).reshape(batch, channels, count, side, side)
         found = self.fine(patches.transpose(1, 2).reshape(batch * count, channels, side, side))
         fine: Tensor = _at_cells(x, cells) + found.reshape(batch, count, channels).transpose(1, 2)
         return fine
