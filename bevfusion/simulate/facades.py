@@ -40,7 +40,7 @@ class Facades:
             balcony_m=np.where(rng.random(count) < 0.2, rng.uniform(0.4, 1.2, count), 0.0),
             door_every=rng.integers(3, 8, count),
             plinth_m=np.where(rng.random(count) < 0.5, rng.uniform(0.3, 1.0, count), 0.0),
-            brightness=np.clip(rng.normal(0.5, 0.12, count), 0.12, 0.9),
+            brightness=np.clip(rng.normal(0.48, 0.11, count), 0.12, 0.9),
         )
 
     def relief(

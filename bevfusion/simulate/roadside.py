@@ -166,8 +166,8 @@ def _gardens(
     xy = xy[obstacles.free(xy, 0.7, 1.5)]
     if len(xy):
         parts.append(props.bushes(xy, terrain, rng))
-    count = int(rng.poisson(course.length_m / 22.0 * (0.2 + greenery)))
-    xy, _ = course.at(rng.uniform(0.0, course.length_m, count), course.fence_m + rng.uniform(1.5, 14.0, count))
+    count = int(rng.poisson(course.length_m / 15.0 * (0.2 + greenery)))
+    xy, _ = course.at(rng.uniform(0.0, course.length_m, count), course.fence_m + rng.uniform(1.5, 30.0, count))
     for place in xy[obstacles.free(xy, 1.0, 1.5)]:
         parts.append(props.trees(place[None], terrain, rng, size=float(rng.uniform(0.5, 1.3))))
     return parts

@@ -15,7 +15,6 @@ from jaxtyping import Bool, Float, Float32, Int
 from bevfusion.simulate.facades import Facades
 from bevfusion.simulate.ground import GroundPatch
 from bevfusion.simulate.surfaces import (
-    BUILDING,
     CAR,
     GROUND,
     MARKING,
@@ -262,7 +261,7 @@ def _shade(
 
 def _focus(range_m: Float[np.ndarray, " n"], upright: Bool[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
     """What is left of the reported strength after the sensor's correction for range, as seen in real drives."""
-    steep = np.interp(range_m, [3.0, 7.5, 10.0, 18.0, 30.0, 50.0], [0.68, 0.74, 1.0, 1.0, 0.85, 0.6])
+    steep = np.interp(range_m, [3.0, 7.5, 10.0, 18.0, 30.0, 50.0], [0.7, 0.76, 1.0, 1.0, 0.78, 0.6])
     grazing = np.interp(range_m, [14.0, 22.0, 36.0], [1.0, 0.8, 0.3])
     share: np.ndarray = np.where(upright, steep, grazing)
     return share
@@ -291,9 +290,9 @@ def _measure(sensor: Sensor, met: _Returns, directions: Float32[np.ndarray, "n 3
     blurred = rng.random(len(reached)) < np.where(upright & (label != VEGETATION), 0.12, 0.03) * (range_m < 8.0)
     strength = np.where(faint | blurred, 0.0, strength)
     intensity = np.clip(np.round(strength, 2), 0.0, 0.99).astype(np.float32)
-    power = np.clip(reflectance, 0.02, 1.0) * np.clip(cosine, 0.01, 1.0) * (60.0 / range_m) ** 2
-    lost = sensor.dropout + 0.35 * glass + 0.3 * shiny * (cosine < 0.4) + np.exp(-2.5 * power)
+    power = np.clip(reflectance, 0.02, 1.0) * np.sqrt(np.clip(cosine, 0.01, 1.0)) * (55.0 / range_m) ** 2
+    lost = sensor.dropout + 0.35 * glass + 0.3 * shiny * (cosine < 0.4) + np.exp(-4.0 * power)
     kept = rng.random(len(reached)) >= lost
     noisy = range_m + rng.normal(0.0, sensor.noise_m, len(reached))
     xyz = directions[reached] * noisy[:, None].astype(np.float32)
-    return Scan(xyz[kept], intensity[kept], np.where(label, label, BUILDING)[kept].astype(np.uint32))
+    return Scan(xyz[kept], intensity[kept], label[kept].astype(np.uint32))
