@@ -1,7 +1,8 @@
 """Mixed precision: float32 parameters, autocast around them, as training runs them."""
 
 import torch
-from test_contract import Case, every_case
+
+from tests.attention.test_contract import Case, every_case
 
 
 @every_case

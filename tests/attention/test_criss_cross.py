@@ -1,11 +1,11 @@
 """Criss-cross attention against its equation, and what it sees."""
 
 import pytest
-import reference_affinity as reference
 import torch
-from reference_affinity import params, randomized
 
 from bevfusion.attention.criss_cross import CrissCross
+from tests.attention import reference_affinity as reference
+from tests.attention.reference_affinity import params, randomized
 
 
 def picture(*shape: int) -> torch.Tensor:

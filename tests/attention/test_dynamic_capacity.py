@@ -2,11 +2,11 @@
 
 import numpy as np
 import pytest
-import reference_affinity as reference
 import torch
-from reference_affinity import params, randomized
 
 from bevfusion.attention.dynamic_capacity import DynamicCapacity
+from tests.attention import reference_affinity as reference
+from tests.attention.reference_affinity import params, randomized
 
 
 def picture(*shape: int) -> torch.Tensor:

@@ -4,10 +4,10 @@ import itertools
 
 import pytest
 import torch
-from reference_affinity import randomized
 from torch import Tensor
 
 from bevfusion.attention.hard import Action, HardAttention
+from tests.attention.reference_affinity import randomized
 
 # Four cells: sixteen actions, few enough to sum over.
 ACTIONS = torch.tensor(list(itertools.product([0.0, 1.0], repeat=4)), dtype=torch.float64)

@@ -3,11 +3,11 @@
 import itertools
 
 import pytest
-import reference_affinity as reference
 import torch
-from reference_affinity import params, randomized
 
 from bevfusion.attention.non_local import NonLocal
+from tests.attention import reference_affinity as reference
+from tests.attention.reference_affinity import params, randomized
 
 PAIRWISE = ["gaussian", "embedded_gaussian", "dot_product", "concatenation"]
 SHAPES = {1: (11,), 2: (5, 6), 3: (3, 4, 5)}

@@ -4,11 +4,11 @@ import math
 
 import numpy as np
 import pytest
-import reference_affinity as reference
 import torch
 from torch import Tensor
 
 from bevfusion.attention.roadside import Roadside, _autocorrelation, _convolved_both_ways, _rise, road_direction
+from tests.attention import reference_affinity as reference
 
 SIZE = 96
 ANGLES = [0.0, math.pi / 2, 0.5, -1.0]

@@ -4,11 +4,11 @@ import math
 
 import numpy as np
 import pytest
-import reference_affinity as reference
 import torch
 
 from bevfusion.attention.stn import SpatialTransformer, input_from_output_m, rigid_theta, warp
 from bevfusion.geometry.grid import Grid
+from tests.attention import reference_affinity as reference
 
 
 def picture(*shape: int) -> torch.Tensor:
