@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Float
 
 from bevfusion.maps.features import OsmMap
-from bevfusion.simulate.map_errors import MapErrors, draw_errors
+from bevfusion.simulate.map_errors import MapErrors, draw_errors, redraw
 from bevfusion.simulate.recording import Recording, rotation
 from bevfusion.simulate.route import Path as DrivenPath
 from bevfusion.simulate.route import plan_path
@@ -41,11 +41,17 @@ class DriveOptions:
     missing: float = 0.05  # share of the map's buildings that the world lacks
     shifted: float = 0.1  # share that stands 0.5 to 3 m elsewhere
     new: float = 0.05  # buildings that the map lacks, as a share of those it has
+    drawn_m: float = (
+        0.25  # standard deviation, along each axis, of every house, tree and pole from its place on the map
+    )
+    wander_m: float = 0.3  # the same for the vehicle, across its lane
     vehicles: float = 1.0  # density of traffic and of parked cars, 1 is usual
     hills: float = 0.015  # typical slope of the land; 0 is flat
     sway_deg: float = 0.3  # standard deviation of the vehicle's roll and pitch
 
     def __post_init__(self) -> None:
+        if not (0.0 <= self.drawn_m <= 2.0 and 0.0 <= self.wander_m <= 1.0):
+            raise DataError(f"expected drawn_m within 0 and 2 and wander_m within 0 and 1, got {self}")
         if self.sensor not in SENSORS:
             raise DataError(f"unknown sensor {self.sensor!r}: choose one of {', '.join(SENSORS)}")
         if self.frames < 1 or self.seed < 0 or not 0.0 < self.spacing_m <= 100.0:
@@ -79,10 +85,11 @@ def simulate_drive(
         sensor = sensor.with_columns(options.columns)
     # one stream of random numbers a part, so that e.g. more traffic leaves the route as it is
     streams = [np.random.default_rng(s) for s in np.random.SeedSequence(options.seed).spawn(5)]
-    path = plan_path(osm, (options.frames - 1) * options.spacing_m, streams[0])
+    path = plan_path(osm, (options.frames - 1) * options.spacing_m, streams[0], wander_m=options.wander_m)
     areas, errors = draw_errors(osm, (options.missing, options.shifted, options.new), streams[1])
     terrain = Terrain.random(streams[2], options.hills) if options.hills > 0 else Terrain.flat()
-    world = build_world(osm, areas, path, terrain, options.vehicles, streams[2])
+    drawn, areas = redraw(osm, areas, options.drawn_m, streams[1])
+    world = build_world(drawn, areas, path, terrain, options.vehicles, streams[2])
     output.parent.mkdir(parents=True, exist_ok=True)
     draft = Path(tempfile.mkdtemp(prefix=f".{output.name}-", dir=output.parent))
     try:

@@ -14,6 +14,7 @@ from bevfusion.simulate.terrain import Terrain
 
 KERB_M = 0.12  # everything but carriageways and car parks lies this much higher
 _CELL_M = 0.2
+_CORNER_M = 2.6  # radius of the kerb where streets meet
 _SHIFT = 4  # fractional bits of the pixel coordinates given to OpenCV
 
 # codes of the raster: label, mean reflectance, whether above the kerb
@@ -128,11 +129,20 @@ def draw_ground(
     for road in near:
         if road.drivable:
             stroke(road.xy_m, road.width_m, _ROAD)
+    _round_corners(codes)
     for road in near:
         if road.kind in ("tertiary", "secondary", "primary") and road.oneway == 0:
             for dash in _dashes(road.xy_m):
                 stroke(dash, 0.15, _MARKING)
     return GroundPatch(codes, corner_m, terrain, tone)
+
+
+def _round_corners(codes: UInt8[np.ndarray, "h w"]) -> None:
+    """Give the kerbs at crossings a radius, in place."""
+    size = 2 * int(_CORNER_M / _CELL_M) + 1
+    disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (size, size))
+    closed = cv2.morphologyEx((codes == _ROAD).astype(np.uint8), cv2.MORPH_CLOSE, disc)
+    codes[(closed > 0) & (codes != _PARKING)] = _ROAD
 
 
 def _dashes(xy_m: Float[np.ndarray, "n 2"], dash_m: float = 3.0, gap_m: float = 6.0) -> list[np.ndarray]:

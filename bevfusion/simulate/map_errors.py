@@ -51,6 +51,32 @@ def draw_errors(
     return (*kept, *new), MapErrors(tuple(sorted(missing)), shifted, new)
 
 
+def redraw(
+    osm: OsmMap, areas: tuple[Area, ...], drawn_m: float, rng: np.random.Generator
+) -> tuple[OsmMap, tuple[Area, ...]]:
+    """The world behind a map that is drawn by hand: houses and single things stand a little off.
+
+    Args:
+        osm: the map, left as it is.
+        areas: those of the world.
+        drawn_m: standard deviation along each axis.
+        rng: chooses the offsets.
+
+    Returns:
+        The map with its points, and the areas, where they really stand.
+    """
+    offsets = rng.normal(0.0, drawn_m, (len(areas) + len(osm.points), 2))
+    houses = tuple(
+        _moved(area, (float(dx), float(dy))) if area.kind == "building" else area
+        for area, (dx, dy) in zip(areas, offsets[: len(areas)], strict=True)
+    )
+    points = tuple(
+        replace(point, x_m=point.x_m + float(dx), y_m=point.y_m + float(dy))
+        for point, (dx, dy) in zip(osm.points, offsets[len(areas) :], strict=True)
+    )
+    return replace(osm, points=points), houses
+
+
 def _moved(area: Area, shift_m: tuple[float, float] | None) -> Area:
     if shift_m is None:
         return area

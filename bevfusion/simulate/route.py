@@ -144,7 +144,9 @@ class _Graph:
         return steps
 
 
-def plan_path(osm: OsmMap, length_m: float, rng: np.random.Generator, margin_m: float = 60.0) -> Path:
+def plan_path(
+    osm: OsmMap, length_m: float, rng: np.random.Generator, margin_m: float = 60.0, wander_m: float = 0.0
+) -> Path:
     """A path of at least `length_m` over the drivable roads inside the map's bounds.
 
     Args:
@@ -152,6 +154,7 @@ def plan_path(osm: OsmMap, length_m: float, rng: np.random.Generator, margin_m: 
         length_m: how far to drive.
         rng: chooses the start and the turns.
         margin_m: distance to keep from the border of the map where there is enough road.
+        wander_m: standard deviation of the driver's place across the lane (there is no constant offset to rely on).
 
     Raises:
         DataError: if the map has no drivable road, or no connected drive of that length.
@@ -167,7 +170,7 @@ def plan_path(osm: OsmMap, length_m: float, rng: np.random.Generator, margin_m: 
             continue
         for _ in range(_TRIES):
             steps = graph.walk(needed_m + 20.0, rng)
-            path = _smooth(steps, graph)
+            path = _smooth(steps, graph, wander_m, rng)
             longest_m = max(longest_m, path.length_m)
             if path.length_m >= needed_m:
                 return _cut(path, length_m)
@@ -184,7 +187,7 @@ def _cut(path: Path, length_m: float) -> Path:
     return Path(path.xy_m[first:last], path.yaw_rad[first:last], path.lane_m[first:last])
 
 
-def _smooth(steps: list[Edge], graph: _Graph) -> Path:
+def _smooth(steps: list[Edge], graph: _Graph, wander_m: float, rng: np.random.Generator) -> Path:
     """The walk's centre line with round corners, moved into the lane, sampled evenly."""
     nodes = np.array([graph.place[steps[0][0]]] + [graph.place[b] for _, b in steps])
     sizes = np.hypot(*np.diff(nodes, axis=0).T)
@@ -200,7 +203,8 @@ def _smooth(steps: list[Edge], graph: _Graph) -> Path:
     # changes of lane take longer than corners
     lane_even = _blur(lane_even, 3.0 * _SMOOTHING_M)
     heading = _blur(_yaws(centre), 1.0)
-    shifted = centre + lane_even[:, None] * np.stack([np.sin(heading), -np.cos(heading)], axis=1)
+    aside = lane_even + _wander(len(even), wander_m, rng)
+    shifted = centre + aside[:, None] * np.stack([np.sin(heading), -np.cos(heading)], axis=1)
     xy, lane_even = _evenly(shifted, lane_even)
     for _ in range(_TRIES):
         if len(xy) < 3 or np.abs(np.diff(_blur(_yaws(xy), 1.0))).max() < _STEP_M / _TIGHTEST_M:
@@ -209,6 +213,13 @@ def _smooth(steps: list[Edge], graph: _Graph) -> Path:
     if len(xy) < 3:
         return Path(xy, np.zeros(len(xy)), np.zeros(len(xy)))
     return Path(xy, _blur(_yaws(xy), 1.0), lane_even)
+
+
+def _wander(count: int, wander_m: float, rng: np.random.Generator) -> Float[np.ndarray, " n"]:
+    """A slow drift across the lane, half of it a habit of the driver."""
+    knots = rng.normal(rng.normal(0.0, 0.7), 0.7, count // 60 + 2)
+    drift = np.interp(np.arange(count) / 60.0, np.arange(len(knots)), knots)
+    return np.asarray(wander_m * np.clip(_blur(drift, 6.0), -2.0, 2.0), float)
 
 
 def _evenly(

@@ -13,7 +13,7 @@ from bevfusion.simulate.surfaces import BUILDING, ROAD
 from bevfusion.structures import DataError
 from tests.simulate.scenes import FRAME, ring_map
 
-OPTIONS = DriveOptions(frames=6, columns=400, spacing_m=8.0, seed=3, missing=0.0, shifted=0.0, new=0.0)
+OPTIONS = DriveOptions(frames=6, columns=400, spacing_m=8.0, seed=3, missing=0.0, shifted=0.0, new=0.0, drawn_m=0.0)
 
 
 @pytest.fixture(scope="module")
@@ -124,7 +124,16 @@ def test_a_taken_folder_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"sensor": "radar"}, {"frames": 0}, {"spacing_m": 0.0}, {"seed": -1}, {"vehicles": -1.0}, {"hills": 5.0}]
+    "wrong",
+    [
+        {"sensor": "radar"},
+        {"frames": 0},
+        {"spacing_m": 0.0},
+        {"seed": -1},
+        {"vehicles": -1.0},
+        {"hills": 5.0},
+        {"drawn_m": -1.0},
+    ],
 )
 def test_senseless_options_are_refused(wrong: dict[str, object]) -> None:
     with pytest.raises(DataError):

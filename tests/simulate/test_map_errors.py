@@ -1,8 +1,11 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import shapely
 
-from bevfusion.simulate.map_errors import draw_errors
+from bevfusion.maps.features import Point
+from bevfusion.simulate.map_errors import draw_errors, redraw
 from bevfusion.structures import DataError
 from tests.simulate.scenes import ring_map
 
@@ -44,3 +47,13 @@ def test_new_buildings_stand_free() -> None:
 def test_impossible_shares_are_refused(shares: tuple[float, float, float]) -> None:
     with pytest.raises(DataError, match="shares"):
         draw_errors(ring_map(), shares, np.random.default_rng(0))
+
+
+def test_redrawing_moves_houses_and_points_a_little() -> None:
+    osm = replace(ring_map(), points=tuple(Point("tree", float(x), 0.0) for x in range(200)))
+    drawn, areas = redraw(osm, osm.areas, 0.3, np.random.default_rng(0))
+    houses = np.array([a.outer_m[0] - b.outer_m[0] for a, b in zip(areas, osm.areas, strict=True)])
+    trees = np.array([(a.x_m - b.x_m, a.y_m - b.y_m) for a, b in zip(drawn.points, osm.points, strict=True)])
+    for offsets in (houses, trees):
+        assert 0.2 < offsets.std() < 0.4
+        assert abs(offsets.mean()) < 0.1

@@ -38,6 +38,20 @@ def test_oneway_is_respected(oneway: int) -> None:
         assert np.sign(np.sum(x * dy - y * dx)) == oneway
 
 
+def test_the_driver_wanders_within_the_lane() -> None:
+    osm = ring_map()
+    offsets = []
+    for seed in range(8):
+        path = plan_path(osm, 400.0, np.random.default_rng(seed), wander_m=0.3)
+        middle = np.abs(path.xy_m).min(axis=1) < 60.0
+        streets = shapely.union_all([shapely.LineString(r.xy_m) for r in osm.roads])
+        offsets.append(shapely.distance(shapely.points(path.xy_m[middle]), streets) - lane_offset_m(osm.roads[0]))
+        assert np.abs(np.diff(path.yaw_rad)).max() < 0.5 / 3.9
+    spread = np.concatenate(offsets)
+    assert 0.1 < spread.std() < 0.5
+    assert np.abs(spread).max() < 0.8
+
+
 def test_path_stays_inside_the_bounds_and_off_dead_ends() -> None:
     for seed in range(6):
         path = plan_path(ring_map(), 300.0, np.random.default_rng(seed))
