@@ -34,7 +34,7 @@ class World:
     terrain: Terrain
     roads: tuple[Road, ...]
     areas: tuple[Area, ...]
-    yards: tuple[Float[np.ndarray, "n 2"], ...]
+    yards: tuple[Float[np.ndarray, "_ 2"], ...]
     tone: float  # brightness of the ground, by weather and mixture
 
     def around(self, centre_m: Float[np.ndarray, " 2"]) -> tuple[Surfaces, GroundPatch]:
