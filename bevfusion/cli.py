@@ -169,7 +169,7 @@ def simulate(
     Of town:SEED, it receives the map town_SEED.osm.gz and the folder drive.
     """
     from bevfusion.datasets.simulated import map_file
-    from bevfusion.evaluation.progress import frame_progress
+    from bevfusion.progress import frame_progress
     from bevfusion.maps.osm import read_osm
     from bevfusion.simulate.drive import DriveOptions, simulate_drive
 

@@ -8,7 +8,7 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "bevfusion"
 
 LAYERS: tuple[tuple[str, ...], ...] = (
-    ("config", "geometry"),
+    ("config", "geometry", "progress"),
     ("structures", "nn"),
     ("checkpoint",),
     ("attention", "metrics"),
@@ -20,7 +20,8 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("model",),
     ("build",),
     ("localizer",),
-    ("training", "evaluation", "export", "benchmark", "ros"),
+    ("evaluation",),
+    ("training", "export", "benchmark", "ros"),
     ("cli",),
 )
 RANK = {box: rank for rank, boxes in enumerate(LAYERS) for box in boxes}

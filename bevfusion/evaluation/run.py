@@ -18,7 +18,7 @@ from bevfusion import metrics
 from bevfusion.datasets.drive import Drive
 from bevfusion.evaluation.plots import write_plots
 from bevfusion.evaluation.predictions import Prediction, finite_or_none, write_csv
-from bevfusion.evaluation.progress import frame_progress
+from bevfusion.progress import frame_progress
 from bevfusion.evaluation.summary import Section, count_maps, hardware, summarise
 from bevfusion.geometry.geodesy import GeoPose
 from bevfusion.geometry.se2 import SE2, wrap_angle

@@ -8,7 +8,6 @@ import sys
 import time
 from collections.abc import Sequence
 from datetime import datetime, timezone
-from functools import partial
 from pathlib import Path
 
 import lightning as L
@@ -16,15 +15,7 @@ import torch
 import yaml
 from lightning.pytorch.callbacks import LearningRateMonitor, ModelCheckpoint
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TaskID,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
+from rich.console import Console
 
 from bevfusion.build import bev_grid, build_model, search_window, tile_grid
 from bevfusion.checkpoint import save_checkpoint
@@ -32,8 +23,11 @@ from bevfusion.config import Config, SimulationConfig
 from bevfusion.datasets.drive import Drive
 from bevfusion.datasets.samples import PoseSamples, Variation
 from bevfusion.datasets.simulated import map_file, simulated_drive
-from bevfusion.localizer import CHECKPOINT_NAME
+from bevfusion.evaluation.run import Protocol, evaluate
+from bevfusion.evaluation.table import rich_table
+from bevfusion.localizer import CHECKPOINT_NAME, describe_checkpoint, open_locator
 from bevfusion.maps.source import MapSource, open_map
+from bevfusion.progress import frame_progress
 from bevfusion.simulate.drive import DriveOptions
 from bevfusion.structures import DataError
 from bevfusion.training.data import PoseData
@@ -71,36 +65,46 @@ def train(config: Config, output: Path | None = None, resume: Path | None = None
     path = folder / CHECKPOINT_NAME
     if trainer.is_global_zero:
         save_checkpoint(path, module.model, config, _provenance(config, (time.monotonic() - began) / 3600.0))
+        _evaluate(config, path, folder / "evaluation")
     return path
 
 
+def _evaluate(config: Config, checkpoint: Path, output: Path) -> None:
+    """Score the best weights on maps that neither training nor validation has seen."""
+    simulation = config.simulation
+    drives = prepared_drives(simulation, simulation.test, frames=simulation.eval_frames, seed=config.seed)
+    report = evaluate(
+        lambda source: open_locator(str(checkpoint), source),
+        [drive for drive, _ in drives],
+        [source for _, source in drives],
+        Protocol(offset_m=config.search.offset_m, offset_deg=config.search.offset_deg, seed=config.seed),
+        output,
+        describe_checkpoint(str(checkpoint)),
+    )
+    console = Console()
+    console.print(rich_table(report))
+    console.print(f"weights     {checkpoint}\nevaluation  {output}\nlogs        {output.parent} (tensorboard --logdir)")
+
+
 def prepared_drives(simulation: SimulationConfig, specs: Sequence[str], *, frames: int, seed: int) -> Drives:
-    """Simulated drives through the maps, made now where the cache lacks them, with a progress bar."""
+    """Simulated drives through the maps, made now where the cache lacks them, with progress."""
     cache = Path(simulation.cache)
     drives: Drives = []
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, TimeRemainingColumn(), transient=True) as progress:
-        for number, spec in enumerate(specs):
-            sensor = simulation.sensors[number % len(simulation.sensors)]
-            task = progress.add_task(f"simulating {spec} ({sensor})", total=frames)
-            options = DriveOptions(
-                sensor=sensor,
-                frames=frames,
-                seed=seed,
-                spacing_m=simulation.spacing_m,
-                columns=simulation.columns,
-                missing=simulation.missing,
-                shifted=simulation.shifted,
-                new=simulation.new,
-            )
-            drive = simulated_drive(spec, options, cache, partial(_advance, progress, task))
-            drives.append((drive, open_map(map_file(spec, cache))))
-            progress.remove_task(task)
+    for number, spec in enumerate(specs):
+        options = DriveOptions(
+            sensor=simulation.sensors[number % len(simulation.sensors)],
+            frames=frames,
+            seed=seed,
+            spacing_m=simulation.spacing_m,
+            columns=simulation.columns,
+            missing=simulation.missing,
+            shifted=simulation.shifted,
+            new=simulation.new,
+        )
+        with frame_progress(f"simulating {spec} ({options.sensor})", frames) as show:
+            drive = simulated_drive(spec, options, cache, show)
+        drives.append((drive, open_map(map_file(spec, cache))))
     return drives
-
-
-def _advance(progress: Progress, task: TaskID, done: int, total: int) -> None:
-    progress.update(task, completed=done, total=total)
 
 
 def _data(config: Config) -> PoseData:
