@@ -88,7 +88,7 @@ def draw_ground(
     half_m: float,
     roads: Iterable[Road],
     areas: Iterable[Area],
-    yards: Iterable[Float[np.ndarray, "n 2"]],
+    yards: Iterable[Float[np.ndarray, "_ 2"]],
     terrain: Terrain,
     tone: float = 1.0,
 ) -> GroundPatch:
