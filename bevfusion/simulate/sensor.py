@@ -10,27 +10,16 @@ from functools import cache
 from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, Float, Float32, Int
+from jaxtyping import Bool, Float, Float32
 
 from bevfusion.simulate.facades import Facades
 from bevfusion.simulate.ground import GroundPatch
-from bevfusion.simulate.surfaces import (
-    CAR,
-    GROUND,
-    MARKING,
-    MOVING_CAR,
-    MOVING_TRUCK,
-    PARKING,
-    ROAD,
-    SIDEWALK,
-    TERRAIN,
-    TRUCK,
-    VEGETATION,
-    Surfaces,
-)
+from bevfusion.simulate.returns import Hits, Returns, lost_share, overlay, own_car_hides, reported_strength, shade
+from bevfusion.simulate.surfaces import Surfaces
 from bevfusion.structures import DataError, Scan
 
 _MAX_CROSSINGS = 8  # skins that one ray may cross: more foliage than that is opaque
+_BLIND_M = 0.9  # nothing nearer is reported
 _SKIN_M = 1e-3  # a ray goes on this far behind a skin
 
 
@@ -96,15 +85,6 @@ def _open3d() -> Any:
     return open3d
 
 
-@dataclass(frozen=True, slots=True)
-class _Hits:
-    """The nearest surface along each ray; `quad` is -1 where there is none within reach."""
-
-    range_m: Float32[np.ndarray, " n"]
-    quad: Int[np.ndarray, " n"]
-    cosine: Float32[np.ndarray, " n"]  # of ray and outward normal: negative where the ray enters
-
-
 class Caster:
     """Surfaces ready to be hit by rays."""
 
@@ -122,19 +102,19 @@ class Caster:
             o3d.core.Tensor(np.ascontiguousarray(surfaces.corners_m.reshape(-1, 3))), o3d.core.Tensor(triangles)
         )
 
-    def nearest(self, rays: Float32[np.ndarray, "n 6"]) -> _Hits:
+    def nearest(self, rays: Float32[np.ndarray, "n 6"]) -> Hits:
         """First hit of each ray (origin, unit direction)."""
         count = len(rays)
         if self._scene is None or count == 0:
-            return _Hits(np.full(count, np.inf, np.float32), np.full(count, -1), np.zeros(count, np.float32))
+            return Hits(np.full(count, np.inf, np.float32), np.full(count, -1), np.zeros(count, np.float32))
         answer = self._scene.cast_rays(_open3d().core.Tensor(np.ascontiguousarray(rays)))
         range_m = answer["t_hit"].numpy()
         missed = ~np.isfinite(range_m)
         quad = np.where(missed, 0, answer["primitive_ids"].numpy()).astype(np.int64) // 2
         cosine = np.einsum("nc,nc->n", answer["primitive_normals"].numpy(), rays[:, 3:])
-        return _Hits(range_m, np.where(missed, -1, quad), cosine)
+        return Hits(range_m, np.where(missed, -1, quad), cosine)
 
-    def first_return(self, rays: Float32[np.ndarray, "n 6"], rng: np.random.Generator) -> _Hits:
+    def first_return(self, rays: Float32[np.ndarray, "n 6"], rng: np.random.Generator) -> Hits:
         """Where each ray ends, with foliage and fences that let some through.
 
         In a volume the way of a ray is exponentially distributed about the free path of its skin.
@@ -162,18 +142,7 @@ class Caster:
             quad[moving], cosine[moving] = after.quad[goes_on], after.cosine[goes_on]
             active = moving[(quad[moving] >= 0) & open_quads[np.maximum(quad[moving], 0)]]
         quad[active] = -1  # still among leaves: lost
-        return _Hits(range_m, quad, cosine)
-
-
-@dataclass(frozen=True, slots=True)
-class _Returns:
-    """What the rays met, before noise."""
-
-    range_m: Float[np.ndarray, " n"]
-    label: Int[np.ndarray, " n"]  # -1: nothing
-    reflectance: Float[np.ndarray, " n"]
-    cosine: Float[np.ndarray, " n"]  # absolute
-    glass: Bool[np.ndarray, " n"]
+        return Hits(range_m, quad, cosine)
 
 
 def scan_world(
@@ -195,104 +164,50 @@ def scan_world(
         rng: source of noise.
     """
     directions = sensor.directions()
-    turned = directions @ map_from_sensor[:3, :3].T.astype(np.float32)
+    # written out: for so narrow a product the threads of a BLAS cost more than they save
+    axes = map_from_sensor[:3, :3].T.astype(np.float32)
+    turned = directions[:, :1] * axes[0] + directions[:, 1:2] * axes[1] + directions[:, 2:] * axes[2]
     origin = np.broadcast_to(map_from_sensor[:3, 3].astype(np.float32), turned.shape)
     rays = np.concatenate([origin, turned], axis=1)
-    met = _shade(world.first_return(rays, rng), world.surfaces, rays, looks, rng)
-    if len(movers.surfaces):
-        _overlay(met, _shade(movers.first_return(rays, rng), movers.surfaces, rays, looks, rng))
-    met.label[_own_car_hides(directions)] = -1
+    met = shade(world.first_return(rays, rng), world.surfaces, rays, looks, rng)
+    towards = np.flatnonzero(_may_meet(movers.surfaces, rays))
+    if len(towards):
+        some = rays[towards]
+        overlay(met, towards, shade(movers.first_return(some, rng), movers.surfaces, some, looks, rng))
+    met.label[own_car_hides(directions)] = -1
     return _measure(sensor, met, directions, rng)
 
 
-def _own_car_hides(directions: Float32[np.ndarray, "n 3"]) -> Bool[np.ndarray, " n"]:
-    """Rays that end on the roof, its rails and mirrors: steep ones ahead, behind and aside, as in real drives."""
-    steep_deg = np.rad2deg(-np.arcsin(directions[:, 2]))
-    aside_deg = np.rad2deg(np.abs(np.arctan2(directions[:, 1], directions[:, 0])))
-    rear = (aside_deg > 166.0) & (steep_deg > 19.3)
-    front = (aside_deg / 16.0) ** 2 + ((steep_deg - 25.0) / 4.5) ** 2 < 1.0
-    rails = ((aside_deg - 72.0) / 8.0) ** 2 + ((steep_deg - 20.5) / 5.0) ** 2 < 1.0
-    hidden: np.ndarray = rear | front | rails
-    return hidden
+def _may_meet(surfaces: Surfaces, rays: Float32[np.ndarray, "n 6"], bins: int = 720) -> Bool[np.ndarray, " n"]:
+    """Whether each ray from one origin heads where, seen from above, some of the surfaces lie."""
+    covered = np.zeros(2 * bins + 1, int)
+    if len(surfaces):
+        centre = surfaces.centres_m()
+        radius = np.hypot(*(surfaces.corners_m[:, :, :2] - centre[:, None]).transpose(2, 0, 1)).max(axis=1)
+        away = centre - rays[0, :2]
+        half = np.arcsin(np.clip(radius / np.maximum(np.hypot(away[:, 0], away[:, 1]), 1e-3), 0.0, 1.0))
+        azimuth = np.arctan2(away[:, 1], away[:, 0])
+        first = np.floor((azimuth - half + np.pi) / (2.0 * np.pi) * bins).astype(int)
+        last = np.floor((azimuth + half + np.pi) / (2.0 * np.pi) * bins).astype(int)
+        start = first % bins
+        # intervals are counted where they begin and end; those over the seam run on into the second turn
+        np.add.at(covered, start, 1)
+        np.add.at(covered, start + np.minimum(last - first, bins - 1) + 1, -1)
+    inside = np.cumsum(covered)[:-1].reshape(2, bins).sum(axis=0) > 0
+    own = np.floor((np.arctan2(rays[:, 4], rays[:, 3]) + np.pi) / (2.0 * np.pi) * bins).astype(int)
+    hit: np.ndarray = inside[own % bins]
+    return hit
 
 
-def _overlay(base: _Returns, other: _Returns) -> None:
-    """Let what is nearer hide what is behind, in place."""
-    nearer = other.range_m < base.range_m
-    for name in ("range_m", "label", "reflectance", "cosine", "glass"):
-        getattr(base, name)[nearer] = getattr(other, name)[nearer]
-
-
-def _shade(
-    hits: _Hits,
-    surfaces: Surfaces,
-    rays: Float32[np.ndarray, "n 6"],
-    looks: tuple[GroundPatch, Facades],
-    rng: np.random.Generator,
-) -> _Returns:
-    """Class and reflectance of what was hit; kerbs, windows and balconies move the hit along its ray."""
-    ground, facades = looks
-    quad = np.maximum(hits.quad, 0)
-    label = np.where(hits.quad >= 0, surfaces.label[quad], -1)
-    met = _Returns(
-        hits.range_m.astype(np.float32),
-        label,
-        surfaces.reflectance[quad].copy(),
-        np.abs(hits.cosine),
-        np.zeros(len(quad), bool),
-    )
-    low = np.flatnonzero(label == GROUND)
-    if len(low):
-        met.range_m[low], met.label[low], met.reflectance[low] = ground.resolve(rays[low], met.range_m[low], rng)
-    styled = np.flatnonzero((hits.quad >= 0) & (surfaces.style[quad] >= 0))
-    if len(styled):
-        corners = surfaces.corners_m[quad[styled]]
-        points = rays[styled, :3] + met.range_m[styled, None] * rays[styled, 3:]
-        along = np.hypot(points[:, 0] - corners[:, 0, 0], points[:, 1] - corners[:, 0, 1])
-        up = points[:, 2] - ground.terrain.height_m(points[:, :2])
-        depth, glass = facades.relief(surfaces.style[quad[styled]], along, up)
-        # a flat look along the wall sees the next wall's end, not the bottom of a recess
-        met.range_m[styled] += np.clip(depth / np.maximum(met.cosine[styled], 0.25), -1.5, 1.0)
-        met.glass[styled] = glass
-        met.reflectance[styled[glass]] *= 0.6
-    met.range_m[met.label < 0] = np.inf
-    return met
-
-
-def _focus(range_m: Float[np.ndarray, " n"], upright: Bool[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
-    """What is left of the reported strength after the sensor's correction for range, as seen in real drives."""
-    steep = np.interp(range_m, [3.0, 7.5, 10.0, 18.0, 30.0, 50.0], [0.7, 0.76, 1.0, 1.0, 0.78, 0.6])
-    grazing = np.interp(range_m, [14.0, 22.0, 36.0], [1.0, 0.8, 0.3])
-    share: np.ndarray = np.where(upright, steep, grazing)
-    return share
-
-
-def _measure(sensor: Sensor, met: _Returns, directions: Float32[np.ndarray, "n 3"], rng: np.random.Generator) -> Scan:
+def _measure(sensor: Sensor, met: Returns, directions: Float32[np.ndarray, "n 3"], rng: np.random.Generator) -> Scan:
     """Noise, lost returns, and the intensity that the sensor reports."""
-    reached = np.flatnonzero((met.label >= 0) & (met.range_m < sensor.max_range_m) & (met.range_m > 0.9))
-    range_m, label = met.range_m[reached], met.label[reached]
-    reflectance, cosine, glass = met.reflectance[reached], met.cosine[reached], met.glass[reached]
+    reached = np.flatnonzero((met.label >= 0) & (met.range_m < sensor.max_range_m) & (met.range_m > _BLIND_M))
     beams = len(sensor.elevations_rad)
     # lasers differ by an eighth in strength, the same ones in every scan
-    gains = np.random.default_rng(beams).normal(1.0, 0.12, beams)[reached // sensor.columns]
-    shiny = np.isin(label, (CAR, MOVING_CAR, TRUCK, MOVING_TRUCK))
-    upright = ~np.isin(label, (ROAD, PARKING, SIDEWALK, MARKING, TERRAIN))
-    # leaves are small: some of them lie in focus at any range
-    focus = np.where(label == VEGETATION, np.sqrt(_focus(range_m, upright)), _focus(range_m, upright))
-    strength = reflectance * gains * focus
-    strength *= np.where(upright, np.clip(cosine, 0.05, 1.0) ** 0.2, 1.0) * rng.normal(1.0, 0.14, len(reached))
-    strength += rng.normal(0.0, 0.035, len(reached))
-    # paint mirrors: away from the normal mostly nothing comes back
-    mirrored = shiny & (cosine < 0.9)
-    strength = np.where(mirrored, strength * rng.choice([0.0, 0.4, 1.0], len(reached), p=[0.6, 0.2, 0.2]), strength)
-    # a weak echo counts as a point but reports no strength; so does a share of what is too near to focus on
-    faint = strength < rng.normal(0.1, 0.03, len(reached))
-    blurred = rng.random(len(reached)) < np.where(upright & (label != VEGETATION), 0.12, 0.03) * (range_m < 8.0)
-    strength = np.where(faint | blurred, 0.0, strength)
-    intensity = np.clip(np.round(strength, 2), 0.0, 0.99).astype(np.float32)
-    power = np.clip(reflectance, 0.02, 1.0) * np.sqrt(np.clip(cosine, 0.01, 1.0)) * (55.0 / range_m) ** 2
-    lost = sensor.dropout + 0.35 * glass + 0.3 * shiny * (cosine < 0.4) + np.exp(-4.0 * power)
-    kept = rng.random(len(reached)) >= lost
-    noisy = range_m + rng.normal(0.0, sensor.noise_m, len(reached))
-    xyz = directions[reached] * noisy[:, None].astype(np.float32)
-    return Scan(xyz[kept], intensity[kept], label[kept].astype(np.uint32))
+    gains = np.random.default_rng(beams).normal(1.0, 0.12, beams).astype(np.float32)
+    met = met.select(reached)
+    intensity = reported_strength(met, gains[reached // sensor.columns], rng)
+    kept = rng.random(len(reached), np.float32) >= lost_share(met) + sensor.dropout
+    noisy = met.range_m + np.float32(sensor.noise_m) * rng.standard_normal(len(reached), np.float32)
+    xyz = directions[reached] * noisy[:, None]
+    return Scan(xyz[kept], intensity[kept], met.label[kept].astype(np.uint32))

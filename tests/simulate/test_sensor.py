@@ -3,8 +3,19 @@ import pytest
 
 from bevfusion.simulate.facades import Facades
 from bevfusion.simulate.ground import KERB_M, draw_ground
-from bevfusion.simulate.sensor import SENSORS, Caster, scan_world
-from bevfusion.simulate.surfaces import BUILDING, FENCE, GROUND, ROAD, SIDEWALK, VEGETATION, Surfaces, prisms, upright
+from bevfusion.simulate.sensor import SENSORS, Caster, _may_meet, scan_world
+from bevfusion.simulate.surfaces import (
+    BUILDING,
+    FENCE,
+    GROUND,
+    ROAD,
+    SIDEWALK,
+    VEGETATION,
+    Surfaces,
+    prisms,
+    rectangles,
+    upright,
+)
 from bevfusion.simulate.terrain import Terrain
 from bevfusion.structures import DataError, Scan
 from tests.simulate.scenes import road
@@ -79,6 +90,21 @@ def test_what_moves_hides_what_stands() -> None:
     ahead = (np.abs(got.xyz[:, 1] / got.xyz[:, 0]) < 0.15) & (got.xyz[:, 0] > 0) & (np.abs(got.xyz[:, 2]) < 1.0)
     assert set(np.unique(got.labels[ahead])) == {FENCE}
     assert abs(got.xyz[ahead, 0].mean() - 5.0) < 0.02
+
+
+def test_rays_are_only_spared_where_nothing_is() -> None:
+    rng = np.random.default_rng(0)
+    for _ in range(20):
+        place = rng.uniform(-30.0, 30.0, 2)
+        box = prisms(rectangles(place[None], rng.uniform(-3, 3, 1), 5.0, 2.0), np.zeros(1), np.full(1, 3.0))
+        surfaces = Surfaces.of(box, FENCE, 0.5)
+        rays = np.zeros((4096, 6), np.float32)
+        rays[:, 2] = 1.0
+        rays[:, 3:] = SENSORS["vlp16"].with_columns(256).directions()
+        hit = Caster(surfaces).nearest(rays).quad >= 0
+        chosen = _may_meet(surfaces, rays)
+        assert not (hit & ~chosen).any()
+        assert chosen.mean() < 0.6 or np.hypot(*place) < 5.0
 
 
 def rays_ahead(count: int) -> np.ndarray:
