@@ -42,7 +42,7 @@ class GC(nn.Module):
         mask = seen_mask(x, seen, self.occupancy)
         logits: Tensor = self.key(x)
         if mask is not None:
-            # The least finite number instead of -inf: where nothing was seen, -inf would give NaN.
+            # The least finite number, not -inf: where nothing was seen, -inf would give NaN, if only in passing.
             logits = logits.masked_fill(~mask, torch.finfo(logits.dtype).min)
         weights = logits.flatten(1).softmax(dim=1)
         if mask is not None:

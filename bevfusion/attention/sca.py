@@ -77,7 +77,7 @@ class SCA(nn.Module):
         if mask is None:
             alpha = logits.flatten(1).softmax(dim=1).view_as(logits)
             return alpha * (x.shape[2] * x.shape[3]) if self.rescale else alpha
-        # The least finite number instead of -inf: where nothing was seen, -inf would give NaN.
+        # The least finite number, not -inf: where nothing was seen, -inf would give NaN, if only in passing.
         hidden = logits.masked_fill(~mask, torch.finfo(logits.dtype).min)
         alpha = hidden.flatten(1).softmax(dim=1).view_as(logits).masked_fill(~mask, 0)
         return alpha * mask.sum((1, 2, 3), keepdim=True).to(alpha.dtype) if self.rescale else alpha

@@ -13,7 +13,7 @@ Params: TypeAlias = dict[str, Array]
 
 
 def sigmoid(t: Array) -> Array:
-    return 1 / (1 + np.exp(-t))
+    return (1 + np.tanh(t / 2)) / 2  # the same as 1 / (1 + exp(-t)), without its overflow
 
 
 def relu(t: Array) -> Array:

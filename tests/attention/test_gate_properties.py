@@ -2,8 +2,6 @@
 
 import pytest
 import torch
-from test_gates import randomized
-from test_symmetries import CHANNELS, MOVES, SIDE, picture, shuffled
 from torch import Tensor, nn
 
 from bevfusion.attention import make_attention
@@ -19,6 +17,8 @@ from bevfusion.attention.simam import SimAM
 from bevfusion.attention.sk import SK
 from bevfusion.attention.strip import Strip
 from bevfusion.attention.triplet import Triplet
+from tests.attention.test_gates import randomized
+from tests.attention.test_symmetries import CHANNELS, MOVES, SIDE, picture, shuffled
 
 
 @pytest.mark.parametrize("name", ["se", "ghost_se", "cam"])
@@ -267,3 +267,9 @@ def test_gc_starts_as_the_identity_and_adds_one_vector_to_all_cells() -> None:
     added = randomized("gc", CHANNELS, {})[0](x) - x
     torch.testing.assert_close(added, added[..., :1, :1].expand_as(added), rtol=1e-9, atol=1e-9)
     assert added.abs().max() > 1e-3
+
+
+def test_where_nothing_was_seen_there_is_no_context_and_no_share() -> None:
+    x, nothing = picture(), torch.zeros(2, 1, SIDE, SIDE, dtype=torch.bool)
+    assert randomized("gc", CHANNELS, {"occupancy": True})[0].context(x, nothing).abs().max() == 0
+    assert randomized("sca", CHANNELS, {"occupancy": True})[0].gate(x, nothing).abs().max() == 0

@@ -4,11 +4,11 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
-import reference_gates as ref
 import torch
 from torch import nn
 
 from bevfusion.attention import Option, make_attention
+from tests.attention import reference_gates as ref
 
 
 def randomized(name: str, channels: int, options: dict[str, Option], seed: int = 0) -> tuple[nn.Module, ref.Params]:

@@ -2,9 +2,9 @@
 
 import pytest
 import torch
-from test_contract import CASES, Case
 
 from bevfusion.attention import ATTENTION, attention_options, make_attention
+from tests.attention.test_contract import CASES, Case
 
 occupancy_names = [name for name in sorted(ATTENTION) if "occupancy" in attention_options(name)]
 every_case = pytest.mark.parametrize("case", [case for case in CASES if case.occupancy], ids=str)

@@ -4,11 +4,11 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
-import reference_gates as ref
 import torch
 
 from bevfusion.attention import Option, make_attention
 from bevfusion.attention.reference_state import load_reference_state
+from tests.attention import reference_gates as ref
 
 C, HIDDEN = 8, 2
 Shapes = dict[str, tuple[int, ...]]

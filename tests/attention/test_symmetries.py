@@ -2,8 +2,9 @@
 
 import pytest
 import torch
-from test_gates import randomized
 from torch import Tensor
+
+from tests.attention.test_gates import randomized
 
 CHANNELS, SIDE = 8, 12
 
