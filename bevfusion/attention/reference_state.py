@@ -47,11 +47,7 @@ def load_reference_state(module: nn.Module, state: Mapping[str, Tensor]) -> None
     if type(module) not in CONVERTERS:
         known = sorted(kind.__name__ for kind in CONVERTERS)
         raise ValueError(f"no public weights are known for {type(module).__name__}; the choices are {known}")
-    converted = CONVERTERS[type(module)](module, state)
-    for key, value in module.state_dict().items():
-        if key.endswith("num_batches_tracked"):  # checkpoints from before torch 0.4.1 have none
-            converted.setdefault(key, torch.zeros_like(value))
-    module.load_state_dict(converted)
+    module.load_state_dict(CONVERTERS[type(module)](module, state))
 
 
 def _renamed(state: Mapping[str, Tensor], prefixes: Mapping[str, str]) -> State:
