@@ -1,13 +1,13 @@
 """From a configuration to objects: the only file that reads its sections and creates parts."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from torch import nn
 
-from bevfusion.attention import make_attention
+from bevfusion.attention import ATTENTION, make
 from bevfusion.config import Config, ConfigError, Option
-from bevfusion.fusion.fuse import Fusion
+from bevfusion.fusion.fuse import JOINS, Fusion
 from bevfusion.fusion.refine import Refinement
 from bevfusion.geometry.grid import Grid, PoseWindow
 from bevfusion.heads.direction import DirectionHead
@@ -32,10 +32,7 @@ def build_model(config: Config) -> FusionNet:
             len(bev_channels(config.bev.slices_m)), model.channels, stride=model.stride, **dict(model.lidar)
         ),
         map_encoder=MapEncoder(len(LAYERS), model.channels, stride=model.stride, **dict(model.map)),
-        fusion=Fusion(
-            model.channels,
-            _attention("model.fusion", model.fusion.attention, 2 * model.channels, model.fusion.options),
-        ),
+        fusion=_fusion(model.channels, model.fusion.attention, model.fusion.options),
         refinement=Refinement(
             _attention("model.refine", model.refine.attention, model.channels, model.refine.options),
             _attention("model.refine", model.refine.attention, model.channels, model.refine.options),
@@ -47,12 +44,25 @@ def build_model(config: Config) -> FusionNet:
     )
 
 
+def _fusion(channels: int, name: str, options: Mapping[str, Option]) -> Fusion:
+    """An attention mechanism before concatenation, or one of the other ways to join two branches."""
+    if name in JOINS:
+        return Fusion(nn.Identity(), _made("model.fusion", JOINS, name, channels, options))
+    return Fusion(_attention("model.fusion", name, 2 * channels, options), JOINS["concat"](channels))
+
+
 def _attention(key: str, name: str, channels: int, options: Mapping[str, Option]) -> nn.Module:
     if name == "stn":
-        raise ConfigError(f"{key}: 'stn' moves cells, and the heads behind it measure in metres; use it on its own")
+        raise ConfigError(f"{key}: 'stn' moves cells, and the heads behind it measure in metres")
+    return _made(key, ATTENTION, name, channels, options)
+
+
+def _made(
+    key: str, choices: Mapping[str, Callable[..., nn.Module]], name: str, channels: int, options: Mapping[str, Option]
+) -> nn.Module:
     try:
-        return make_attention(name, channels, options)
-    except (TypeError, ValueError) as error:
+        return make(choices, name, channels, options)
+    except ValueError as error:
         raise ConfigError(f"{key}: {error}") from error
 
 

@@ -113,6 +113,7 @@ class TrainConfig(Section):
     warmup_steps: int = Field(30, ge=0)
     gradient_clip: float = Field(1.0, gt=0)
     direction_weight: float = Field(0.3, ge=0, description="weight of the direction head's loss beside the volume's")
+    lesson_weight: float = Field(0.1, ge=0, description="weight of losses that a mechanism brings along")
     validate_every: int = Field(200, ge=1, description="steps between validations")
     workers: int = Field(1, ge=0, description="processes that prepare samples")
     devices: int | Literal["auto"] = "auto"

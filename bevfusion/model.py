@@ -2,15 +2,18 @@
 
 from dataclasses import dataclass
 
+import torch
 from torch import nn
 from torch.nn import functional as F
 
 from bevfusion.fusion.align import map_in_ego
+from bevfusion.fusion.attend import Scene
 from bevfusion.fusion.fuse import Fusion
 from bevfusion.fusion.refine import Refinement
 from bevfusion.geometry.grid import Grid, PoseWindow
 from bevfusion.heads.direction import DirectionHead
 from bevfusion.heads.pose_volume import PoseVolumeHead
+from bevfusion.maps.schema import layer_index
 from bevfusion.structures import Batch, DirectionBelief, Fused, PoseBelief
 
 
@@ -59,10 +62,21 @@ class FusionNet(nn.Module):
         lidar = self.lidar_encoder(batch.bev)
         map_features = self.map_encoder(batch.tile)
         map_grid = Grid(map_features.shape[-2], map_features.shape[-1], self.feature_grid.cell_m)
+        scene = self._scene(batch)
         seen_map = map_in_ego(map_features, batch.prior_yaw_rad.to(map_features), map_grid, self.feature_grid)
-        fused = self.refinement(self.fusion(lidar, map_features, seen_map))
-        never_seen = batch.bev[:, -1:]  # the last plane of `rasterize`
-        seen = F.avg_pool2d(1.0 - never_seen, self.stride)
-        volume = self.pose_volume(fused.lidar, seen, fused.map, batch.prior_yaw_rad, window)
+        fused = self.fusion(lidar, map_features, seen_map, scene)
+        fused = self.refinement(fused, scene)
+        volume = self.pose_volume(fused.lidar, scene.seen, fused.map, batch.prior_yaw_rad, window)
         direction = self.direction(fused.joint, volume)
         return Prediction(volume, direction, fused)
+
+    def _scene(self, batch: Batch) -> Scene:
+        """Which cells the scan reached, and the mapped road's direction in the ego frame if the prior were right."""
+        never_seen = batch.bev[:, -1:]  # the last plane of `rasterize`
+        seen = 1.0 - F.max_pool2d(never_seen, self.stride)
+        tile_grid = Grid(batch.tile.shape[-2], batch.tile.shape[-1], self.bev_grid.cell_m)
+        doubled = batch.tile[:, [layer_index("road_cos2"), layer_index("road_sin2")]]
+        cos2, sin2 = map_in_ego(doubled, batch.prior_yaw_rad.to(doubled), tile_grid, self.feature_grid).unbind(1)
+        turn = -2.0 * batch.prior_yaw_rad.to(doubled)[:, None, None]
+        road = torch.stack([turn.cos() * cos2 - turn.sin() * sin2, turn.sin() * cos2 + turn.cos() * sin2], dim=1)
+        return Scene(seen, road)

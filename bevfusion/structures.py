@@ -1,5 +1,6 @@
 """The values that travel between the stages of the flow figure; checked where data enters, frozen ever after."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Protocol, runtime_checkable
 
@@ -112,6 +113,7 @@ class Fused:
     lidar: Float[Tensor, "b c h w"]  # ego frame
     map: Float[Tensor, "b c hm wm"]  # tile frame
     joint: Float[Tensor, "b c h w"]  # ego frame, map sampled at the prior pose
+    lessons: tuple[Callable[[Tensor, Tensor], Tensor], ...] = ()  # own losses of mechanisms, see fusion/attend.py
 
 
 @dataclass(frozen=True, slots=True)

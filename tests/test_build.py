@@ -7,6 +7,7 @@ import torch
 from bevfusion.attention import ATTENTION
 from bevfusion.build import bev_grid, build_model, search_window, tile_grid
 from bevfusion.config import AttentionConfig, Config, ConfigError, EncoderConfig, ModelConfig, load_config
+from bevfusion.fusion.fuse import JOINS
 from bevfusion.heads.direction import direction_loss, heading_marginal
 from bevfusion.heads.pose_volume import negative_log_likelihood
 from bevfusion.lidar.rasterize import bev_channels
@@ -48,9 +49,9 @@ def test_every_config_in_the_repository_builds(path: Path):
     assert sum(parameter.numel() for parameter in model.parameters()) > 1000
 
 
-@pytest.mark.parametrize("name", ["none", *(name for name in ATTENTION if name != "stn")])
-def test_every_mechanism_trains_in_both_slots(name: str):
-    config = small(name, name)
+@pytest.mark.parametrize("name", ["none", *JOINS, *(name for name in ATTENTION if name != "stn")])
+def test_every_mechanism_trains_in_its_slots(name: str):
+    config = small(name, "none" if name in JOINS else name)
     model = build_model(config)
     batch = random_batch(config, 2, 3.0)
     prediction = model(batch, search_window(config, 3.0, math.radians(6.0)))

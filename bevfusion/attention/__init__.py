@@ -66,37 +66,53 @@ ATTENTION: dict[str, Callable[..., nn.Module]] = {
 }
 
 
+def make_attention(name: str, channels: int, options: Mapping[str, Option] | None = None) -> nn.Module:
+    """Builds a mechanism by its name: a key of `ATTENTION`, "none" being the identity.
+
+    Raises:
+        ValueError: as `make` does.
+    """
+    return make(ATTENTION, name, channels, options)
+
+
+def make(
+    choices: Mapping[str, Callable[..., nn.Module]],
+    name: str,
+    channels: int,
+    options: Mapping[str, Option] | None = None,
+) -> nn.Module:
+    """Builds one of several modules `Module(channels, *, options)` by its name.
+
+    Args:
+        choices: What there is, by name.
+        name: Which of them.
+        channels: Number of channels of its input and output.
+        options: Keyword options of its constructor.
+
+    Raises:
+        ValueError: if the name or an option is unknown, naming the nearest, or the constructor refuses a value.
+    """
+    known = _options(choices, name)
+    for option in options or {}:
+        if option not in known:
+            raise ValueError(f"{name!r} has no option {option!r}{_nearest(option, known)}; it has {sorted(known)}")
+    return choices[name](channels, **(options or {}))
+
+
 def attention_options(name: str) -> tuple[str, ...]:
     """The options of one mechanism: its constructor's keyword-only arguments.
 
     Raises:
         ValueError: if there is no such mechanism.
     """
-    if name not in ATTENTION:
-        raise ValueError(f"unknown attention {name!r}{_nearest(name, ATTENTION)}; the choices are {sorted(ATTENTION)}")
-    arguments = inspect.signature(ATTENTION[name]).parameters.values()
+    return _options(ATTENTION, name)
+
+
+def _options(choices: Mapping[str, Callable[..., nn.Module]], name: str) -> tuple[str, ...]:
+    if name not in choices:
+        raise ValueError(f"unknown mechanism {name!r}{_nearest(name, choices)}; the choices are {sorted(choices)}")
+    arguments = inspect.signature(choices[name]).parameters.values()
     return tuple(argument.name for argument in arguments if argument.kind is argument.KEYWORD_ONLY)
-
-
-def make_attention(name: str, channels: int, options: Mapping[str, Option] | None = None) -> nn.Module:
-    """Builds a mechanism by its name.
-
-    Args:
-        name: A key of `ATTENTION`; "none" is the identity.
-        channels: Number of channels of its input and output.
-        options: Keyword options of its constructor.
-
-    Raises:
-        ValueError: if the name or an option is unknown, or the constructor refuses a value.
-    """
-    options = dict(options or {})
-    known = attention_options(name)
-    for option in options:
-        if option not in known:
-            raise ValueError(
-                f"attention {name!r} has no option {option!r}{_nearest(option, known)}; it has {sorted(known)}"
-            )
-    return ATTENTION[name](channels, **options)
 
 
 def _nearest(word: str, known: Mapping[str, object] | tuple[str, ...]) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 
+from bevfusion import __version__
 from bevfusion.datasets.kitti import KittiRawDrive
 from bevfusion.maps.osm import read_osm
 from bevfusion.simulate.drive import DriveOptions, simulate_drive
@@ -43,11 +44,11 @@ def simulated_drive(
     Args:
         spec: town:SEED or a map file.
         options: of the simulation.
-        cache: folder of finished drives; their names carry a digest of map and options.
+        cache: folder of finished drives; their names carry a digest of map, options and version.
         on_frame: called with (frames done, frames in all) while simulating.
     """
     path = map_file(spec, cache)
-    identity = json.dumps(asdict(options), sort_keys=True).encode() + path.read_bytes()
+    identity = f"{__version__} {json.dumps(asdict(options), sort_keys=True)}".encode() + path.read_bytes()
     digest = hashlib.sha256(identity).hexdigest()[:12]
     folder = cache / f"{path.name.split('.')[0]}_{options.sensor}_{digest}"
     if not folder.is_dir():

@@ -1,11 +1,25 @@
 """Channel attention over both branches together: each says which of the other's channels to trust."""
 
+from collections.abc import Callable
+
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from bevfusion.nn import ConvNormAct
+from bevfusion.fusion.attend import Scene, attend
+from bevfusion.fusion.concat import ConcatFusion
+from bevfusion.fusion.cross import CrossFusion
+from bevfusion.fusion.dynamic import DynamicFusion
+from bevfusion.fusion.select import SelectFusion
 from bevfusion.structures import Fused
+
+# How two aligned branches become one; a configuration may name one of these instead of an attention mechanism.
+JOINS: dict[str, Callable[..., nn.Module]] = {
+    "concat": ConcatFusion,
+    "dynamic": DynamicFusion,
+    "select": SelectFusion,
+    "cross": CrossFusion,
+}
 
 
 class Fusion(nn.Module):
@@ -17,24 +31,25 @@ class Fusion(nn.Module):
     average, mean |y| / mean |x|. For a channel gate (SE, CAM, ECA) that *is* the gate.
     """
 
-    def __init__(self, channels: int, attention: nn.Module) -> None:
-        """Both branches have `channels` channels; `attention` maps B 2C H W to the same."""
+    def __init__(self, attention: nn.Module, join: nn.Module) -> None:
+        """`attention` maps B 2C H W to the same; `join` makes one B C H W of two."""
         super().__init__()
         self.attention = attention
-        self.join = ConvNormAct(2 * channels, channels)
+        self.join = join
 
     def forward(
         self,
         lidar: Float[Tensor, "b c h w"],
         map_features: Float[Tensor, "b c hm wm"],
         map_in_ego: Float[Tensor, "b c h w"],
+        scene: Scene,
     ) -> Fused:
         """Fuse; `map_in_ego` is `map_features` sampled at the prior pose."""
         both = torch.cat([lidar, map_in_ego], dim=1)
-        attended: Tensor = self.attention(both)
-        channels = lidar.shape[1]
-        passed = channel_gate(both, attended)[:, channels:]
-        return Fused(attended[:, :channels], map_features * passed, self.join(attended))
+        attended, lessons = attend(self.attention, both, scene)
+        gated_lidar, gated_map = attended.chunk(2, dim=1)
+        passed = channel_gate(both, attended)[:, lidar.shape[1] :]
+        return Fused(gated_lidar, map_features * passed, self.join(gated_lidar, gated_map), lessons)
 
 
 def channel_gate(before: Float[Tensor, "b c h w"], after: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c 1 1"]:

@@ -1,9 +1,8 @@
 """Spatial attention after fusion: what repeats beside the road should lead, traffic on it should not."""
 
-from dataclasses import replace
-
 from torch import nn
 
+from bevfusion.fusion.attend import Scene, attend
 from bevfusion.structures import Fused
 
 
@@ -16,6 +15,8 @@ class Refinement(nn.Module):
         self.lidar = lidar
         self.joint = joint
 
-    def forward(self, fused: Fused) -> Fused:
+    def forward(self, fused: Fused, scene: Scene) -> Fused:
         """Refine both tensors in the ego frame; the map stays as it is."""
-        return replace(fused, lidar=self.lidar(fused.lidar), joint=self.joint(fused.joint))
+        lidar, of_lidar = attend(self.lidar, fused.lidar, scene)
+        joint, of_joint = attend(self.joint, fused.joint, scene)
+        return Fused(lidar, fused.map, joint, fused.lessons + of_lidar + of_joint)

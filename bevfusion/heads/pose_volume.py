@@ -39,7 +39,7 @@ class PoseVolumeHead(nn.Module):
 
         Args:
             lidar: template features, ego frame.
-            seen: share of each cell that the scan reached: only these count.
+            seen: 1 where the scan reached the cell: only these count.
             map_features: tile frame, centred on the prior position.
             prior_yaw_rad: heading of the prior in the tile frame.
             window: poses to score; its cell size must be that of the features.

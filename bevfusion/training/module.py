@@ -36,6 +36,7 @@ class TrainingModule(L.LightningModule):
         warmup_steps: int,
         steps: int,
         direction_weight: float,
+        lesson_weight: float,
     ) -> None:
         """`window` is what priors are drawn from; the rate falls to zero at `steps`."""
         super().__init__()
@@ -46,15 +47,19 @@ class TrainingModule(L.LightningModule):
         self.warmup_steps = warmup_steps
         self.steps = steps
         self.direction_weight = direction_weight
+        self.lesson_weight = lesson_weight
 
     def loss(self, batch: Batch) -> tuple[Float[Tensor, ""], Prediction]:
         """Mean loss of a batch with truths, and what the network said."""
         if batch.truth is None:
             raise ValueError("expected a batch with truths")
         prediction = self.model(batch, self.window)
-        pose = negative_log_likelihood(prediction.volume, batch.truth).mean()
-        heading = direction_loss(prediction.direction, batch.truth[:, 2]).mean()
-        return pose + self.direction_weight * heading, prediction
+        pose = negative_log_likelihood(prediction.volume, batch.truth)
+        heading = direction_loss(prediction.direction, batch.truth[:, 2])
+        loss = pose.mean() + self.direction_weight * heading.mean()
+        for lesson in prediction.fused.lessons:
+            loss = loss + self.lesson_weight * lesson(pose.detach(), batch.truth)
+        return loss, prediction
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """The loss.

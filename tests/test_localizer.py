@@ -1,0 +1,97 @@
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from bevfusion.build import build_model
+from bevfusion.checkpoint import save_checkpoint
+from bevfusion.config import Config
+from bevfusion.geometry.se2 import SE2
+from bevfusion.localizer import CHECKPOINT_NAME, Localizer, describe_checkpoint, open_locator
+from bevfusion.structures import DataError, Scan
+
+
+@pytest.fixture(scope="module")
+def config() -> Config:
+    base = Config()
+    small = {"width": 8, "levels": 2}
+    model = base.model.model_validate({"channels": 8, "lidar": small, "map": small})
+    return base.model_copy(update={"bev": base.bev.model_copy(update={"range_m": 16.0}), "model": model})
+
+
+@pytest.fixture
+def checkpoint(tmp_path, config) -> str:
+    torch.manual_seed(0)
+    save_checkpoint(tmp_path / CHECKPOINT_NAME, build_model(config), config, {"commit": "abc"})
+    return str(tmp_path)
+
+
+def test_the_estimate_lies_in_the_window_of_the_prior(town_drive, checkpoint):
+    drive, source = town_drive
+    truth = source.frame.map_from_ego(drive[0].truth)
+    prior = SE2(truth.x_m + 3.3, truth.y_m - 2.2, truth.yaw_rad + 0.05)
+    estimate = open_locator(checkpoint, source).locate(drive[0].scan, prior, 5.0, math.radians(10.0))
+    assert abs(estimate.map_from_ego.x_m - prior.x_m) <= 6.5
+    assert abs(estimate.map_from_ego.y_m - prior.y_m) <= 6.5
+    assert abs(estimate.prior.x_m - prior.x_m) <= 0.25 + 1e-6
+    assert estimate.belief is not None
+    assert float(estimate.belief.log_prob.exp().sum()) == pytest.approx(1.0, abs=1e-4)
+    assert np.linalg.eigvalsh(estimate.covariance).min() > 0.0
+    assert 0.0 <= estimate.confidence <= 1.0
+
+
+def test_an_offline_pose_does_not_depend_on_what_came_before(town_drive, checkpoint):
+    drive, source = town_drive
+    truth = [source.frame.map_from_ego(frame.truth) for frame in drive]
+    locator = open_locator(checkpoint, source)
+    for frame, pose in zip(drive, truth, strict=True):
+        locator.locate(frame.scan, pose, 5.0, 0.1)
+    again = locator.locate(drive[0].scan, truth[0], 5.0, 0.1).map_from_ego
+    assert again == open_locator(checkpoint, source).locate(drive[0].scan, truth[0], 5.0, 0.1).map_from_ego
+
+
+def test_any_heading_covers_the_circle(town_drive, checkpoint):
+    drive, source = town_drive
+    truth = source.frame.map_from_ego(drive[0].truth)
+    belief = open_locator(checkpoint, source).locate(drive[0].scan, truth, 3.0, math.pi).belief
+    assert belief is not None
+    assert belief.log_prob.shape[1] == 180
+
+
+@pytest.mark.parametrize("xyz", [np.zeros((0, 3)), np.full((5, 3), 500.0)])
+def test_a_scan_with_nothing_in_range_is_one_line(town_drive, checkpoint, xyz):
+    _, source = town_drive
+    scan = Scan(xyz.astype(np.float32), np.zeros(len(xyz), np.float32))
+    with pytest.raises(DataError, match="points lies within"):
+        open_locator(checkpoint, source).locate(scan, SE2(), 5.0, 0.1)
+
+
+def test_a_checkpoint_describes_itself(checkpoint):
+    described = describe_checkpoint(checkpoint)
+    assert described["commit"] == "abc"
+    assert len(described["sha256"]) == 64
+
+
+def test_a_missing_checkpoint_is_named(town_drive, tmp_path):
+    with pytest.raises(DataError, match="no such checkpoint"):
+        open_locator(str(tmp_path / "none.safetensors"), town_drive[1])
+
+
+def test_weights_of_another_network_are_refused(town_drive, config, tmp_path):
+    path = tmp_path / CHECKPOINT_NAME
+    save_checkpoint(path, torch.nn.Linear(2, 2), config, {})
+    with pytest.raises(DataError, match="another architecture"):
+        open_locator(str(path), town_drive[1])
+
+
+def test_read_out_by_mean_is_offered(town_drive, config):
+    drive, source = town_drive
+    torch.manual_seed(0)
+    model = build_model(config)
+    truth = source.frame.map_from_ego(drive[0].truth)
+    poses = [
+        Localizer(model, config, source, kind=kind).locate(drive[0].scan, truth, 5.0, 0.1).map_from_ego
+        for kind in ("argmax", "mean")
+    ]
+    assert poses[0] != poses[1]
