@@ -1,9 +1,8 @@
 """Batch normalization that survives a batch of one descriptor.
 
-The papers of BAM, SK and GAM normalize over the batch. Where one value a channel is left (batch 1 on a 1 x 1
-descriptor, the usual case when training on large maps) torch raises, because the variance of one value is zero; with
-none left (an empty batch) the running statistics turn to NaN. Here both cases use the running statistics, as
-evaluation does, and leave them alone. Weights of public implementations stay loadable.
+The papers of BAM and SK normalize a descriptor over the batch. Where one value a channel is left (batch 1 on a 1 x 1
+descriptor, the usual case when training on large maps) torch raises, because one value has no spread. Here the running
+statistics serve instead, as in evaluation, and stay as they are. Weights of public implementations stay loadable.
 """
 
 import torch.nn.functional as F
@@ -11,11 +10,11 @@ from torch import Tensor, nn
 
 
 class BatchNorm(nn.BatchNorm2d):
-    """`nn.BatchNorm2d` for (B, C, *) and any further axes, also where one value a channel is left, or none."""
+    """`nn.BatchNorm2d` for (B, C, *) and any further axes, also where one value a channel is left."""
 
     def forward(self, input: Tensor) -> Tensor:  # the name is that of the class it replaces
         """Normalizes each channel; (B, C, *) -> (B, C, *)."""
-        if self.training and input.numel() <= input.shape[1]:
+        if self.training and input.numel() == input.shape[1]:
             return F.batch_norm(
                 input, self.running_mean, self.running_var, self.weight, self.bias, False, 0.0, self.eps
             )
