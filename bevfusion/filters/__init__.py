@@ -1,0 +1,1 @@
+"""From the beliefs of single scans to the pose of a vehicle that moves."""

@@ -1,0 +1,172 @@
+"""One hypothesis of where the vehicle is: a belief that follows it, and how far the evidence bears it out."""
+
+import logging
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from jaxtyping import Float
+
+from bevfusion.filters.histogram import Agreement, HistogramFilter
+from bevfusion.filters.motion import Motion
+from bevfusion.geometry.grid import PoseWindow
+from bevfusion.geometry.se2 import SE2, wrap_angle
+from bevfusion.structures import DataError, Locator, PoseEstimate, Scan
+
+log = logging.getLogger(__name__)
+
+
+class Reading(Protocol):
+    """One pose read out of a volume (`heads.read_out.PoseReading`)."""
+
+    @property
+    def offset(self) -> SE2:
+        """From the window's centre."""
+
+    @property
+    def covariance(self) -> Float[np.ndarray, "3 3"]:
+        """Of x, y in m and yaw in rad."""
+
+    @property
+    def confidence(self) -> float:
+        """Probability close to the pose."""
+
+
+ReadVolume = Callable[[Float[np.ndarray, "r y x"], PoseWindow], Reading]
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """How the odds of "this track follows the vehicle" against "it is elsewhere" are kept.
+
+    log odds <- log odds + news * clip(agreement, -`contradiction`, `support`), at most logit(1 - `hazard`), where
+    agreement is in the nats of `Agreement` and news = 1 - exp(-distance / `independent_m`).
+    """
+
+    contradiction: float = 2.0  # nats that one frame may count against a track
+    support: float = 3.0  # and for it
+    hazard: float = 1e-3  # chance a frame of being carried away: no track is ever surer
+    update_m: float = 2.0  # distance after which a volume is mostly news, for the belief
+    independent_m: float = 0.5  # and for the odds
+    least_news: float = 0.05  # at a standstill
+
+    def news(self, distance_m: float, scale_m: float) -> float:
+        """Share of a scan that the one before did not show already."""
+        return max(self.least_news, 1.0 - math.exp(-distance_m / scale_m))
+
+    def added(self, log_odds: float, agreement: float, news: float) -> float:
+        """The odds after one more frame."""
+        limit = math.log((1.0 - self.hazard) / self.hazard)
+        return min(log_odds + news * min(max(agreement, -self.contradiction), self.support), limit)
+
+
+def probability(log_odds: float) -> float:
+    """Of log odds."""
+    return 1.0 / (1.0 + math.exp(-log_odds)) if log_odds > -700.0 else 0.0
+
+
+class Track:
+    """A belief about one stretch of map, asked of the network frame by frame."""
+
+    def __init__(self, prior: SE2, offset_m: float, offset_rad: float, log_odds: float, evidence: Evidence) -> None:
+        """Anywhere within +-offset_m (map axes) and +-offset_rad of a prior pose of the map frame.
+
+        Args:
+            prior: where the window starts.
+            offset_m: half its side, kept while it moves.
+            offset_rad: half its range of headings; pi is any.
+            log_odds: for the vehicle being there.
+            evidence: how odds change.
+        """
+        self.offset_m, self.offset_rad = offset_m, offset_rad
+        self.log_odds = log_odds
+        self.score = 0.0  # sum of agreements: compares tracks that have seen the same frames
+        self.agreement = Agreement(0.0, 1.0)  # of the last frame
+        self._evidence = evidence
+        self._prior = prior
+        self._filter: HistogramFilter | None = None  # its grid is that of the first answer
+
+    @property
+    def centre(self) -> SE2:
+        """The pose, map frame, that the window is centred on."""
+        return self._prior if self._filter is None else self._filter.centre
+
+    @property
+    def mean(self) -> SE2:
+        """Mean pose of the belief, map frame."""
+        if self._filter is None:
+            return self._prior
+        x_m, y_m = self._filter.mean_xy_m
+        return SE2(x_m, y_m, self._filter.heading()[0])
+
+    @property
+    def probability(self) -> float:
+        """That the track follows the vehicle."""
+        return probability(self.log_odds)
+
+    @property
+    def relative_spread(self) -> float:
+        """Spread of the positions over that of an even window: 1 says that nothing is known, 0 is a point."""
+        if self._filter is None:
+            return 1.0
+        return self._filter.spread_m / (self.offset_m * math.sqrt(2.0 / 3.0))
+
+    def predict(self, motion: Motion) -> None:
+        """Follow a step of the vehicle."""
+        if self._filter is None:
+            self._prior = self._prior @ motion.before_from_after
+            return
+        escaped = self._filter.predict(motion)
+        # what has left the window is a way of being elsewhere
+        staying = min(max(self.probability * (1.0 - escaped), 1e-12), 1.0 - self._evidence.hazard)
+        self.log_odds = min(self.log_odds, math.log(staying / (1.0 - staying)))
+
+    def observe(self, locator: Locator, scan: Scan, distance_m: float) -> None:
+        """Take in a scan.
+
+        Args:
+            locator: is asked about the window as it stands.
+            scan: what was seen.
+            distance_m: driven since the scan before.
+
+        Raises:
+            ValueError: if the locator does not show its belief.
+        """
+        if self._filter is not None:
+            self._filter.recentre()
+        try:
+            answer = locator.locate(scan, self.centre, self.offset_m, self.offset_rad)
+        except DataError as error:
+            log.warning("a scan is left out: %s", error)
+            self.agreement = Agreement(0.0, 1.0)
+            return
+        if answer.belief is None:
+            raise ValueError("a filter needs a locator whose estimates carry the whole belief, this one has none")
+        first = self._filter is None
+        if self._filter is None:
+            self._filter = HistogramFilter.uniform(answer.belief.window, answer.prior)
+        news = 1.0 if first else self._evidence.news(distance_m, self._evidence.update_m)
+        self.agreement = self._filter.update(answer.belief, answer.prior, news)
+        news = self._evidence.news(distance_m, self._evidence.independent_m)
+        self.score += news * self.agreement.nats
+        self.log_odds = self._evidence.added(self.log_odds, self.agreement.nats, news)
+
+    def estimate(self, read: ReadVolume) -> PoseEstimate | None:
+        """The pose, its covariance and confidence; None before the first scan.
+
+        The belief that is read is mixed with an even one by the chance that the track is wrong, at once and in full
+        where the last volume contradicted it or pointed elsewhere: a vehicle that was carried off is never placed with
+        confidence.
+        """
+        if self._filter is None:
+            return None
+        trust = self.probability * math.exp(min(0.0, self.agreement.nats)) * self.agreement.support
+        belief = self._filter.belief(trust)
+        reading = read(belief.log_prob[0].numpy(), belief.window)
+        centre, offset = self._filter.centre, reading.offset
+        pose = SE2(centre.x_m + offset.x_m, centre.y_m + offset.y_m, wrap_angle(centre.yaw_rad + offset.yaw_rad))
+        return PoseEstimate(
+            pose, reading.covariance, self._filter.heading()[1], reading.confidence, prior=centre, belief=belief
+        )

@@ -1,0 +1,223 @@
+"""From frames to poses, with a memory: follow, notice when that fails, find the vehicle again."""
+
+import logging
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Literal, Protocol, runtime_checkable
+
+from bevfusion.filters.motion import Motion, MotionNoise, Velocity, interval_s, motion_between
+from bevfusion.filters.search import GlobalSearch, is_near
+from bevfusion.filters.track import Evidence, ReadVolume, Track
+from bevfusion.geometry.se2 import SE2
+from bevfusion.structures import Frame, Locator, PoseEstimate, Scan
+
+log = logging.getLogger(__name__)
+
+_STEADY = 0.2  # relative spread of a belief whose mean tells the speed
+_NEWEST_SHARE = 0.2  # of a running mean of velocities
+
+State = Literal["idle", "following", "lost"]
+
+
+@runtime_checkable
+class SequenceLocator(Protocol):
+    """What follows a vehicle over frames: `Tracker`, and the localizer that carries one."""
+
+    def start(self, prior: SE2, offset_m: float, offset_rad: float) -> None:
+        """Forget all; the vehicle is within +-offset_m (map axes) and +-offset_rad of a pose of the map frame."""
+
+    def start_anywhere(self, on_tile: Callable[[int, int], None] | None = None) -> None:
+        """Forget all; the vehicle is somewhere on the map, and is sought all over it also when it gets lost."""
+
+    def step(self, frame: Frame) -> PoseEstimate | None:
+        """The pose at the next frame, or None: not started, lost, or too doubtful to say."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """When to speak, when to give up, when to begin again; probabilities are those of a track."""
+
+    speak: float = 0.5
+    least_confidence: float = 0.005  # of an estimate that says anything
+    lost: float = 0.05
+    found: float = 0.95
+    vague: float = 0.75  # relative spread of a belief that knows nothing ...
+    vague_frames: int = 10  # ... for so long: lost
+    patience_frames: int = 15  # for candidates to prove themselves before they are sought anew
+    hopeless: float = 1e-3  # candidates that are dropped
+    keep: int = 24  # candidates of a search
+    margin_nats: float = 4.0  # by which the best candidate must lead
+    behind_nats: float = 8.0  # and behind which one is dropped
+    candidate_m: float = 10.0  # half the window about a candidate
+    candidate_rad: float = math.radians(16.0)
+
+
+@dataclass(slots=True)
+class _Memory:
+    """What a tracker knows of the sequence it is in."""
+
+    offset_m: float  # of the window about the last known place, when it is lost
+    offset_rad: float
+    anywhere: bool = False  # the whole map is searched
+    on_tile: Callable[[int, int], None] | None = None
+    track: Track | None = None  # that is followed
+    candidates: list[Track] = field(default_factory=list)  # while lost
+    waited: int = 0  # frames since they were found
+    vague: int = 0  # frames in a row that the belief has known nothing
+    last_known: SE2 = field(default_factory=SE2)  # by dead reckoning while lost
+    before: Frame | None = None
+    velocity: Velocity | None = None
+    last_mean: SE2 | None = None
+
+
+class Tracker:
+    """Any locator, made into one that follows a vehicle."""
+
+    def __init__(
+        self,
+        locator: Locator,
+        read: ReadVolume,
+        search: Callable[[], GlobalSearch] | None = None,
+        *,
+        noise: MotionNoise | None = None,
+        evidence: Evidence | None = None,
+        limits: Limits | None = None,
+    ) -> None:
+        """A tracker that has not started.
+
+        Args:
+            locator: what finds single scans; its estimates must carry their belief.
+            read: reads a pose out of a volume.
+            search: makes the search over the whole map when it is first needed; None where there is no map to search.
+            noise: of the odometry.
+            evidence: how the odds of tracks change.
+            limits: when to speak and when to be silent.
+        """
+        self._locator, self._read, self._make_search = locator, read, search
+        self._noise = noise or MotionNoise()
+        self._evidence = evidence or Evidence()
+        self._limits = limits or Limits()
+        self._search: GlobalSearch | None = None
+        self._memory: _Memory | None = None
+
+    @property
+    def state(self) -> State:
+        """What the tracker is doing."""
+        if self._memory is None:
+            return "idle"
+        return "lost" if self._memory.track is None else "following"
+
+    def start(self, prior: SE2, offset_m: float, offset_rad: float) -> None:
+        """Forget all; the vehicle is within +-offset_m (map axes) and +-offset_rad of a pose of the map frame."""
+        track = Track(prior, offset_m, offset_rad, _log_odds(self._limits.found), self._evidence)
+        self._memory = _Memory(offset_m, offset_rad, track=track)
+
+    def start_anywhere(self, on_tile: Callable[[int, int], None] | None = None) -> None:
+        """Forget all; the vehicle is somewhere on the map, and is sought all over it also when it gets lost.
+
+        Args:
+            on_tile: called with (tiles done, tiles in all) during a search.
+
+        Raises:
+            ValueError: if this tracker was given no map to search.
+        """
+        if self._make_search is None:
+            raise ValueError("a start anywhere needs a map to search: give the tracker a GlobalSearch")
+        if self._search is None:
+            self._search = self._make_search()
+        log.info("the map is searched in %d tiles", len(self._search))
+        limits = self._limits
+        self._memory = _Memory(limits.candidate_m, limits.candidate_rad, anywhere=True, on_tile=on_tile)
+        self._memory.waited = limits.patience_frames  # at once
+
+    def step(self, frame: Frame) -> PoseEstimate | None:
+        """The pose at the next frame, or None: not started, lost, or too doubtful to say."""
+        memory = self._memory
+        if memory is None:
+            return None
+        motion = None
+        if memory.before is not None:
+            motion = motion_between(memory.before, frame, self._noise, memory.velocity)
+        if memory.track is not None:
+            self._follow(memory, memory.track, frame.scan, motion)
+        else:
+            self._seek(memory, frame.scan, motion)
+        _learn_velocity(memory, frame)
+        memory.before = frame
+        if memory.track is None or memory.track.probability < self._limits.speak:
+            return None
+        estimate = memory.track.estimate(self._read)
+        return estimate if estimate is not None and estimate.confidence >= self._limits.least_confidence else None
+
+    def _follow(self, memory: _Memory, track: Track, scan: Scan, motion: Motion | None) -> None:
+        """One step of the track; it ends where the evidence is against it, or where it has known nothing for long."""
+        self._advance(track, scan, motion)
+        memory.vague = memory.vague + 1 if track.relative_spread > self._limits.vague else 0
+        if track.probability >= self._limits.lost and memory.vague < self._limits.vague_frames:
+            return
+        log.info("lost at x %.1f m, y %.1f m", track.centre.x_m, track.centre.y_m)
+        memory.last_known, memory.track, memory.vague = track.mean, None, 0
+        memory.candidates, memory.waited = [], self._limits.patience_frames
+
+    def _seek(self, memory: _Memory, scan: Scan, motion: Motion | None) -> None:
+        """One step of every candidate; new ones where the old have not proved themselves; the winner is followed."""
+        if motion is not None:
+            memory.last_known = memory.last_known @ motion.before_from_after
+        if memory.waited >= self._limits.patience_frames:
+            memory.candidates, memory.waited = self._new_candidates(memory, scan), 0
+            motion = None  # they are where the vehicle is now
+        memory.waited += 1
+        for candidate in memory.candidates:
+            self._advance(candidate, scan, motion)
+        memory.candidates = self._pruned(memory.candidates)
+        if memory.candidates and self._proven(memory.candidates):
+            memory.track, memory.candidates = memory.candidates[0], []
+            log.info("found at x %.1f m, y %.1f m", memory.track.centre.x_m, memory.track.centre.y_m)
+
+    def _advance(self, track: Track, scan: Scan, motion: Motion | None) -> None:
+        if motion is not None:
+            track.predict(motion)
+        track.observe(self._locator, scan, 0.0 if motion is None else motion.distance_m)
+
+    def _new_candidates(self, memory: _Memory, scan: Scan) -> list[Track]:
+        """Tracks all over the map where that is allowed, else one about the last known place."""
+        doubt = _log_odds(self._limits.lost)
+        places = [memory.last_known]
+        if memory.anywhere and self._search is not None:
+            places = [found.pose for found in self._search.candidates(scan, self._limits.keep, memory.on_tile)]
+        return [Track(place, memory.offset_m, memory.offset_rad, doubt, self._evidence) for place in places]
+
+    def _pruned(self, candidates: list[Track]) -> list[Track]:
+        """Best first, without those that are far behind, near a better one, or contradicted."""
+        kept: list[Track] = []
+        for track in sorted(candidates, key=lambda candidate: -candidate.score):
+            behind = bool(kept) and track.score < kept[0].score - self._limits.behind_nats
+            contradicted = track.probability < self._limits.hopeless
+            if not (behind or contradicted or any(is_near(track.mean, other.mean) for other in kept)):
+                kept.append(track)
+        return kept
+
+    def _proven(self, candidates: list[Track]) -> bool:
+        """Whether the best is likely, and ahead of the rest."""
+        lead = candidates[0].score - candidates[1].score if len(candidates) > 1 else math.inf
+        return candidates[0].probability >= self._limits.found and lead >= self._limits.margin_nats
+
+
+def _learn_velocity(memory: _Memory, frame: Frame) -> None:
+    """From the poses of the track itself, for frames without odometry."""
+    if memory.track is None:
+        memory.velocity, memory.last_mean = None, None
+        return
+    if memory.track.relative_spread > _STEADY:  # the mean wanders from peak to peak
+        memory.last_mean = None
+        return
+    mean = memory.track.mean
+    if memory.last_mean is not None and memory.before is not None:
+        newest = Velocity.of_step(memory.last_mean.inverse() @ mean, interval_s(memory.before, frame))
+        memory.velocity = newest if memory.velocity is None else memory.velocity.blended(newest, _NEWEST_SHARE)
+    memory.last_mean = mean
+
+
+def _log_odds(probability: float) -> float:
+    return math.log(probability / (1.0 - probability))
