@@ -3,13 +3,20 @@
 from collections.abc import Callable
 from pathlib import Path
 
+from bevfusion.datasets.bags import is_bag, open_bag
 from bevfusion.datasets.drive import Drive
 from bevfusion.datasets.kitti import KittiRawDrive, is_kitti_raw, read_scan_file
+from bevfusion.datasets.logged import LogOptions
 from bevfusion.structures import DataError, Scan
 
 # (what the reader reads, whether it knows a path, how it opens it); the first that knows the path opens it
-READERS: tuple[tuple[str, Callable[[Path], bool], Callable[[Path], Drive]], ...] = (
-    ("a KITTI raw drive (folder with velodyne_points/ and oxts/)", is_kitti_raw, KittiRawDrive),
+READERS: tuple[tuple[str, Callable[[Path], bool], Callable[[Path, LogOptions], Drive]], ...] = (
+    (
+        "a KITTI raw drive (folder with velodyne_points/ and oxts/)",
+        is_kitti_raw,
+        lambda path, _: KittiRawDrive(path),  # its scans carry no times, and there is nothing to name
+    ),
+    ("a ROS bag (.bag, .db3, .mcap, or the folder of one)", is_bag, open_bag),
 )
 
 SCAN_READERS: dict[str, Callable[[Path], Scan]] = {
@@ -17,7 +24,7 @@ SCAN_READERS: dict[str, Callable[[Path], Scan]] = {
 }
 
 
-def open_drive(path: Path) -> Drive:
+def open_drive(path: Path, options: LogOptions | None = None) -> Drive:
     """The drive at a path, whatever its format.
 
     Raises:
@@ -27,7 +34,7 @@ def open_drive(path: Path) -> Drive:
         raise DataError(f"{path}: no such file or folder")
     for _, knows, opened in READERS:
         if knows(path):
-            return opened(path)
+            return opened(path, options or LogOptions())
     raise DataError(f"{path}: not a drive that is read here; read are: {'; '.join(reader[0] for reader in READERS)}")
 
 

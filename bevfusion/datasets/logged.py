@@ -1,0 +1,141 @@
+"""A drive put together from scans and pose tracks: what every reader but KITTI raw's returns."""
+
+import copy
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Protocol, runtime_checkable
+
+from bevfusion.datasets.cloud import Cloud
+from bevfusion.datasets.deskew import deskewed
+from bevfusion.datasets.tracks import GeoTrack, PoseTrack
+from bevfusion.structures import Frame
+
+
+@runtime_checkable
+class Clouds(Protocol):
+    """The scans of a log, in order of time."""
+
+    def __len__(self) -> int:
+        """Number of scans."""
+
+    def read(self, position: int) -> tuple[int, Cloud]:
+        """Stamp in ns and points of the scan at a position in 0 .. len - 1.
+
+        Raises:
+            DataError: if it is broken.
+        """
+
+
+@dataclass(frozen=True, slots=True)
+class LogOptions:
+    """How a log is to be read.
+
+    Args:
+        deskew: move points that carry times to where they lie at the stamp of their scan.
+        topics: ROS topic for a part: lidar, gnss, imu, odometry; what is not named is found by its type.
+    """
+
+    deskew: bool = True
+    topics: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Tracks:
+    """What a log knows of the LiDAR's pose; odometry lies in a frame of its own."""
+
+    truth: GeoTrack | None = None
+    gnss: GeoTrack | None = None
+    odometry: PoseTrack | None = None
+
+
+class LoggedDrive:
+    """A drive of scans and of tracks that are interpolated at their stamps.
+
+    Points that carry times are moved to the moment of their scan by the odometry, or by the truth where there is
+    none; with neither they stay as they are.
+
+    Args:
+        name: for tables and files.
+        clouds: the scans.
+        tracks: poses of the LiDAR.
+        options: `deskew` is what counts here.
+        odometry: where the odometry comes from, if there is one.
+    """
+
+    def __init__(
+        self, name: str, clouds: Clouds, tracks: Tracks, options: LogOptions | None = None, odometry: str = "log"
+    ) -> None:
+        self._name = name
+        self._clouds = clouds
+        self._tracks = tracks
+        self._deskew = (options or LogOptions()).deskew
+        self._odometry = odometry if tracks.odometry is not None else "none"
+
+    @property
+    def name(self) -> str:
+        """Short name for tables and files."""
+        return self._name
+
+    @property
+    def odometry(self) -> str:
+        """Where `Frame.odom_from_ego` comes from: none, log, kiss-icp or truth."""
+        return self._odometry
+
+    @property
+    def deskewed_by(self) -> str:
+        """Which track moves points that carry times: odometry, truth or none."""
+        if not self._deskew or self._motion is None:
+            return "none"
+        return "truth" if self._tracks.odometry is None else "odometry"
+
+    @property
+    def _motion(self) -> PoseTrack | None:
+        if self._tracks.odometry is not None:
+            return self._tracks.odometry
+        return None if self._tracks.truth is None else self._tracks.truth.track
+
+    def __len__(self) -> int:
+        """Number of scans."""
+        return len(self._clouds)
+
+    def __getitem__(self, position: int) -> Frame:
+        """The frame at a position in 0 .. len - 1, in order of time.
+
+        Raises:
+            IndexError: past the end.
+            DataError: if its scan is broken.
+        """
+        stamp_ns, cloud = self.cloud(position)
+        if self._deskew and self._motion is not None and cloud.time_s is not None:
+            cloud = replace(cloud, xyz=deskewed(cloud.xyz, cloud.time_s, stamp_ns, self._motion))
+        tracks = self._tracks
+        return Frame(
+            index=position,
+            stamp_ns=stamp_ns,
+            scan=cloud.scan(),
+            odom_from_ego=None if tracks.odometry is None else tracks.odometry.at(stamp_ns),
+            gnss=None if tracks.gnss is None else tracks.gnss.at(stamp_ns),
+            truth=None if tracks.truth is None else tracks.truth.at(stamp_ns),
+        )
+
+    def __iter__(self) -> Iterator[Frame]:
+        """All frames in order of time."""
+        return (self[position] for position in range(len(self)))
+
+    def cloud(self, position: int) -> tuple[int, Cloud]:
+        """Stamp and points of a frame as they were recorded.
+
+        Raises:
+            IndexError: past the end.
+            DataError: if the scan is broken.
+        """
+        if not 0 <= position < len(self):
+            raise IndexError(f"frame {position} of {len(self)} in {self._name}")
+        return self._clouds.read(position)
+
+    def with_odometry(self, odometry: PoseTrack, source: str) -> "LoggedDrive":
+        """The same drive with other odometry."""
+        other = copy.copy(self)
+        other._tracks = replace(self._tracks, odometry=odometry)
+        other._odometry = source
+        return other

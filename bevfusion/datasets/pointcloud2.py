@@ -1,0 +1,149 @@
+"""sensor_msgs/PointCloud2 as arrays: any layout of fields, either byte order; numpy only, no ROS."""
+
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+
+from bevfusion.datasets.cloud import MAX_POINTS, Cloud, scaled_intensity
+from bevfusion.structures import DataError
+
+# sensor_msgs/PointField.datatype
+TYPES = {1: "i1", 2: "u1", 3: "i2", 4: "u2", 5: "i4", 6: "u4", 7: "f4", 8: "f8"}
+COORDINATES = ("x", "y", "z")
+# names that drivers give them, the first one found counts
+INTENSITY = ("reflectivity", "reflectance", "intensity", "intensities", "i", "signal")  # calibrated ones first
+RING = ("ring", "channel", "laser_id", "line")
+TIME = ("t", "time", "timestamp", "time_stamp", "offset_time", "timeOffset", "point_time_offset")
+MAX_FIELDS = 64
+MAX_SWEEP_S = 0.6  # no turn takes longer
+TIME_UNITS_S = (1.0, 1e-3, 1e-6, 1e-9)
+
+
+def decode_pointcloud2(message: Any, stamp_ns: int | None = None) -> Cloud:
+    """The points of a message, in the frame that its header names.
+
+    Coordinates are float32 or float64. Intensity comes as 0 to 1 by `scaled_intensity`, zero where there is none. Times
+    in seconds, milli-, micro- or nanoseconds, absolute or relative, come as seconds after the stamp; times that
+    fit no turn of a LiDAR are left out.
+
+    Args:
+        message: an object with the fields of sensor_msgs/PointCloud2, of rospy, rclpy or rosbags alike.
+        stamp_ns: moment of the scan; without it, that of the message's header.
+
+    Raises:
+        DataError: if sizes and data disagree, or a coordinate is missing or of another type.
+    """
+    stamp_ns = header_stamp_ns(message) if stamp_ns is None else stamp_ns
+    records = _records(message)
+    for name in COORDINATES:
+        if records.dtype[name].kind != "f":
+            raise DataError(f"PointCloud2 field {name} is {records.dtype[name].name}, expected float32 or float64")
+    xyz = np.stack([records[name].astype(np.float32) for name in COORDINATES], axis=1)
+    names = records.dtype.names or ()
+    intensity = _first(records, names, INTENSITY)
+    ring = _first(records, names, RING)
+    time = _first(records, names, TIME)
+    return Cloud(
+        xyz,
+        np.zeros(len(xyz), np.float32) if intensity is None else scaled_intensity(intensity),
+        None if ring is None or ring.dtype.kind not in "iu" else ring.astype(np.int32),
+        None if time is None else seconds_after(time, stamp_ns),
+    )
+
+
+def header_stamp_ns(message: Any) -> int:
+    """Stamp of a message's header (`sec, nanosec` of ROS 2 and rosbags, `secs, nsecs` of rospy), in ns."""
+    stamp = message.header.stamp
+    if hasattr(stamp, "nanosec"):
+        return int(stamp.sec) * 10**9 + int(stamp.nanosec)
+    return int(stamp.secs) * 10**9 + int(stamp.nsecs)
+
+
+def seconds_after(time: np.ndarray, stamp_ns: int) -> Float[np.ndarray, " n"] | None:
+    """Times of points as seconds after the stamp of their scan, or None if they fit no turn.
+
+    The unit is the coarsest in which the turn takes at most 0.6 s. Times on a clock of their own, neither near the
+    stamp nor near zero, count from the first point, which is then taken to be the moment of the stamp.
+    """
+    finite = np.isfinite(time)
+    if not finite.any():
+        return None
+    first = time[finite].min()
+    # whole numbers of ns since 1970 lose their last digits as float64
+    whole = time.dtype.kind in "iu"
+    since_first = time.astype(np.int64) - int(first) if whole else time.astype(np.float64) - float(first)
+    span = float(np.max(since_first[finite]))
+    if span <= 0.0:
+        return None
+    for unit_s in TIME_UNITS_S:
+        if span * unit_s <= MAX_SWEEP_S:
+            break
+    else:
+        return None
+    start_s = float(first) * unit_s
+    if abs(start_s) > MAX_SWEEP_S:
+        start_s = (int(first) * round(unit_s * 1e9) - stamp_ns) / 1e9 if whole else start_s - stamp_ns / 1e9
+        if abs(start_s) > MAX_SWEEP_S:
+            start_s = 0.0
+    seconds: np.ndarray = since_first.astype(np.float64) * unit_s + start_s
+    return seconds
+
+
+def _records(message: Any) -> np.ndarray:
+    """The points as a structured array, without a copy."""
+    width, height, step = int(message.width), int(message.height), int(message.point_step)
+    row_step = int(message.row_step)
+    data = np.frombuffer(message.data, dtype=np.uint8)
+    count = width * height
+    if count > MAX_POINTS:
+        raise DataError(f"PointCloud2 declares {width} x {height} points, at most {MAX_POINTS} are read")
+    dtype = _layout(message, step)
+    if count * step > len(data):
+        raise DataError(
+            f"PointCloud2 declares {width} x {height} points of {step} bytes, {count * step} in all, "
+            f"but holds {len(data)} bytes"
+        )
+    if height > 1 and row_step > width * step:  # rows with padding behind them
+        if row_step * (height - 1) + width * step > len(data):
+            raise DataError(f"PointCloud2 declares {height} rows of {row_step} bytes, but holds {len(data)} bytes")
+        rows = np.lib.stride_tricks.as_strided(data, (height, width * step), (row_step, 1))
+        return np.ascontiguousarray(rows).reshape(-1).view(dtype)
+    return data[: count * step].view(dtype)
+
+
+def _layout(message: Any, step: int) -> np.dtype[Any]:
+    """The record of one point.
+
+    Raises:
+        DataError: if a coordinate is missing, or a field reaches past the point.
+    """
+    order = ">" if message.is_bigendian else "<"
+    if len(message.fields) > MAX_FIELDS or not 0 < step <= 65536:
+        raise DataError(f"PointCloud2 declares {len(message.fields)} fields in {step} bytes a point")
+    formats: dict[str, tuple[str, int]] = {}
+    for field in message.fields:
+        if field.name in formats or int(field.count) not in (0, 1):  # arrays a point (histograms) are of no use here
+            continue
+        if int(field.datatype) not in TYPES:
+            raise DataError(f"PointCloud2 field {field.name!r} has the unknown type {int(field.datatype)}")
+        kind = order + TYPES[int(field.datatype)]
+        if int(field.offset) + np.dtype(kind).itemsize > step:
+            raise DataError(f"PointCloud2 field {field.name!r} reaches past the {step} bytes of a point")
+        formats[field.name] = (kind, int(field.offset))
+    missing = [name for name in COORDINATES if name not in formats]
+    if missing:
+        raise DataError(f"PointCloud2 has no field {', '.join(missing)}; its fields are {', '.join(formats) or 'none'}")
+    return np.dtype(
+        {
+            "names": list(formats),
+            "formats": [kind for kind, _ in formats.values()],
+            "offsets": [offset for _, offset in formats.values()],
+            "itemsize": step,
+        }
+    )
+
+
+def _first(records: np.ndarray, names: tuple[str, ...], wanted: tuple[str, ...]) -> np.ndarray | None:
+    found = [name for name in wanted if name in names]
+    return records[found[0]] if found else None

@@ -1,0 +1,109 @@
+"""Rigid motions of space as 4 x 4 matrices, and trees of fixed ones: what mounts a LiDAR on a vehicle."""
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+from jaxtyping import Float
+
+from bevfusion.structures import DataError
+
+
+def rotations(quaternions_xyzw: Float[np.ndarray, "n 4"]) -> Float[np.ndarray, "n 3 3"]:
+    """Rotation matrices of quaternions of any length; those of length zero or not finite give NaN."""
+    with np.errstate(invalid="ignore", divide="ignore"):
+        x, y, z, w = (quaternions_xyzw / np.linalg.norm(quaternions_xyzw, axis=1, keepdims=True)).T
+    rows = [
+        [1 - 2 * (y * y + z * z), 2 * (x * y - z * w), 2 * (x * z + y * w)],
+        [2 * (x * y + z * w), 1 - 2 * (x * x + z * z), 2 * (y * z - x * w)],
+        [2 * (x * z - y * w), 2 * (y * z + x * w), 1 - 2 * (x * x + y * y)],
+    ]
+    matrices: np.ndarray = np.moveaxis(np.array(rows), -1, 0)
+    return matrices
+
+
+def transform(shift_m: Sequence[float], quaternion_xyzw: Sequence[float]) -> Float[np.ndarray, "4 4"]:
+    """`dst_from_src` of a shift and a quaternion.
+
+    Raises:
+        DataError: if a number is not finite or the quaternion is zero.
+    """
+    matrix = np.eye(4)
+    matrix[:3, :3] = rotations(np.array([quaternion_xyzw], dtype=np.float64))[0]
+    matrix[:3, 3] = shift_m
+    if not np.isfinite(matrix).all():
+        raise DataError(f"no rigid motion: shift {list(shift_m)}, quaternion {list(quaternion_xyzw)}")
+    return matrix
+
+
+def inverse(matrix: Float[np.ndarray, "4 4"]) -> Float[np.ndarray, "4 4"]:
+    """`src_from_dst` of `dst_from_src`."""
+    result = np.eye(4)
+    result[:3, :3] = matrix[:3, :3].T
+    result[:3, 3] = -matrix[:3, :3].T @ matrix[:3, 3]
+    return result
+
+
+def yaws_rad(matrices: Float[np.ndarray, "n 3 3"]) -> Float[np.ndarray, " n"]:
+    """Heading of the x axis in the plane, counter-clockwise from the destination's x axis."""
+    angles: np.ndarray = np.arctan2(matrices[:, 1, 0], matrices[:, 0, 0])
+    return angles
+
+
+def interpolated_rotations(
+    at_ns: Float[np.ndarray, " n"], stamps_ns: Float[np.ndarray, " k"], matrices: Float[np.ndarray, "k 3 3"]
+) -> Float[np.ndarray, "n 3 3"]:
+    """Rotations between samples: roll, pitch and yaw interpolated each (vehicles do not stand on their nose)."""
+    roll = np.arctan2(matrices[:, 2, 1], matrices[:, 2, 2])
+    pitch = -np.arcsin(np.clip(matrices[:, 2, 0], -1.0, 1.0))
+    angles = [np.interp(at_ns, stamps_ns, np.unwrap(values)) for values in (roll, pitch, yaws_rad(matrices))]
+    half = 0.5 * np.stack(angles)
+    (cr, cp, cy), (sr, sp, sy) = np.cos(half), np.sin(half)
+    quaternions = [sr * cp * cy - cr * sp * sy, cr * sp * cy + sr * cp * sy, cr * cp * sy - sr * sp * cy]
+    return rotations(np.stack([*quaternions, cr * cp * cy + sr * sp * sy], axis=1))
+
+
+class FrameTree:
+    """Fixed transforms between named frames, as /tf_static says them."""
+
+    def __init__(self) -> None:
+        self._parents: dict[str, tuple[str, Float[np.ndarray, "4 4"]]] = {}
+
+    def add(self, parent: str, child: str, parent_from_child: Float[np.ndarray, "4 4"]) -> None:
+        """One transform more; of a child named twice the last counts."""
+        self._parents[_bare(child)] = (_bare(parent), parent_from_child)
+
+    def __contains__(self, frame: str) -> bool:
+        return _bare(frame) in self._parents or any(_bare(frame) == parent for parent, _ in self._parents.values())
+
+    def lookup(self, target: str, source: str) -> Float[np.ndarray, "4 4"] | None:
+        """`target_from_source`, or None where no path of transforms leads from one to the other."""
+        up_from_target, up_from_source = self._ancestors(target), self._ancestors(source)
+        for frame, ancestor_from_source in up_from_source.items():
+            if frame in up_from_target:
+                target_from_source: np.ndarray = inverse(up_from_target[frame]) @ ancestor_from_source
+                return target_from_source
+        return None
+
+    def _ancestors(self, frame: str) -> dict[str, Float[np.ndarray, "4 4"]]:
+        """`ancestor_from_frame` of the frame itself and all above it."""
+        frame = _bare(frame)
+        found = {frame: np.eye(4)}
+        current = np.eye(4)
+        while frame in self._parents:
+            frame, step = self._parents[frame]
+            if frame in found:  # a circle
+                break
+            current = step @ current
+            found[frame] = current
+        return found
+
+
+def _bare(frame: str) -> str:
+    """ROS 1 wrote some frames with a slash before them."""
+    return frame.lstrip("/")
+
+
+def angle_between_rad(first: float, second: float) -> float:
+    """Absolute difference of two angles, at most pi."""
+    return abs(math.remainder(first - second, 2.0 * math.pi))

@@ -1,0 +1,94 @@
+"""The sqlite3 files of ROS 2 bags (.db3), whole or damaged."""
+
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+from urllib.parse import quote
+
+from bevfusion.datasets.container import MAX_CHUNK_BYTES, Connection, MessageIndex, decompressed, ros_type
+from bevfusion.structures import DataError
+
+MAGIC = b"SQLite format 3\0"
+ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"  # no CDR message begins so: theirs begin with a zero
+
+
+class Rosbag2Sqlite:
+    """A .db3 file; its index is built when it is opened, message by message nothing is read until asked for.
+
+    Attributes:
+        connections: by number of the topic.
+        index: `position` is the number of the message's row, `offset` is not used.
+        broken: what ended the reading before the end of the file, or None.
+
+    Raises:
+        DataError: if it is no such file, or its tables cannot be read.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self.connections: dict[int, Connection] = {}
+        self.index = MessageIndex()
+        self.broken: str | None = None
+        with path.open("rb") as file:
+            head = file.read(len(MAGIC))
+        if head != MAGIC:
+            raise DataError(f"{path}: not an sqlite3 file (it begins with {head!r})")
+        try:
+            with closing(self._open()) as database:
+                for number, topic, msgtype, encoding in database.execute(
+                    "SELECT id, name, type, serialization_format FROM topics"
+                ):
+                    if isinstance(number, int) and encoding == "cdr":
+                        self.connections[number] = Connection(str(topic), ros_type(str(msgtype)), "cdr")
+        except sqlite3.Error as error:
+            raise DataError(f"{path}: cannot be read as a ROS 2 bag ({error})") from error
+        try:
+            with closing(self._open()) as database:
+                self._build_index(database)
+        except sqlite3.Error as error:
+            self.broken = str(error)
+            self._drop_unreadable_end()
+
+    def read(self, position: int, offset: int) -> bytes:
+        """One message as it was serialized.
+
+        Raises:
+            DataError: if it is damaged.
+        """
+        query = "SELECT data FROM messages WHERE id = ? AND length(data) <= ?"
+        try:
+            with closing(self._open()) as database:
+                row = database.execute(query, (position, MAX_CHUNK_BYTES)).fetchone()
+        except sqlite3.Error as error:
+            raise DataError(f"{self._path}: message {position} cannot be read ({error})") from error
+        if row is None or not isinstance(row[0], bytes):
+            raise DataError(f"{self._path}: message {position} is missing, too large or no bytes")
+        data: bytes = row[0]
+        if data.startswith(ZSTD_MAGIC):  # compressed message by message
+            return decompressed(data, "zstd", MAX_CHUNK_BYTES, f"{self._path}: message {position}")
+        return data
+
+    def _build_index(self, database: sqlite3.Connection) -> None:
+        for number, topic, stamp_ns in database.execute("SELECT id, topic_id, timestamp FROM messages ORDER BY id"):
+            if not all(isinstance(value, int) for value in (number, topic, stamp_ns)):
+                self.broken = f"row {number!r} of its messages is damaged"
+                return
+            self.index.add(topic, stamp_ns, number, 0)
+
+    def _drop_unreadable_end(self) -> None:
+        """Rows whose bytes lay behind the break: the table lists them, but they are gone."""
+        while len(self.index):
+            try:
+                self.read(self.index.position[-1], 0)
+            except DataError:
+                self.index.cut(len(self.index) - 1)
+            else:
+                return
+
+    def _open(self) -> sqlite3.Connection:
+        # immutable: logs lie on read-only disks, where a journal cannot be made
+        database = sqlite3.connect(f"file:{quote(str(self._path))}?mode=ro&immutable=1", uri=True)
+        # nothing can be written; without it, sqlite refuses a file that is shorter than it was
+        database.execute("PRAGMA writable_schema = ON")
+        database.text_factory = lambda text: text.decode("utf-8", "replace")
+        return database
