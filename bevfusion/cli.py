@@ -182,6 +182,23 @@ def simulate(
     typer.echo(f"drive in {folder}" + (f", map {map_path}" if town else ""))
 
 
+@app.command()
+def benchmark(
+    suites: Annotated[list[str] | None, typer.Argument(metavar="[SUITE]...", help="Which; all by default.")] = None,
+    device: Annotated[str | None, typer.Option(help="cpu or cuda.", show_default="both, if there")] = None,
+    report: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write the numbers there, too.")] = None,
+) -> None:
+    """Measure time and memory of the parts against what the hardware could do; an unknown SUITE lists them."""
+    from bevfusion.benchmark import benchmark as measure
+    from bevfusion.benchmark import rich_tables, write_json
+
+    measured = measure(suites or [], device)
+    for table in rich_tables(measured):
+        _wide_console(150).print(table)
+    if report is not None:
+        write_json(report, measured)
+
+
 def parse_near(text: str) -> tuple[float, float, float | None]:
     """Latitude, longitude and, if given, heading of LAT,LON[,HEADING_DEG]: degrees, counter-clockwise from east.
 
@@ -220,11 +237,11 @@ def _print_answers(answers: Sequence[dict[str, Any]]) -> None:
     _wide_console().print(table)
 
 
-def _wide_console() -> Any:
+def _wide_console(width: int = 120) -> Any:
     """Standard output through rich; files and pipes get room for the whole table."""
     from rich.console import Console
 
-    return Console(width=None if sys.stdout.isatty() else 120)
+    return Console(width=None if sys.stdout.isatty() else width)
 
 
 def main(subcommand: str | None = None, arguments: Sequence[str] | None = None) -> int:

@@ -1,0 +1,84 @@
+import json
+
+import pytest
+import torch
+
+from bevfusion import benchmark as bench
+from bevfusion.attention import ATTENTION
+from bevfusion.fusion.fuse import JOINS
+from bevfusion.structures import DataError
+
+CPU = torch.device("cpu")
+TINY = (2, 16, 16, 16)
+EVERY = [("attention", name) for name in ATTENTION] + [("join", name) for name in JOINS]
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bench, "_LEAST_S", 0.0)
+    monkeypatch.setattr(bench, "_LEAST_RUNS", 2)
+    monkeypatch.setattr(bench, "_WARM_UPS", 0)
+
+
+@pytest.mark.parametrize(("kind", "name"), EVERY)
+def test_every_mechanism_is_measured(kind: str, name: str):
+    row = bench.measure(kind, name, TINY, CPU)
+    assert row.training.median_ms > 0
+    assert row.forward.low_ms <= row.forward.median_ms <= row.forward.high_ms
+    # at the least, the gradients of the inputs
+    assert row.peak_training_mb * 1e6 >= (2 if kind == "join" else 1) * 2 * 16**3 * 4
+    assert row.training_over_floor > 0
+
+
+def test_parameters_are_those_of_the_module():
+    assert bench.measure("attention", "se", TINY, CPU).parameters == sum(
+        p.numel() for p in ATTENTION["se"](TINY[1]).parameters()
+    )
+
+
+def test_peak_memory_counts_what_lives_at_once():
+    x = torch.ones(1000)
+    assert bench._peak_mb(lambda: (x + 1) + (x + 2), CPU) == pytest.approx(3 * 4e-3)
+    assert bench._peak_mb(lambda: (x + 1).add_(1).view(10, 100), CPU) == pytest.approx(4e-3)
+    assert bench._peak_mb(lambda: [x + 1 for _ in range(5)], CPU) == pytest.approx(5 * 4e-3)
+
+
+def test_peak_memory_counts_what_backward_keeps():
+    x = torch.ones(1000, requires_grad=True)
+
+    def run() -> None:
+        y = x.exp().exp().exp()  # three results kept for backward, though two have no name
+        y.backward(torch.ones_like(y))
+
+    # three results, the gradient that comes, and one or two on the way down
+    assert 5 * 4e-3 <= bench._peak_mb(run, CPU) <= 6 * 4e-3
+
+
+def test_a_larger_copy_takes_longer():
+    assert bench.copy_ms(2**27, CPU) > bench.copy_ms(2**16, CPU)
+
+
+def test_a_report_becomes_tables_and_json(monkeypatch: pytest.MonkeyPatch, tmp_path):
+    rows = [bench.measure("attention", "se", TINY, CPU), bench.measure("join", "concat", TINY, CPU)]
+    monkeypatch.setitem(bench.SUITES, "attention", lambda device: rows)
+    report = bench.benchmark([], "cpu")
+    bench.write_json(tmp_path / "new" / "report.json", report)
+    kept = json.loads((tmp_path / "new" / "report.json").read_text())
+    assert [row["name"] for row in kept["suites"]["attention"]["cpu"]] == ["se", "concat"]
+    assert kept["hardware"]["threads"] >= 1
+    assert kept["versions"]["torch"] == torch.__version__
+    (table,) = bench.rich_tables(report)
+    assert table.row_count == 2
+
+
+@pytest.mark.parametrize(("suites", "device", "message"), [(["attnetion"], None, "attention"), ([], "tpu", "cpu")])
+def test_what_does_not_exist_is_refused(suites: list[str], device: str | None, message: str):
+    with pytest.raises(DataError, match=message):
+        bench.benchmark(suites, device)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_on_a_gpu():
+    row = bench.measure("attention", "se", TINY, torch.device("cuda"))
+    assert row.peak_training_mb > 0
