@@ -68,13 +68,24 @@ def evaluate(
     offset_deg: Annotated[float, typer.Option(help="The same for its heading; 180: any heading.")] = 10.0,
     draws: Annotated[int, typer.Option(min=1, help="Priors drawn for each frame.")] = 1,
     seed: Annotated[int, typer.Option(min=0)] = 0,
-    mode: Annotated[str, typer.Option(help="single: each frame on its own.")] = "single",
+    mode: Annotated[
+        str,
+        typer.Option(
+            help="single: each frame on its own. filter: each drive as a sequence, from a prior for its first frame. "
+            "global: the same without any prior, searching the whole map."
+        ),
+    ] = "single",
+    odometry: Annotated[
+        str,
+        typer.Option(help="log: what the drive carries. truth: made from its true poses, with noise, for experiments."),
+    ] = "log",
     output: Annotated[Path | None, typer.Option(help="Folder.", show_default="runs/evaluation/NAME-DATE-TIME")] = None,
 ) -> None:
     """Score a checkpoint on drives with ground truth: a table, metrics.json, predictions.csv and plots."""
     from bevfusion.datasets.open import open_drive
     from bevfusion.evaluation.run import Protocol
     from bevfusion.evaluation.run import evaluate as run_evaluation
+    from bevfusion.evaluation.sequence import TruthOdometry
     from bevfusion.evaluation.table import rich_table
     from bevfusion.localizer import describe_checkpoint, open_locator
     from bevfusion.maps.source import open_map
@@ -86,9 +97,12 @@ def evaluate(
     except ValueError as error:
         raise typer.BadParameter(str(error)) from error
     folder = output or Path("runs/evaluation") / f"{Path(checkpoint).stem}-{datetime.now():%Y%m%d-%H%M%S}"
+    if odometry not in ("log", "truth"):
+        raise typer.BadParameter(f"--odometry is one of log, truth, got {odometry!r}")
+    opened = [open_drive(path) for path in drives]
     report = run_evaluation(
         lambda source: open_locator(checkpoint, source),
-        [open_drive(path) for path in drives],
+        [TruthOdometry(drive, seed) for drive in opened] if odometry == "truth" else opened,
         [open_map(path) for path in maps],
         protocol,
         folder,
@@ -169,8 +183,8 @@ def simulate(
     Of town:SEED, it receives the map town_SEED.osm.gz and the folder drive.
     """
     from bevfusion.datasets.simulated import map_file
-    from bevfusion.progress import frame_progress
     from bevfusion.maps.osm import read_osm
+    from bevfusion.progress import frame_progress
     from bevfusion.simulate.drive import DriveOptions, simulate_drive
 
     options = DriveOptions(sensor=sensor, frames=frames, seed=seed, spacing_m=spacing_m)

@@ -1,5 +1,7 @@
 """From a scan and a prior to a pose on the map: what evaluation and the ROS node run."""
 
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -9,15 +11,18 @@ import torch
 from bevfusion.build import build_model, search_window, tile_grid
 from bevfusion.checkpoint import Checkpoint, load_weights, read_checkpoint
 from bevfusion.config import Config
+from bevfusion.filters.search import GlobalSearch
+from bevfusion.filters.tracker import Tracker
 from bevfusion.geometry.grid import Grid
 from bevfusion.geometry.se2 import SE2, wrap_angle
 from bevfusion.heads.direction import mean_direction
 from bevfusion.heads.read_out import ReadOut, read_out
 from bevfusion.lidar.rasterize import rasterize_scan
+from bevfusion.maps.schema import layer_index
 from bevfusion.maps.source import MapSource
 from bevfusion.maps.tiles import TileStore
 from bevfusion.model import FusionNet, Prediction
-from bevfusion.structures import Batch, DataError, PoseBelief, PoseEstimate, Scan
+from bevfusion.structures import Batch, DataError, Frame, PoseBelief, PoseEstimate, Scan
 
 CHECKPOINT_NAME = "model.safetensors"  # of a training run's folder
 
@@ -43,6 +48,22 @@ class Localizer:
         self.device = device
         self.kind: ReadOut = kind
         self._stores: dict[Grid, TileStore] = {}
+        self._tracker = Tracker(self, partial(read_out, kind=kind), self._map_search)
+
+    def start(self, prior: SE2, offset_m: float, offset_rad: float) -> None:
+        """Begin a sequence within +-offset_m (map axes) and +-offset_rad of a prior pose in the map frame."""
+        self._tracker.start(prior, offset_m, offset_rad)
+
+    def start_anywhere(self, on_tile: Callable[[int, int], None] | None = None) -> None:
+        """Begin a sequence anywhere on the map; searches call `on_tile` with (tiles done, tiles in all)."""
+        self._tracker.start_anywhere(on_tile)
+
+    def step(self, frame: Frame) -> PoseEstimate | None:
+        """The pose at the next frame of the sequence; None: not started, lost, or too doubtful to say."""
+        return self._tracker.step(frame)
+
+    def _map_search(self) -> GlobalSearch:
+        return GlobalSearch(self, self.source.draw, self.source.bounds_m, layer_index("road"))
 
     def locate(self, scan: Scan, prior: SE2, offset_m: float, offset_rad: float) -> PoseEstimate:
         """The pose of a scan within +-offset_m (map axes) and +-offset_rad of a prior pose in the map frame.

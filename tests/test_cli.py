@@ -162,7 +162,7 @@ def test_evaluate_writes_its_report(
 @pytest.mark.usefixtures("locator")
 @pytest.mark.parametrize(
     ("options", "message"),
-    [(["--mode", "filter"], "mode is one of single"), (["--offset-m", "-1"], "offset_m is a positive distance")],
+    [(["--mode", "guess"], "mode is one of single"), (["--offset-m", "-1"], "offset_m is a positive distance")],
 )
 def test_protocols_without_sense(
     capsys: pytest.CaptureFixture[str], drive_path: Path, map_path: Path, options: list[str], message: str

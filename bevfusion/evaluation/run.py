@@ -6,7 +6,6 @@ import logging
 import math
 import os
 import tempfile
-import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
@@ -18,16 +17,15 @@ from bevfusion import metrics
 from bevfusion.datasets.drive import Drive
 from bevfusion.evaluation.plots import write_plots
 from bevfusion.evaluation.predictions import Prediction, finite_or_none, write_csv
-from bevfusion.progress import frame_progress
+from bevfusion.evaluation.sequence import ASKERS, Asker
 from bevfusion.evaluation.summary import Section, count_maps, hardware, summarise
 from bevfusion.geometry.geodesy import GeoPose
 from bevfusion.geometry.se2 import SE2, wrap_angle
 from bevfusion.maps.source import MapSource
-from bevfusion.structures import DataError, Frame, Locator, PoseEstimate
+from bevfusion.progress import frame_progress
+from bevfusion.structures import DataError, Locator
 
 log = logging.getLogger(__name__)
-
-MODES = ("single",)  # each frame on its own
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +36,7 @@ class Protocol:
         ValueError: if a value makes no sense.
     """
 
-    mode: str = "single"
+    mode: str = "single"  # a key of `ASKERS`
     offset_m: float = 20.0  # the prior lies uniformly within, along map x and y
     offset_deg: float = 10.0  # the same for its heading; 180 is a heading drawn from the full circle
     draws: int = 1  # priors a frame
@@ -46,8 +44,8 @@ class Protocol:
     readout: str = "argmax"  # how the locator reads its belief, for the record
 
     def __post_init__(self) -> None:
-        if self.mode not in MODES:
-            raise ValueError(f"mode is one of {', '.join(MODES)}, got {self.mode!r}")
+        if self.mode not in ASKERS:
+            raise ValueError(f"mode is one of {', '.join(ASKERS)}, got {self.mode!r}")
         if not (math.isfinite(self.offset_m) and self.offset_m > 0):
             raise ValueError(f"offset_m is a positive distance in metres, got {self.offset_m}")
         if not 0 < self.offset_deg <= 180:
@@ -84,10 +82,10 @@ def evaluate(
         raise DataError(f"{output}: expected a folder to write the report into, this is a file")
     output.parent.mkdir(parents=True, exist_ok=True)
     run = _Run(make_locator, drives, maps, protocol)
-    frames = [(drive_index, position) for drive_index, drive in enumerate(drives) for position in range(len(drive))]
+    frames = run.frames()
     with frame_progress("evaluate", len(frames)) as show:
-        for done, (drive_index, position) in enumerate(frames, start=1):
-            run.score(drive_index, position)
+        for done, (drive_index, position, draws) in enumerate(frames, start=1):
+            run.score(drive_index, position, draws)
             show(done, len(frames))
     report = run.report() | {"checkpoint": provenance}
     _write(output, report, run.predictions, drives, maps)
@@ -126,26 +124,49 @@ class _Run:
         self._locators: dict[int, Locator] = {}
         self._not_covered: Counter[str] = Counter()  # frames of each drive
         self._without_truth: Counter[str] = Counter()
+        self._lost: Counter[str] = Counter()
+        self._askers: dict[tuple[int, int], Asker] = {}  # of each drive and draw
         self._seen_deg: list[tuple[float, float]] = []
 
-    def score(self, drive_index: int, position: int) -> None:
-        """Ask for one frame, as often as the protocol says, if it has a truth and a map."""
+    def frames(self) -> list[tuple[int, int, range]]:
+        """(drive, position, draws) in the order of asking: a sequence goes through its drive once a draw."""
+        draws = self._protocol.draws
+        together = [range(draws)] if self._protocol.mode == "single" else [range(d, d + 1) for d in range(draws)]
+        return [
+            (index, position, some)
+            for index, drive in enumerate(self._drives)
+            for some in together
+            for position in range(len(drive))
+        ]
+
+    def score(self, drive_index: int, position: int, draws: range) -> None:
+        """Ask for one frame, once a draw, if it has a truth and a map."""
         name = self._names[drive_index]
         frame = self._drives[drive_index][position]
-        if frame.truth is None:
-            self._without_truth[name] += 1
-            return
-        self._seen_deg.append((frame.truth.lat_deg, frame.truth.lon_deg))
-        found = self._first_map(frame.truth)
+        found = None if frame.truth is None else self._first_map(frame.truth)
+        if frame.truth is not None:
+            self._seen_deg.append((frame.truth.lat_deg, frame.truth.lon_deg))
         if found is None:
-            self._not_covered[name] += 1
+            missing = self._without_truth if frame.truth is None else self._not_covered
+            missing[name] += draws.start == 0  # a frame counts once
+            for draw in draws:
+                self._asker(drive_index, draw).pass_by(frame)
             return
         map_index, truth = found
         if map_index not in self._locators:
             self._locators[map_index] = self._make_locator(self._maps[map_index])
-        for draw in range(self._protocol.draws):
-            prior = displaced(truth, self._protocol, name, frame.index, draw)
-            estimate, runtime_ms = self._ask(self._locators[map_index], frame, prior, name)
+        for draw in draws:
+            drawn = displaced(truth, self._protocol, name, frame.index, draw)
+            try:
+                answer = self._asker(drive_index, draw).ask(
+                    self._locators[map_index], self._maps[map_index], frame, drawn
+                )
+            except DataError as error:
+                raise DataError(f"{name}, frame {frame.index}: {error}") from error
+            estimate = answer.estimate
+            if estimate is None:
+                self._lost[name] += 1
+                continue
             mass, nll = None, None
             if estimate.belief is not None:
                 mass, nll = metrics.credibility(estimate.belief, estimate.prior, truth)
@@ -159,12 +180,12 @@ class _Run:
                     draw=draw,
                     map_index=map_index,
                     map_name=self._map_names[map_index],
-                    prior=prior,
+                    prior=answer.prior,
                     truth=truth,
                     estimate=estimate.map_from_ego,
                     covariance=estimate.covariance,
                     confidence=estimate.confidence,
-                    runtime_ms=runtime_ms,
+                    runtime_ms=answer.runtime_ms,
                     credible_mass=mass,
                     nll=nll,
                 )
@@ -178,16 +199,13 @@ class _Run:
                 return map_index, pose
         return None
 
-    def _ask(self, locator: Locator, frame: Frame, prior: SE2, name: str) -> tuple[PoseEstimate, float]:
-        """One call of the locator, and how long it took in ms."""
-        started = time.perf_counter()
-        try:
-            estimate = locator.locate(
-                frame.scan, prior, self._protocol.offset_m, math.radians(self._protocol.offset_deg)
-            )
-        except DataError as error:
-            raise DataError(f"{name}, frame {frame.index}: {error}") from error
-        return estimate, 1e3 * (time.perf_counter() - started)
+    def _asker(self, drive_index: int, draw: int) -> Asker:
+        """Who asks for the frames of a drive."""
+        if (drive_index, draw) not in self._askers:
+            protocol = self._protocol
+            asker = ASKERS[protocol.mode](protocol.offset_m, math.radians(protocol.offset_deg))
+            self._askers[drive_index, draw] = asker
+        return self._askers[drive_index, draw]
 
     def report(self) -> Section:
         """The content of metrics.json, without the checkpoint.
@@ -204,6 +222,7 @@ class _Run:
         odometry = "+".join(sorted({drive.odometry for drive in self._drives}))
         return report | {
             "not_covered": dict.fromkeys(self._names, 0) | dict(self._not_covered),
+            "lost": dict.fromkeys(self._names, 0) | dict(self._lost),
             "without_truth": dict.fromkeys(self._names, 0) | dict(self._without_truth),
             "protocol": asdict(self._protocol) | {"threshold": "<", "odometry": odometry},
             "hardware": hardware(),
@@ -220,6 +239,8 @@ class _Run:
     def _why_nothing(self) -> str:
         if not self._seen_deg:
             return f"none of the frames of {', '.join(self._names)} has a true pose to compare with"
+        if self._lost:
+            return f"nothing to score: lost in all {self._lost.total()} frames of {', '.join(self._names)}"
         low, high = np.min(self._seen_deg, axis=0), np.max(self._seen_deg, axis=0)
         boxes = (f"{name} {_box_deg(source)}" for name, source in zip(self._map_names, self._maps, strict=True))
         return (

@@ -174,7 +174,7 @@ class HistogramFilter:
         """
         if measured.window.shape != self.window.shape:
             raise ValueError(f"expected a volume of shape {self.window.shape}, got {measured.window.shape}")
-        log_prob = measured.log_prob[0].to(self.prob)
+        log_prob = measured.log_prob[0].detach().to(self.prob)
         best = float(log_prob.max())
         if not math.isfinite(best):  # nothing was measured
             return Agreement(0.0, 1.0)

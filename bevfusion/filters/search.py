@@ -84,9 +84,11 @@ class GlobalSearch:
         x_min, y_min, x_max, y_max = bounds_m
         columns, rows = (max(1, math.ceil((high - low) / step_m)) for low, high in ((x_min, x_max), (y_min, y_max)))
         x0_m, y0_m = math.floor(x_min) + 0.5 * step_m, math.floor(y_min) + 0.5 * step_m
-        lattice = ((c, r, SE2(x0_m + c * step_m, y0_m + r * step_m)) for r in range(rows) for c in range(columns))
+        lattice = [(c, r, SE2(x0_m + c * step_m, y0_m + r * step_m)) for r in range(rows) for c in range(columns)]
         side = Grid.square(offset_m, 1.0)
-        self._places = [place for place in lattice if self._roads(side, place[2]).any()]
+        with_roads = [place for place in lattice if self._roads(side, place[2]).any()]
+        self._any_place = not with_roads  # a map that shows no roads at all is searched everywhere
+        self._places = with_roads or lattice
 
     def __len__(self) -> int:
         """Number of tiles."""
@@ -126,11 +128,11 @@ class GlobalSearch:
         window = answer.belief.window
         volume = answer.belief.log_prob[0].float().numpy()
         side = window.shape[2]
-        on_road = self._roads(Grid(side, side, window.cell_m), SE2(answer.prior.x_m, answer.prior.y_m))
-        # the windows reach a little farther than asked for
-        width = max(
-            1, round((2.0 * window.reach * window.cell_m - 2.0 * self._offset_m + self._overlap_m) / window.cell_m)
+        on_road = (
+            self._roads(Grid(side, side, window.cell_m), SE2(answer.prior.x_m, answer.prior.y_m)) | self._any_place
         )
+        beyond_m = 2.0 * (window.reach * window.cell_m - self._offset_m)  # windows may reach farther than asked for
+        width = max(1, round((self._overlap_m + beyond_m) / window.cell_m))
         strips = {(1, 0): volume[:, :, -width:], (-1, 0): volume[:, :, :width]}
         strips |= {(0, 1): volume[:, -width:], (0, -1): volume[:, :width]}
         return _Tile(
@@ -138,7 +140,7 @@ class GlobalSearch:
             row,
             float(volume.mean()),
             {step: float(strip.mean()) for step, strip in strips.items()},
-            _peaks(volume, window, answer.prior, on_road),
+            _peaks(volume, window, answer.prior, on_road | self._any_place),
         )
 
     def _roads(self, grid: Grid, centre: SE2) -> Bool[np.ndarray, "h w"]:

@@ -4,7 +4,7 @@ import logging
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float
@@ -18,6 +18,7 @@ from bevfusion.structures import DataError, Locator, PoseEstimate, Scan
 log = logging.getLogger(__name__)
 
 
+@runtime_checkable
 class Reading(Protocol):
     """One pose read out of a volume (`heads.read_out.PoseReading`)."""
 

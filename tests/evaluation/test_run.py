@@ -290,7 +290,7 @@ def test_the_locators_complaint_names_the_frame(tmp_path: Path) -> None:
     [
         *({"offset_m": value} for value in (0.0, -1.0, math.inf, math.nan)),
         *({"offset_deg": value} for value in (0.0, 181.0, math.nan)),
-        *({"draws": 0}, {"seed": -1}, {"mode": "filter"}),
+        *({"draws": 0}, {"seed": -1}, {"mode": "guess"}),
     ],
 )
 def test_protocols_without_sense_are_refused(options: dict) -> None:

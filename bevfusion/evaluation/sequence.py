@@ -1,0 +1,189 @@
+"""Asking a locator frame by frame, on its own each or as a sequence, and odometry made from the truth."""
+
+import logging
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+
+from bevfusion.datasets.drive import Drive
+from bevfusion.filters.motion import MotionNoise, interval_s, odometry_step
+from bevfusion.filters.search import GlobalSearch
+from bevfusion.filters.tracker import SequenceLocator, Tracker
+from bevfusion.geometry.geodesy import LocalFrame
+from bevfusion.geometry.se2 import SE2
+from bevfusion.heads.read_out import read_out
+from bevfusion.maps.schema import layer_index
+from bevfusion.maps.source import MapSource
+from bevfusion.structures import Frame, Locator, PoseEstimate
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What came of one frame."""
+
+    prior: SE2  # what was known without the scan, map frame
+    estimate: PoseEstimate | None  # None: lost
+    runtime_ms: float
+
+
+@runtime_checkable
+class Asker(Protocol):
+    """Asks for the frames of one drive, in order."""
+
+    def ask(self, locator: Locator, source: MapSource, frame: Frame, prior: SE2) -> Answer:
+        """Ask for a frame on a map; the prior, drawn about the truth, may be used or not."""
+
+    def pass_by(self, frame: Frame) -> None:
+        """Go past a frame that cannot be scored."""
+
+
+class SingleAsker:
+    """Each frame on its own, from its own prior."""
+
+    def __init__(self, offset_m: float, offset_rad: float) -> None:
+        self._offset_m, self._offset_rad = offset_m, offset_rad
+
+    def ask(self, locator: Locator, source: MapSource, frame: Frame, prior: SE2) -> Answer:
+        """One call of the locator."""
+        started = time.perf_counter()
+        estimate = locator.locate(frame.scan, prior, self._offset_m, self._offset_rad)
+        return Answer(prior, estimate, 1e3 * (time.perf_counter() - started))
+
+    def pass_by(self, frame: Frame) -> None:
+        """Nothing: frames know nothing of each other."""
+
+
+class SequenceAsker:
+    """Frame after frame through `step`; the prior of the first starts the sequence, or none does."""
+
+    def __init__(self, offset_m: float, offset_rad: float, anywhere: bool) -> None:
+        """A sequence that has not begun.
+
+        Args:
+            offset_m: how far the first prior may be off.
+            offset_rad: the same for its heading.
+            anywhere: use no prior at all; search the whole map, also when lost.
+        """
+        self._offset_m, self._offset_rad, self._anywhere = offset_m, offset_rad, anywhere
+        self._follower: SequenceLocator | None = None
+        self._source: MapSource | None = None
+        self._carried = SE2()  # the first prior, moved by odometry alone
+        self._before: Frame | None = None
+
+    def ask(self, locator: Locator, source: MapSource, frame: Frame, prior: SE2) -> Answer:
+        """One step; a frame on another map than the one before starts anew there.
+
+        The answer's prior is what odometry alone makes of the first one, or the middle of the map where there is none.
+        """
+        if self._follower is None or source is not self._source:
+            self._follower, self._source, self._before = follower(locator, source), source, None
+            self._carried = self._begin(self._follower, source, prior)
+        self._carry(frame)
+        started = time.perf_counter()
+        estimate = self._follower.step(frame)
+        return Answer(self._carried, estimate, 1e3 * (time.perf_counter() - started))
+
+    def pass_by(self, frame: Frame) -> None:
+        """The vehicle moves on, seen or not."""
+        if self._follower is not None:
+            self._carry(frame)
+            self._follower.step(frame)
+
+    def _begin(self, follower: SequenceLocator, source: MapSource, prior: SE2) -> SE2:
+        if not self._anywhere:
+            follower.start(prior, self._offset_m, self._offset_rad)
+            return prior
+        follower.start_anywhere(_log_progress)
+        x_min_m, y_min_m, x_max_m, y_max_m = source.bounds_m
+        return SE2(0.5 * (x_min_m + x_max_m), 0.5 * (y_min_m + y_max_m))
+
+    def _carry(self, frame: Frame) -> None:
+        step = None if self._before is None else odometry_step(self._before, frame)
+        if step is not None and not self._anywhere:
+            self._carried = self._carried @ step
+        self._before = frame
+
+
+ASKERS: dict[str, Callable[[float, float], Asker]] = {
+    "single": SingleAsker,
+    "filter": lambda offset_m, offset_rad: SequenceAsker(offset_m, offset_rad, anywhere=False),
+    "global": lambda offset_m, offset_rad: SequenceAsker(offset_m, offset_rad, anywhere=True),
+}
+"""The modes of an evaluation: who asks for the frames, given the reach of the priors in metres and radians."""
+
+
+def follower(locator: Locator, source: MapSource) -> SequenceLocator:
+    """The locator itself where it follows sequences, else a tracker around it."""
+    if isinstance(locator, SequenceLocator):
+        return locator
+    road = layer_index("road")
+    return Tracker(locator, read_out, lambda: GlobalSearch(locator, source.draw, source.bounds_m, road))
+
+
+class TruthOdometry:
+    """A drive whose odometry is made from its truth, with noise: for experiments on drives that have none."""
+
+    def __init__(self, drive: Drive, seed: int = 0, noise: MotionNoise | None = None) -> None:
+        """The drive with other odometry.
+
+        Args:
+            drive: with truth.
+            seed: of the noise; the same for every reader of the drive.
+            noise: of each step.
+        """
+        self._drive, self._seed, self._noise = drive, seed, noise or MotionNoise()
+        self._poses: list[SE2 | None] = []  # odometry, as far as it was needed yet
+        self._metres: LocalFrame | None = None
+        self._last: tuple[Frame, SE2, SE2] | None = None  # with truth: frame, true pose, odometry
+
+    @property
+    def name(self) -> str:
+        """Of the drive."""
+        return self._drive.name
+
+    @property
+    def odometry(self) -> str:
+        """Always truth."""
+        return "truth"
+
+    def __len__(self) -> int:
+        return len(self._drive)
+
+    def __getitem__(self, position: int) -> Frame:
+        """The frame with its new odometry; asked for out of order, the frames before it are read once."""
+        for earlier in range(len(self._poses), position):
+            self._extend(earlier, self._drive[earlier])
+        frame = self._drive[position]
+        if position == len(self._poses):
+            self._extend(position, frame)
+        return replace(frame, odom_from_ego=self._poses[position])
+
+    def __iter__(self) -> Iterator[Frame]:
+        return (self[position] for position in range(len(self)))
+
+    def _extend(self, position: int, frame: Frame) -> None:
+        if frame.truth is None:
+            self._poses.append(None)
+            return
+        self._metres = self._metres or LocalFrame(frame.truth.lat_deg, frame.truth.lon_deg)
+        true = self._metres.map_from_ego(frame.truth)
+        odom = SE2()
+        if self._last is not None:
+            before, true_before, odom_before = self._last
+            rng = np.random.default_rng([self._seed, position])
+            motion = self._noise.of_step(true_before.inverse() @ true, interval_s(before, frame))
+            error = rng.normal(0.0, (motion.std_along_m, motion.std_across_m, motion.std_yaw_rad))
+            odom = odom_before @ motion.before_from_after @ SE2(*(float(value) for value in error))
+        self._poses.append(odom)
+        self._last = (frame, true, odom)
+
+
+def _log_progress(done: int, count: int) -> None:
+    """A line every tenth of a search."""
+    if 10 * done // count > 10 * (done - 1) // count:
+        log.info("search: %d of %d tiles", done, count)
