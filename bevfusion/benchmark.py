@@ -267,7 +267,8 @@ def _peak_mb(run: Callable[[], object], device: torch.device) -> float:
         run()
         torch.cuda.synchronize(device)
         return float(torch.cuda.max_memory_allocated(device) - before) / 1e6
-    with _TensorBytes() as tensors:
+    tensors = _TensorBytes()
+    with tensors:
         run()
     return tensors.most / 1e6
 

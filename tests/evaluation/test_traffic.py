@@ -1,0 +1,128 @@
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from bevfusion.build import build_model
+from bevfusion.config import Config
+from bevfusion.datasets.augment import VEHICLE_CLASSES
+from bevfusion.datasets.kitti import KittiRawDrive
+from bevfusion.evaluation.run import Protocol
+from bevfusion.evaluation.traffic import (
+    Shift,
+    changed_share,
+    evenly_spaced,
+    summarise_shifts,
+    vehicle_shifts,
+    with_vehicles,
+)
+from bevfusion.geometry.se2 import SE2
+from bevfusion.localizer import Localizer
+from bevfusion.maps.source import open_map
+from bevfusion.structures import PoseEstimate, Scan
+
+
+def tiny_localizer(source) -> Localizer:
+    torch.manual_seed(0)
+    base = Config()
+    small = {"width": 8, "levels": 2}
+    model = base.model.model_validate({"channels": 8, "lidar": small, "map": small})
+    config = base.model_copy(update={"bev": base.bev.model_copy(update={"range_m": 24.0}), "model": model})
+    return Localizer(build_model(config), config, source)
+
+
+class Swayed:
+    """Turns by one degree for every hundredth of the points that are labelled as vehicles."""
+
+    def locate(self, scan: Scan, prior: SE2, offset_m: float, offset_rad: float) -> PoseEstimate:
+        assert scan.labels is not None
+        share = float(np.isin(scan.labels, VEHICLE_CLASSES).mean())
+        pose = SE2(prior.x_m + share, prior.y_m, prior.yaw_rad + math.radians(100.0 * share))
+        return PoseEstimate(pose, np.eye(3), 0.1, 0.5, prior)
+
+
+PROTOCOL = Protocol(offset_m=4.0, offset_deg=6.0)
+
+
+def test_without_vehicles_nothing_moves(town_drive):
+    drive, source = town_drive
+    shifts = vehicle_shifts(tiny_localizer(source), drive, source, counts=(0,), frames=3, protocol=PROTOCOL)
+    untouched = [shift for shift in shifts if shift.vehicles == 0]
+    assert len(untouched) == 3
+    assert {(s.changed, s.heading_deg, s.position_m) for s in untouched} == {(0.0, 0.0, 0.0)}
+    assert sum(shift.vehicles is None for shift in shifts) == 3
+    assert "inserted" not in summarise_shifts(shifts)
+
+
+def test_fewer_vehicles_are_the_first_of_more(town_drive):
+    drive, _ = town_drive
+    scan = drive[0].scan
+    changed = [changed_share(scan, with_vehicles(scan, count, (0, 1))) for count in (0, 5, 10, 20, 40)]
+    assert changed == sorted(changed)
+    assert changed[0] == 0.0 < changed[-1]
+
+
+def test_the_shift_is_that_of_the_locator(town_drive):
+    drive, source = town_drive
+    done = []
+    shifts = vehicle_shifts(
+        Swayed(), drive, source, counts=(5, 40), protocol=PROTOCOL, on_frame=lambda *count: done.append(count)
+    )
+    assert done[-1] == (len(drive), len(drive))
+    by_count = {count: [s.heading_deg for s in shifts if s.vehicles == count] for count in (5, 40)}
+    assert all(few <= many + 1e-9 for few, many in zip(by_count[5], by_count[40], strict=True))
+    assert sum(by_count[40]) > sum(by_count[5]) > 0
+    for shift in shifts:
+        if shift.vehicles is None:  # all are gone: what they had turned is what is undone
+            assert shift.heading_deg == pytest.approx(100.0 * shift.position_m, abs=1e-6)
+            assert shift.changed == pytest.approx(shift.position_m, abs=1e-6)
+
+
+def test_frames_off_the_map_are_left_out(town_drive, tmp_path):
+    drive, _ = town_drive
+    path = tmp_path / "elsewhere.osm"
+    path.write_text(
+        "<osm version='0.6'><bounds minlat='0' minlon='0' maxlat='0.01' maxlon='0.01'/>"
+        "<node id='1' lat='0' lon='0'/><node id='2' lat='0.01' lon='0.01'/>"
+        "<way id='3'><nd ref='1'/><nd ref='2'/><tag k='highway' v='residential'/></way></osm>"
+    )
+    assert vehicle_shifts(Swayed(), drive, open_map(path)) == []
+
+
+def test_summary_counts_by_what_was_done():
+    shifts = [
+        Shift("a", 0, 10, 0.1, 1.0, 0.5),
+        Shift("a", 1, 10, 0.3, 3.0, 1.5),
+        Shift("a", 0, 20, 0.2, 8.0, 2.5),
+        Shift("a", 0, None, 0.2, 2.0, 0.1),
+        Shift("a", 0, 0, 0.0, 0.0, 0.0),
+    ]
+    found = summarise_shifts(shifts)
+    assert set(found) == {"inserted", "inserted_10", "inserted_20", "removed"}
+    assert found["inserted_10"]["heading_deg_median"] == 2.0
+    assert found["inserted_10"]["changed_percent"] == pytest.approx(20.0)
+    assert found["inserted"]["scans"] == 3
+    assert found["inserted"]["position_m_p95"] == pytest.approx(2.4)
+    assert found["removed"]["heading_deg_p95"] == 2.0
+
+
+@pytest.mark.parametrize(
+    ("length", "count", "expected"),
+    [(5, None, [0, 1, 2, 3, 4]), (3, 9, [0, 1, 2]), (100, 3, [0, 50, 99]), (4, 1, [0]), (0, 3, [])],
+)
+def test_frames_are_spread_evenly(length: int, count: int | None, expected: list[int]):
+    assert evenly_spaced(length, count) == expected
+
+
+def test_real_scans(shared_data):
+    """The drive through sequence 07: labelled vehicles go, others come."""
+    drive = KittiRawDrive(shared_data / "kitti_raw/2011_09_30/2011_09_30_drive_0027_sync")
+    source = open_map(shared_data / "maps/kitti_07.osm.bz2")
+    locator = tiny_localizer(source)
+    shifts = vehicle_shifts(locator, drive, source, counts=(0, 40), frames=2, protocol=PROTOCOL)
+    assert [shift.vehicles for shift in shifts] == [0, 40, None] * 2
+    assert all(shift.heading_deg == shift.position_m == 0.0 for shift in shifts if shift.vehicles == 0)
+    assert all(shift.changed > 0.0 for shift in shifts if shift.vehicles != 0)
+    # whatever the network, both estimates lie in the window
+    assert all(shift.heading_deg <= 2 * 8.0 and shift.position_m <= 2 * 6.0 * math.sqrt(2) for shift in shifts)
