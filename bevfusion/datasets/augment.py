@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
 from bevfusion.structures import Scan
 
@@ -47,17 +47,17 @@ def insert_vehicles(scan: Scan, count: int, rng: np.random.Generator, *, ground_
     The rays stay those of the scan: where one meets a vehicle before its return, the return moves to the vehicle, so
     what stands behind is hidden as it would be.
     """
-    xyz = scan.xyz.astype(np.float64)
-    intensity = scan.intensity.copy()
+    xyz, intensity = scan.xyz.copy(), scan.intensity.copy()
     labels = None if scan.labels is None else scan.labels.copy()
+    range_m = np.hypot(xyz[:, 0], xyz[:, 1])
     for centre_m, yaw_rad, size_m in _placements(scan, count, rng, ground_z_m):
-        share = _first_hit(xyz, centre_m, yaw_rad, size_m)
-        hit = share < 1.0
-        xyz[hit] *= share[hit, None]
+        hit, share = _first_hit(xyz, range_m, centre_m, yaw_rad, size_m)
+        xyz[hit] *= share[:, None]
+        range_m[hit] *= share
         intensity[hit] = rng.uniform(0.05, 0.6)
         if labels is not None:
             labels[hit] = _CAR_CLASS
-    return Scan(xyz.astype(scan.xyz.dtype), intensity, labels)
+    return Scan(xyz, intensity, labels)
 
 
 def _placements(
@@ -84,20 +84,27 @@ def _placements(
 
 
 def _first_hit(
-    xyz: Float[np.ndarray, "n 3"], centre_m: Float[np.ndarray, " 3"], yaw_rad: float, size_m: Float[np.ndarray, " 3"]
-) -> Float[np.ndarray, " n"]:
-    """Where the ray from the sensor to each point enters a box, as a share of the way; infinite where it does not."""
-    share = np.full(len(xyz), np.inf)
-    range_m, away_m = np.hypot(xyz[:, 0], xyz[:, 1]), float(np.hypot(centre_m[0], centre_m[1]))
+    xyz: Float[np.ndarray, "n 3"],
+    range_m: Float[np.ndarray, " n"],
+    centre_m: Float[np.ndarray, " 3"],
+    yaw_rad: float,
+    size_m: Float[np.ndarray, " 3"],
+) -> tuple[Int[np.ndarray, " m"], Float[np.ndarray, " m"]]:
+    """Which rays meet a box before their return, and at what share of the way.
+
+    `range_m` is the range of `xyz` in the plane.
+    """
+    away_m = float(np.hypot(centre_m[0], centre_m[1]))
     reach_m = 0.5 * float(np.hypot(size_m[0], size_m[1]))
-    ahead = (xyz[:, :2] @ centre_m[:2]) > range_m * np.sqrt(max(away_m**2 - reach_m**2, 0.0))
-    near = np.flatnonzero(ahead & (range_m > away_m - reach_m))
+    # Only rays within the cone that the box fills, and beyond its near side, can.
+    along = xyz[:, :2] @ centre_m[:2].astype(xyz.dtype)
+    cone = np.sqrt(max(away_m**2 - reach_m**2, 0.0))
+    near = np.flatnonzero((along > range_m * cone) & (range_m > away_m - reach_m))
     cos, sin = np.cos(yaw_rad), np.sin(yaw_rad)
     to_box = np.array([[cos, sin, 0.0], [-sin, cos, 0.0], [0.0, 0.0, 1.0]])
     direction, origin = xyz[near] @ to_box.T, -to_box @ centre_m
     with np.errstate(divide="ignore", invalid="ignore"):
         first, second = (-0.5 * size_m - origin) / direction, (0.5 * size_m - origin) / direction
     enter, leave = np.fmin(first, second).max(1), np.fmax(first, second).min(1)
-    hits = (enter <= leave) & (enter > 0.0)
-    share[near[hits]] = enter[hits]
-    return share
+    hits = (enter <= leave) & (enter > 0.0) & (enter < 1.0)
+    return near[hits], enter[hits].astype(xyz.dtype)

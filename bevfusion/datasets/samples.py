@@ -4,6 +4,7 @@ import copy
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import torch
@@ -114,22 +115,26 @@ class PoseSamples(Dataset[Batch]):
 
     def _source(self, number: int) -> tuple[int, int]:
         pass_, position = divmod(number, len(self.frames))
-        order = np.random.default_rng([self.seed, pass_, 1]).permutation(len(self.frames))
-        return self.frames[int(order[position])]
+        return self.frames[int(_shuffled(len(self.frames), self.seed, pass_)[position])]
 
     def _vary(self, frame: Frame, rng: np.random.Generator) -> Scan:
         scan, variation = frame.scan, self.variation
         if scan.labels is not None and rng.random() < variation.vehicle_removal:
             scan = without_vehicles(scan)
-        if variation.vehicles:
-            scan = insert_vehicles(scan, int(rng.integers(variation.vehicles + 1)), rng)
         if variation.point_dropout:
             scan = drop_points(scan, rng.uniform(0.0, variation.point_dropout), rng)
         if variation.beam_dropout:
             scan = drop_beams(scan, rng.uniform(0.0, variation.beam_dropout), rng)
+        if variation.vehicles:
+            scan = insert_vehicles(scan, int(rng.integers(variation.vehicles + 1)), rng)
         if rng.random() < variation.intensity_dropout:
             scan = Scan(scan.xyz, np.zeros_like(scan.intensity), scan.labels)
         return scan
+
+
+@lru_cache(maxsize=4)
+def _shuffled(count: int, seed: int, pass_: int) -> np.ndarray:
+    return np.random.default_rng([seed, pass_, 1]).permutation(count)
 
 
 def collate(samples: Sequence[Batch]) -> Batch:

@@ -53,7 +53,7 @@ def _lowest_of_cells(points: np.ndarray) -> np.ndarray:
     side = int(2 * _REACH_M / _CELL_M)
     cells = np.floor((points[:, :2] + _REACH_M) / _CELL_M).astype(np.int64)
     key = cells[:, 1] * side + cells[:, 0]
-    order = np.lexsort((points[:, 2], key))
-    first = np.unique(key[order], return_index=True)[1]
-    lowest: np.ndarray = points[order[first]]
+    lowest_z = np.full(side * side, np.inf)
+    np.minimum.at(lowest_z, key, points[:, 2])
+    lowest: np.ndarray = points[points[:, 2] <= lowest_z[key]]
     return lowest
