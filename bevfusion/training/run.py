@@ -6,6 +6,7 @@ import platform
 import subprocess
 import sys
 import time
+import warnings
 from collections.abc import Sequence
 from datetime import datetime, timezone
 from pathlib import Path
@@ -53,12 +54,14 @@ def train(config: Config, output: Path | None = None, resume: Path | None = None
         NonFiniteLossError: if training diverges.
     """
     began = time.monotonic()
+    _quiet_lightning()
     folder = _run_folder(config, output, resume)
     L.seed_everything(config.seed, workers=True, verbose=False)
     data = _data(config)
     module = _module(config)
     trainer, best = _trainer(config, folder)
     _write_config(config, folder)
+    log.info("training on %s, %s; everything goes to %s", trainer.strategy.root_device, trainer.precision, folder)
     trainer.fit(module, datamodule=data, ckpt_path=resume, weights_only=True)
     state = torch.load(best.best_model_path or best.last_model_path, map_location="cpu", weights_only=True)
     module.load_state_dict(state["state_dict"])
@@ -84,6 +87,13 @@ def _evaluate(config: Config, checkpoint: Path, output: Path) -> None:
     console = Console()
     console.print(rich_table(report))
     console.print(f"weights     {checkpoint}\nevaluation  {output}\nlogs        {output.parent} (tensorboard --logdir)")
+
+
+def _quiet_lightning() -> None:
+    """Keep its progress bar, drop its advertisements and the remarks on its own internals."""
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    warnings.filterwarnings("ignore", message=".*LeafSpec.*")
+    warnings.filterwarnings("ignore", message=".*does not have many workers.*")
 
 
 def prepared_drives(simulation: SimulationConfig, specs: Sequence[str], *, frames: int, seed: int) -> Drives:
@@ -153,7 +163,7 @@ def _trainer(config: Config, folder: Path) -> tuple[L.Trainer, ModelCheckpoint]:
         precision = "bf16-mixed" if torch.cuda.is_available() else "32-true"
     trainer = L.Trainer(
         max_steps=train.steps,
-        max_epochs=-1,
+        max_epochs=train.steps // train.validate_every,
         devices=train.devices,
         precision=precision,
         gradient_clip_val=train.gradient_clip,
