@@ -1,0 +1,66 @@
+"""From a scan and a prior to a pose on the map, without anything learnt: what a network has to beat.
+
+One volume at 0.5 m and 1 degree holds every pose of the window. The estimate is its best bin, refined below a cell by
+`heads/read_out.py`; the covariance, the confidence and the spread of the heading are moments of the same volume.
+"""
+
+import math
+
+import torch
+
+from bevfusion.classical.evidence import gather_evidence
+from bevfusion.classical.expectation import draw_expectation
+from bevfusion.classical.score import belief_of, log_likelihood
+from bevfusion.geometry.grid import Grid, PoseWindow
+from bevfusion.geometry.se2 import SE2, wrap_angle
+from bevfusion.heads.direction import heading_marginal, mean_direction
+from bevfusion.heads.read_out import read_out
+from bevfusion.maps.source import MapSource
+from bevfusion.structures import DirectionBelief, PoseBelief, PoseEstimate, Scan
+
+RANGE_M = 40.0
+CELL_M = 0.5
+YAW_STEP_RAD = math.radians(1.0)
+
+
+class ClassicalLocator:
+    """The training-free matcher on one map (a `structures.Locator`).
+
+    Args:
+        source: the map; poses that come and go are in its frame.
+    """
+
+    def __init__(self, source: MapSource) -> None:
+        self.source = source
+        self._grid = Grid.square(RANGE_M, CELL_M)
+
+    @torch.inference_mode()
+    def locate(self, scan: Scan, prior: SE2, offset_m: float, offset_rad: float) -> PoseEstimate:
+        """The pose of a scan within +-offset_m (map axes) and +-offset_rad of a prior pose in the map frame.
+
+        Where the map shows nothing, the belief is flat and the estimate is the prior.
+
+        Raises:
+            DataError: if the scan has no point inside the range.
+            ValueError: if the window makes no sense.
+        """
+        window = PoseWindow(offset_m, offset_rad, CELL_M, YAW_STEP_RAD)
+        wider = 2 * window.reach
+        tile_grid = Grid(self._grid.height + wider, self._grid.width + wider, CELL_M)
+        evidence = gather_evidence(scan, self._grid)
+        expectation = draw_expectation(self.source, prior, tile_grid)
+        scores = log_likelihood(evidence, expectation, prior.yaw_rad, self._grid, window)
+        belief = PoseBelief(belief_of(scores, window)[None], window)
+        reading = read_out(belief.log_prob[0].numpy(), window)
+        offset = reading.offset
+        headings = DirectionBelief(heading_marginal(belief), torch.from_numpy(window.yaw_offsets_rad()).float())
+        return PoseEstimate(
+            map_from_ego=SE2(
+                prior.x_m + offset.x_m, prior.y_m + offset.y_m, wrap_angle(prior.yaw_rad + offset.yaw_rad)
+            ),
+            covariance=reading.covariance,
+            heading_std_rad=float(mean_direction(headings)[1]),
+            confidence=reading.confidence,
+            prior=prior,
+            belief=belief,
+        )
