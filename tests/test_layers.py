@@ -32,7 +32,7 @@ ONLY_IN = {
     "lightning": ("training",),
     "open3d": ("simulate/sensor.py",),
     "osmium": ("maps",),
-    "matplotlib": ("evaluation/plots.py",),
+    "matplotlib": ("evaluation/plots.py", "evaluation/pictures.py"),
     "typer": ("cli.py",),
 }
 

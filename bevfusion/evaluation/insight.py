@@ -1,0 +1,149 @@
+"""What passed through the network on the way to an answer.
+
+Nothing here knows one mechanism from another: each is judged by what comes out of its slot against what went in.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from bevfusion.fusion.fuse import channel_gate
+from bevfusion.geometry.grid import Grid, PoseWindow
+from bevfusion.geometry.se2 import SE2
+from bevfusion.heads.pose_volume import PoseVolumeHead
+from bevfusion.localizer import Localizer
+from bevfusion.maps.schema import LAYER_NAMES
+from bevfusion.model import FusionNet, Prediction
+from bevfusion.structures import Batch, Fused, PoseEstimate, Scan
+
+SLOTS = ("fusion", "refine", "votes")
+_FAINT = 0.01  # of the mean magnitude of a map: what is weaker counts as nothing
+
+
+@dataclass(frozen=True, slots=True)
+class Insight:
+    """One scan's way through the network; attention per cell of the LiDAR features, ego frame, row 0 lowest y."""
+
+    scan: Scan
+    estimate: PoseEstimate
+    prediction: Prediction  # a batch of one
+    batch: Batch
+    window: PoseWindow
+    grid: Grid  # of the attention
+    seen: Bool[np.ndarray, "h w"]  # the scan reached the cell
+    attention: Mapping[str, Float[np.ndarray, "h w"]]  # by `SLOTS`
+    lidar_gate: Float[np.ndarray, " c"]  # of each channel, in fusion
+    map_gate: Float[np.ndarray, " c"]
+
+
+@dataclass(frozen=True, slots=True)
+class LayerWeight:
+    """What one map layer counts."""
+
+    gate: float  # what fusion lets through of the features that this layer writes
+    moved: float  # share of the probability that lies elsewhere when the layer is blank, 0 to 1
+
+
+def spatial_attention(before: Float[Tensor, "b c h w"], after: Float[Tensor, "b c h w"]) -> Float[Tensor, "b 1 h w"]:
+    """What was let through of each cell, on average over channels: mean |after| / mean |before|.
+
+    For a spatial gate that *is* the gate; for a mechanism that adds or moves it says where it made features stronger.
+    A cell with next to nothing in it (a hundredth of the sample's mean) counts 1, or, where something was put, that
+    something against the hundredth.
+    """
+    magnitude = before.float().abs().mean(1, keepdim=True)
+    put = after.float().abs().mean(1, keepdim=True)
+    floor = _FAINT * magnitude.mean((2, 3), keepdim=True).clamp(min=1e-12)
+    return torch.where(magnitude > floor, put / torch.maximum(magnitude, floor), (put / floor).clamp(min=1.0))
+
+
+def votes(
+    head: PoseVolumeHead, lidar: Float[Tensor, "b c h w"], seen: Float[Tensor, "b 1 h w"]
+) -> Float[Tensor, "b 1 h w"]:
+    """How loud each cell speaks in the matching: size of its template times its learned confidence.
+
+    All attention before it has passed into this, so it compares networks whatever their mechanisms are.
+    """
+    loudness: Tensor = head.template(lidar).abs().mean(1, keepdim=True) * torch.sigmoid(head.confidence(lidar))
+    return loudness * seen * head.footprint
+
+
+def look(locator: Localizer, scan: Scan, prior: SE2, offset_m: float, offset_rad: float) -> Insight:
+    """Locate a scan (arguments as of `Localizer.locate`) and keep what passed through the network."""
+    model = locator.model
+    with _recorded(model) as calls:
+        estimate = locator.locate(scan, prior, offset_m, offset_rad)
+    (batch, window), prediction = calls["network"]
+    (lidar, map_features, _, scene), fused = calls["fusion"]
+    refined: Fused = prediction.fused
+    with torch.inference_mode():
+        attention = {
+            "fusion": spatial_attention(lidar, fused.lidar),
+            "refine": spatial_attention(fused.lidar, refined.lidar),
+            "votes": votes(model.pose_volume, refined.lidar, scene.seen),
+        }
+        gates = [channel_gate(lidar, fused.lidar), channel_gate(map_features, fused.map)]
+    lidar_gate, map_gate = (gate.flatten().float().cpu().numpy() for gate in gates)
+    return Insight(
+        scan,
+        estimate,
+        prediction,
+        batch,
+        window,
+        model.feature_grid,
+        (scene.seen[0, 0] > 0).cpu().numpy(),
+        {slot: weight[0, 0].float().cpu().numpy() for slot, weight in attention.items()},
+        lidar_gate,
+        map_gate,
+    )
+
+
+@torch.inference_mode()
+def layer_weights(model: FusionNet, insight: Insight) -> dict[str, LayerWeight]:
+    """What every map layer counts that has something on the tile, by blanking one after the other.
+
+    Gates are of channels, and a channel is no layer: the encoder mixes them. What a layer writes into channel c is
+    taken as w_c = mean over cells |f_c(tile) - f_c(tile without the layer)|, and its gate is the gates' mean with
+    those weights. `moved` is the total variation between the pose volumes with and without the layer; it sees the
+    whole network, and also what the layer tells mechanisms that look at the road.
+    """
+    tile = insight.batch.tile
+    features = model.map_encoder(tile)
+    prob = insight.prediction.volume.log_prob.exp()
+    gate = torch.from_numpy(insight.map_gate).to(features)
+    weights: dict[str, LayerWeight] = {}
+    for index, name in enumerate(LAYER_NAMES):
+        if not bool(tile[:, index].any()):
+            continue
+        blank = tile.clone()
+        blank[:, index] = 0.0
+        written = (features - model.map_encoder(blank)).abs().mean((0, 2, 3))
+        without = model(Batch(insight.batch.bev, blank, insight.batch.prior_yaw_rad), insight.window)
+        moved = 0.5 * (prob - without.volume.log_prob.exp()).abs().sum()
+        passed = (gate * written).sum() / written.sum().clamp(min=1e-12)
+        weights[name] = LayerWeight(float(passed), float(moved))
+    return weights
+
+
+@contextmanager
+def _recorded(model: FusionNet) -> Iterator[dict[str, tuple[Any, Any]]]:
+    """(inputs, output) of the last call of the network and of its fusion, filled while the context lasts."""
+    calls: dict[str, tuple[Any, Any]] = {}
+
+    def keeper(name: str) -> Callable[[Any, Any, Any], None]:
+        return lambda module, inputs, output: calls.__setitem__(name, (inputs, output))
+
+    handles = [
+        module.register_forward_hook(keeper(name)) for name, module in (("network", model), ("fusion", model.fusion))
+    ]
+    try:
+        yield calls
+    finally:
+        for handle in handles:
+            handle.remove()

@@ -1,0 +1,234 @@
+import json
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from bevfusion.build import build_model
+from bevfusion.config import AttentionConfig, Config
+from bevfusion.datasets.kitti import KittiRawDrive
+from bevfusion.evaluation.explain import attention_shares, class_cells, explain, report
+from bevfusion.evaluation.insight import SLOTS, layer_weights, look, spatial_attention
+from bevfusion.evaluation.run import Protocol
+from bevfusion.geometry.grid import Grid
+from bevfusion.localizer import Localizer
+from bevfusion.maps.schema import LAYER_NAMES
+from bevfusion.maps.source import open_map
+from bevfusion.structures import Scan
+
+PROTOCOL = Protocol(offset_m=4.0, offset_deg=6.0)
+
+
+def tiny_localizer(source, fusion: str = "se", refine: str = "sam") -> Localizer:
+    torch.manual_seed(0)
+    base = Config()
+    small = {"width": 8, "levels": 2}
+    model = base.model.model_validate({"channels": 8, "lidar": small, "map": small})
+    slots = {"fusion": AttentionConfig(attention=fusion), "refine": AttentionConfig(attention=refine)}
+    model = model.model_copy(update=slots)
+    config = base.model_copy(update={"bev": base.bev.model_copy(update={"range_m": 24.0}), "model": model})
+    return Localizer(build_model(config), config, source)
+
+
+def seen_from(drive, source, locator):
+    truth = source.frame.map_from_ego(drive[0].truth)
+    return look(locator, drive[0].scan, truth, PROTOCOL.offset_m, math.radians(PROTOCOL.offset_deg))
+
+
+def test_spatial_attention_of_a_gate_is_the_gate():
+    before = torch.randn(3, 8, 9, 7)
+    gate = torch.rand(3, 1, 9, 7)
+    torch.testing.assert_close(spatial_attention(before, before * gate), gate)
+
+
+def test_spatial_attention_where_there_was_nothing():
+    before = torch.ones(1, 4, 2, 2)
+    before[..., 0, :] = 0.0
+    after = before.clone()
+    assert torch.equal(spatial_attention(before, after), torch.ones(1, 1, 2, 2))
+    after[..., 0, 0] = 0.5  # put where nothing was: more, and finite
+    found = spatial_attention(before, after)
+    assert found[0, 0, 0, 0] == pytest.approx(100.0)
+    assert found[0, 0, 0, 1] == 1.0
+    assert torch.isfinite(spatial_attention(torch.zeros(1, 4, 2, 2), torch.zeros(1, 4, 2, 2))).all()
+
+
+def test_channel_mechanism_shows_its_gates(town_drive):
+    """SE gates both branches of a scan by one number a channel: it is found again."""
+    drive, source = town_drive
+    locator = tiny_localizer(source, "se", "none")
+    gates = []
+    handle = locator.model.fusion.attention.register_forward_hook(
+        lambda module, inputs, output: gates.append(module.gate(inputs[0]).flatten())
+    )
+    insight = seen_from(drive, source, locator)
+    handle.remove()
+    expected = gates[0].numpy()
+    there = insight.lidar_gate != 1.0  # a channel that is empty counts 1
+    assert there.sum() > 4
+    np.testing.assert_allclose(insight.lidar_gate[there], expected[:8][there], rtol=1e-4)
+    np.testing.assert_allclose(insight.attention["refine"], 1.0)
+    assert insight.grid.height == insight.attention["votes"].shape[0]
+    assert np.all(insight.attention["votes"][~insight.seen] == 0.0)
+
+
+def test_spatial_mechanism_shows_its_gate(town_drive):
+    drive, source = town_drive
+    locator = tiny_localizer(source, "none", "sam")
+    gates = []
+    handle = locator.model.refinement.lidar.register_forward_hook(
+        lambda module, inputs, output: gates.append(module.gate(inputs[0])[0, 0])
+    )
+    insight = seen_from(drive, source, locator)
+    handle.remove()
+    filled = insight.attention["votes"] > 0
+    np.testing.assert_allclose(insight.attention["refine"][filled], gates[0].numpy()[filled], rtol=1e-3)
+    np.testing.assert_allclose(insight.attention["fusion"], 1.0)
+
+
+def test_looking_leaves_no_trace(town_drive):
+    drive, source = town_drive
+    locator = tiny_localizer(source)
+    insight = seen_from(drive, source, locator)
+    assert not locator.model._forward_hooks
+    assert not locator.model.fusion._forward_hooks
+    truth = source.frame.map_from_ego(drive[0].truth)
+    again = locator.locate(drive[0].scan, truth, PROTOCOL.offset_m, math.radians(PROTOCOL.offset_deg))
+    assert again.map_from_ego == insight.estimate.map_from_ego
+
+
+def test_layers_that_are_not_there_do_not_count(town_drive):
+    drive, source = town_drive
+    locator = tiny_localizer(source)
+    insight = seen_from(drive, source, locator)
+    weights = layer_weights(locator.model, insight)
+    there = {name for name, plane in zip(LAYER_NAMES, insight.batch.tile[0], strict=True) if bool(plane.any())}
+    assert set(weights) == there
+    assert {"road", "building"} <= there
+    low, high = insight.map_gate.min(), insight.map_gate.max()
+    assert all(low - 1e-6 <= weight.gate <= high + 1e-6 for weight in weights.values())
+    assert all(0.0 <= weight.moved <= 1.0 for weight in weights.values())
+    assert weights["building"].moved > 0.0
+
+
+def test_a_layer_that_the_encoder_ignores_moves_nothing(town_drive):
+    drive, source = town_drive
+    locator = tiny_localizer(source)
+    first = next(p for p in locator.model.map_encoder.parameters() if p.ndim == 4)
+    with torch.no_grad():
+        first[:, LAYER_NAMES.index("building")] = 0.0
+    weights = layer_weights(locator.model, seen_from(drive, source, locator))
+    assert weights["building"].moved == 0.0
+    assert weights["building"].gate == 0.0  # it writes nowhere
+    assert weights["road"].moved > 0.0
+
+
+def labelled(points: list[tuple[float, float, int]]) -> Scan:
+    xyz = np.array([(x, y, 0.0) for x, y, _ in points], np.float32)
+    return Scan(xyz, np.zeros(len(points), np.float32), np.array([c for _, _, c in points], np.uint32))
+
+
+GRID = Grid(4, 4, 1.0)
+
+
+def test_cells_by_class():
+    scan = labelled(
+        [
+            (0.5, 0.5, 40),
+            (0.5, 0.5, 40),
+            (0.5, 0.5, 80),  # a pole in the road: roadside
+            (1.5, 0.5, 40),  # road alone
+            (-0.5, 0.5, 10),
+            (-0.5, 0.5, 252 | 7 << 16),  # a car, parked and moving (with an instance): vehicles
+            (-0.5, 0.5, 50),
+            (0.5, -1.5, 10),
+            (0.5, -1.5, 71),  # as many: roadside
+            (1.5, 1.5, 0),  # unlabelled: not counted
+            (9.0, 0.0, 50),  # outside
+        ]
+    )
+    occupied, cells = class_cells(scan, GRID)
+    assert np.argwhere(occupied).tolist() == [[0, 2], [2, 1], [2, 2], [2, 3]]
+    assert np.argwhere(cells["roadside"]).tolist() == [[0, 2], [2, 2]]
+    assert np.argwhere(cells["vehicles"]).tolist() == [[2, 1]]
+    with pytest.raises(ValueError, match="labels"):
+        class_cells(replace(scan, labels=None), GRID)
+
+
+def test_shares():
+    occupied = np.array([[True, True], [True, False]])
+    cells = {"roadside": np.array([[True, False], [False, True]]), "vehicles": np.zeros((2, 2), bool)}
+    weight = np.array([[6.0, 1.0], [1.0, 50.0]])
+    found = attention_shares(weight, occupied, cells)
+    assert (found["roadside"].attention, found["roadside"].cells) == pytest.approx((0.75, 1 / 3))
+    assert (found["vehicles"].attention, found["vehicles"].cells) == (0.0, 0.0)
+    even = attention_shares(np.full((2, 2), 0.3), occupied, cells)
+    assert even["roadside"].attention == pytest.approx(even["roadside"].cells)
+    nothing = attention_shares(np.zeros((2, 2)), np.zeros((2, 2), bool), cells)
+    assert nothing["roadside"].attention == nothing["roadside"].cells == 0.0
+
+
+def test_report_without_attention_has_no_preference(town_drive):
+    drive, source = town_drive
+    done = []
+    found = report(
+        tiny_localizer(source, "none", "none"),
+        drive,
+        source,
+        frames=2,
+        protocol=PROTOCOL,
+        on_frame=lambda *count: done.append(count),
+    )
+    assert done == [(1, 2), (2, 2)]
+    assert set(found) == set(SLOTS)
+    for slot in ("fusion", "refine"):
+        assert found[slot]["roadside"]["lift"] == pytest.approx(1.0, abs=1e-6)
+    assert 0.0 < found["votes"]["roadside"]["cells_percent"] < 100.0
+
+
+def test_report_needs_labels(town_drive):
+    _, source = town_drive
+
+    class Unlabelled:
+        name, odometry = "unlabelled", "none"
+
+        def __init__(self, drive):
+            self.drive = drive
+
+        def __len__(self):
+            return 2
+
+        def __getitem__(self, position):
+            frame = self.drive[position]
+            return replace(frame, scan=replace(frame.scan, labels=None))
+
+        def __iter__(self):
+            return iter([self[0], self[1]])
+
+    assert report(tiny_localizer(source), Unlabelled(town_drive[0]), source, protocol=PROTOCOL) == {}
+
+
+def test_explain_writes_pictures_and_numbers(town_drive, tmp_path):
+    drive, source = town_drive
+    truth = source.frame.map_from_ego(drive[0].truth)
+    explain(tiny_localizer(source), drive[0].scan, truth, 4.0, 0.1, tmp_path / "new", "scan")
+    assert {path.name for path in (tmp_path / "new").iterdir()} == {
+        *(f"scan_{kind}.png" for kind in ("spatial", "layers", "belief")),
+        "scan_explain.json",
+    }
+    values = json.loads((tmp_path / "new/scan_explain.json").read_text())
+    assert (values["fusion"], values["refine"]) == ("se", "sam")
+    assert set(values["shares"]) == set(SLOTS)
+    assert len(values["channels"]["map"]) == 8
+
+
+def test_real_labels(shared_data: Path):
+    drive = KittiRawDrive(shared_data / "kitti_raw/2011_10_03/2011_10_03_drive_0027_sync")
+    source = open_map(shared_data / "maps/kitti_00.osm.bz2")
+    found = report(tiny_localizer(source), drive, source, frames=1, protocol=PROTOCOL)
+    cells = {name: found["refine"][name]["cells_percent"] for name in ("roadside", "vehicles")}
+    assert 20.0 < cells["roadside"] < 90.0
+    assert 0.0 < cells["vehicles"] < 30.0
