@@ -35,11 +35,11 @@ OUTLIER_SHARE = 0.2
 ANYWHERE_SHARE = 1e-4
 """Mass that each prediction spreads over the window: how the filter gets out of a wrong peak inside it."""
 
-LEAST_VARIANCE = 0.4
+LEAST_VARIANCE = 0.5
 """Of a prediction along each axis, in bins^2: a narrower peak would snap to the middle of its bin and stay there."""
 
-PLACE_BINS = 5
-"""Bins to each side of a peak that are the same place."""
+PLACE_M, PLACE_RAD = 4.0, math.radians(8.0)
+"""As far to each side of a peak is the same place."""
 
 _MAY_CUT = 1e-4  # mass that may leave the window when it is moved
 _DEEPEST_NATS = 60.0  # lower log-probabilities are all the same, and minus infinity would not interpolate
@@ -51,8 +51,8 @@ class Agreement:
 
     `nats` is log((1 - o) N sum P' M + o) with N poses and the share o of outliers: the evidence for P' against
     "anywhere in the window". Positive: they agree; 0: the volume is flat, or the belief is; log o at worst.
-    `support` is the share of P' ((1 - o) M + o / N), normalised, that lies about the peak of the belief: low where the
-    volume, taken at its word, points to another place that the belief holds possible.
+    `support` is the mass of P' ((1 - o) M + o / N), normalised, about the peak of the belief over the belief's own mass
+    there, at most 1: low where the volume, taken at its word, points to another place that the belief holds possible.
     """
 
     nats: float
@@ -188,7 +188,8 @@ class HistogramFilter:
         trusting = likelihood.mul_(self.prob)
         ratio = float(trusting.sum(dtype=torch.float64))
         self.prob = posterior
-        return Agreement(math.log(ratio), float(self._about_the_peak(trusting).sum()) / ratio)
+        there, held = float(self._about_the_peak(trusting).sum()), float(self._about_the_peak(posterior).sum())
+        return Agreement(math.log(ratio), min(1.0, there / (ratio * held)))
 
     def recentre(self) -> None:
         """Bring the mean to the middle by whole bins, as far as no more than `_MAY_CUT` of the mass is cut off."""
@@ -222,13 +223,15 @@ class HistogramFilter:
         self.prob = prob
         return bins
 
-    def _about_the_peak(self, volume: Float[Tensor, "r y x"]) -> Float[Tensor, "r y x"]:
-        """The part of a volume that lies within `PLACE_BINS` of the belief's peak."""
+    def _about_the_peak(self, volume: Float[Tensor, "r y x"]) -> Float[Tensor, "_ _ _"]:
+        """The part of a volume that lies within `PLACE_M` and `PLACE_RAD` of the belief's peak."""
         peak = np.unravel_index(int(self.prob.argmax()), self.window.shape)
-        for axis, (place, size) in enumerate(zip(peak, self.window.shape, strict=True)):
-            index = int(place) + torch.arange(-PLACE_BINS, PLACE_BINS + 1)
+        reach_m = math.ceil(PLACE_M / self.window.cell_m)
+        reaches = (math.ceil(PLACE_RAD / self.yaw_step_rad), reach_m, reach_m)
+        for axis, (place, reach, size) in enumerate(zip(peak, reaches, self.window.shape, strict=True)):
+            index = int(place) + torch.arange(-reach, reach + 1)
             inside = (index >= 0) & (index < size)
-            wraps = axis == 0 and self.window.full_circle and size > 2 * PLACE_BINS
+            wraps = axis == 0 and self.window.full_circle and size > 2 * reach
             volume = volume.index_select(axis, index % size if wraps else index[inside])
         return volume
 

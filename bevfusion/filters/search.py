@@ -177,7 +177,7 @@ def _peaks(
         r, y, x = (int(i) for i in np.unravel_index(int(np.argmax(left)), left.shape))
         if not math.isfinite(left[r, y, x]):
             break
-        offset = window.offset_from_bins(r, y, x)
+        offset = window.offset_from_bins(float(r), float(y), float(x))
         yaw_rad = wrap_angle(prior.yaw_rad + offset.yaw_rad)
         pose = SE2(prior.x_m + offset.x_m, prior.y_m + offset.y_m, yaw_rad)
         peaks.append(Candidate(pose, float(left[r, y, x])))

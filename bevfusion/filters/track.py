@@ -9,13 +9,15 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 from jaxtyping import Float
 
-from bevfusion.filters.histogram import Agreement, HistogramFilter
+from bevfusion.filters.histogram import HistogramFilter
 from bevfusion.filters.motion import Motion
 from bevfusion.geometry.grid import PoseWindow
 from bevfusion.geometry.se2 import SE2, wrap_angle
 from bevfusion.structures import DataError, Locator, PoseEstimate, Scan
 
 log = logging.getLogger(__name__)
+
+_LEAST_SUPPORT = 0.01  # from here it takes six frames to come back
 
 
 @runtime_checkable
@@ -84,7 +86,7 @@ class Track:
         self.offset_m, self.offset_rad = offset_m, offset_rad
         self.log_odds = log_odds
         self.score = 0.0  # sum of agreements: compares tracks that have seen the same frames
-        self.agreement = Agreement(0.0, 1.0)  # of the last frame
+        self._support = 1.0  # of the last frames: falls at once, comes back by a square root a frame
         self._evidence = evidence
         self._prior = prior
         self._filter: HistogramFilter | None = None  # its grid is that of the first answer
@@ -141,7 +143,6 @@ class Track:
             answer = locator.locate(scan, self.centre, self.offset_m, self.offset_rad)
         except DataError as error:
             log.warning("a scan is left out: %s", error)
-            self.agreement = Agreement(0.0, 1.0)
             return
         if answer.belief is None:
             raise ValueError("a filter needs a locator whose estimates carry the whole belief, this one has none")
@@ -149,22 +150,24 @@ class Track:
         if self._filter is None:
             self._filter = HistogramFilter.uniform(answer.belief.window, answer.prior)
         news = 1.0 if first else self._evidence.news(distance_m, self._evidence.update_m)
-        self.agreement = self._filter.update(answer.belief, answer.prior, news)
+        agreement = self._filter.update(answer.belief, answer.prior, news)
         news = self._evidence.news(distance_m, self._evidence.independent_m)
-        self.score += news * self.agreement.nats
-        self.log_odds = self._evidence.added(self.log_odds, self.agreement.nats, news)
+        self.score += news * agreement.nats
+        self.log_odds = self._evidence.added(self.log_odds, agreement.nats, news)
+        supported = math.exp(min(0.0, agreement.nats)) * agreement.support
+        # a wrong belief may meet a stray peak by chance, but not again and again
+        self._support = max(min(supported, math.sqrt(self._support)), _LEAST_SUPPORT)
 
     def estimate(self, read: ReadVolume) -> PoseEstimate | None:
         """The pose, its covariance and confidence; None before the first scan.
 
         The belief that is read is mixed with an even one by the chance that the track is wrong, at once and in full
-        where the last volume contradicted it or pointed elsewhere: a vehicle that was carried off is never placed with
+        where the last volumes contradicted it or pointed elsewhere: a vehicle that was carried off is never placed with
         confidence.
         """
         if self._filter is None:
             return None
-        trust = self.probability * math.exp(min(0.0, self.agreement.nats)) * self.agreement.support
-        belief = self._filter.belief(trust)
+        belief = self._filter.belief(trust=self.probability * self._support)
         reading = read(belief.log_prob[0].numpy(), belief.window)
         centre, offset = self._filter.centre, reading.offset
         pose = SE2(centre.x_m + offset.x_m, centre.y_m + offset.y_m, wrap_angle(centre.yaw_rad + offset.yaw_rad))
