@@ -10,8 +10,8 @@ under them. The last term is thus the log-likelihood ratio of a linear model of 
 nobody has to say how dark asphalt is for this sensor, and a pose that puts no road or nothing but road under the
 scan gains nothing.
 
-Neighbouring cells say the same thing: a facade is one piece over metres, and so is an error of the map. Only one in
-n_wall = 6 m / cell along a wall and one in n_area = (2 m / cell)^2 of an area counts; this is the temperature.
+Neighbouring cells say the same thing: the front of a house is one piece, and so is an error of the map. Only one in
+n_wall = 8 m / cell along a wall and one in n_area = (2 m / cell)^2 of an area counts; this is the temperature.
 
 The map itself is displaced, by a metre or so and a degree or so, and may be plain wrong. So the belief is
 
@@ -32,7 +32,7 @@ from bevfusion.classical.expectation import Expectation
 from bevfusion.geometry.grid import Grid, PoseWindow
 from bevfusion.heads.matching import correlate, rotate_templates
 
-_WALL_PIECE_M, _AREA_PIECE_M = 6.0, 2.0
+_WALL_PIECE_M, _AREA_PIECE_M = 8.0, 2.0
 _MAP_ERROR_M, _MAP_ERROR_RAD = 1.0, math.radians(1.0)
 _MAP_WRONG = 0.02
 _LEAST_VARIANCE = 0.01  # of the road under the ground cells: below, a correlation is an accident of few cells

@@ -29,7 +29,7 @@ def slow_log_likelihood(evidence, expectation, prior_yaw_rad, grid, window):
             plane[part].double().numpy() for plane in (expectation.wall, expectation.solid, expectation.road)
         )
         standing, free, ground, *contrasts = turned[r]
-        scores[r, y, x] = (standing * wall).sum() / (6.0 / 0.5) + (free * solid).sum() / (2.0 / 0.5) ** 2
+        scores[r, y, x] = (standing * wall).sum() / (8.0 / 0.5) + (free * solid).sum() / (2.0 / 0.5) ** 2
         variance = (ground * road**2).sum() - (ground * road).sum() ** 2 / cells
         for contrast, spread in zip(contrasts, spreads, strict=True):
             product = max((contrast * road).sum(), 0.0)
