@@ -70,7 +70,9 @@ class Cloud:
         near = finite & (np.abs(self.xyz) <= FAR_M).all(axis=1)
         if finite.sum() > 2 * near.sum():
             beyond = finite.sum() - near.sum()
-            raise DataError(f"{source}: {beyond} of {len(self)} points lie beyond {FAR_M:.0f} m: not a LiDAR scan")
+            raise DataError(
+                f"{source}: {beyond} of {len(self)} points lie beyond {FAR_M:.0f} m: not a LiDAR scan about its sensor"
+            )
         if not near.any():
             raise DataError(f"{source}: none of its {len(self)} points is finite")
         return self if near.all() else self.select(near)
@@ -87,7 +89,8 @@ def scaled_intensity(values: np.ndarray) -> Float[np.ndarray, " n"]:
     a scale of 0 to 255 (Velodyne, Hesai, Argoverse); all at most 1 are left as they are (KITTI). Beyond the scale
     (retro-reflectors, Ouster's raw signal) they are clipped.
     """
-    strength = np.nan_to_num(values.astype(np.float32), nan=0.0, posinf=0.0, neginf=0.0)
+    with np.errstate(over="ignore"):
+        strength = np.nan_to_num(values.astype(np.float32), nan=0.0, posinf=0.0, neginf=0.0)
     top = float(strength.max(initial=0.0))
     if values.dtype == np.uint16 and top > 255.0:
         scale = 65535.0

@@ -5,8 +5,10 @@ from pathlib import Path
 
 from bevfusion.datasets.bags import is_bag, open_bag
 from bevfusion.datasets.drive import Drive
-from bevfusion.datasets.kitti import KittiRawDrive, is_kitti_raw, read_scan_file
+from bevfusion.datasets.folder import is_scan_folder, open_scan_folder
+from bevfusion.datasets.kitti import KittiRawDrive, is_kitti_raw
 from bevfusion.datasets.logged import LogOptions
+from bevfusion.datasets.scan_files import read_cloud
 from bevfusion.structures import DataError, Scan
 
 # (what the reader reads, whether it knows a path, how it opens it); the first that knows the path opens it
@@ -17,11 +19,8 @@ READERS: tuple[tuple[str, Callable[[Path], bool], Callable[[Path, LogOptions], D
         lambda path, _: KittiRawDrive(path),  # its scans carry no times, and there is nothing to name
     ),
     ("a ROS bag (.bag, .db3, .mcap, or the folder of one)", is_bag, open_bag),
+    ("a folder of scans (.pcd, .ply, .bin, .npy, .las, .laz) with CSV or TUM poses", is_scan_folder, open_scan_folder),
 )
-
-SCAN_READERS: dict[str, Callable[[Path], Scan]] = {
-    ".bin": read_scan_file,  # KITTI: float32 x, y, z, reflectance
-}
 
 
 def open_drive(path: Path, options: LogOptions | None = None) -> Drive:
@@ -44,9 +43,4 @@ def read_scan(path: Path) -> Scan:
     Raises:
         DataError: if the file is missing, of an unknown format, or broken.
     """
-    if not path.is_file():
-        raise DataError(f"{path}: no such scan file")
-    suffix = "".join(path.suffixes[-2:]).lower() if path.name.lower().endswith(".pcd.bin") else path.suffix.lower()
-    if suffix not in SCAN_READERS:
-        raise DataError(f"{path}: scans of type {suffix or '(none)'} are not read; read are: {', '.join(SCAN_READERS)}")
-    return SCAN_READERS[suffix](path)
+    return read_cloud(path).scan()

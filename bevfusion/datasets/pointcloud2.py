@@ -3,21 +3,14 @@
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float
 
-from bevfusion.datasets.cloud import MAX_POINTS, Cloud, scaled_intensity
+from bevfusion.datasets.cloud import MAX_POINTS, Cloud
+from bevfusion.datasets.fields import COORDINATES, cloud_from_fields
 from bevfusion.structures import DataError
 
 # sensor_msgs/PointField.datatype
 TYPES = {1: "i1", 2: "u1", 3: "i2", 4: "u2", 5: "i4", 6: "u4", 7: "f4", 8: "f8"}
-COORDINATES = ("x", "y", "z")
-# names that drivers give them, the first one found counts
-INTENSITY = ("reflectivity", "reflectance", "intensity", "intensities", "i", "signal")  # calibrated ones first
-RING = ("ring", "channel", "laser_id", "line")
-TIME = ("t", "time", "timestamp", "time_stamp", "offset_time", "timeOffset", "point_time_offset")
 MAX_FIELDS = 64
-MAX_SWEEP_S = 0.6  # no turn takes longer
-TIME_UNITS_S = (1.0, 1e-3, 1e-6, 1e-9)
 
 
 def decode_pointcloud2(message: Any, stamp_ns: int | None = None) -> Cloud:
@@ -36,20 +29,7 @@ def decode_pointcloud2(message: Any, stamp_ns: int | None = None) -> Cloud:
     """
     stamp_ns = header_stamp_ns(message) if stamp_ns is None else stamp_ns
     records = _records(message)
-    for name in COORDINATES:
-        if records.dtype[name].kind != "f":
-            raise DataError(f"PointCloud2 field {name} is {records.dtype[name].name}, expected float32 or float64")
-    xyz = np.stack([records[name].astype(np.float32) for name in COORDINATES], axis=1)
-    names = records.dtype.names or ()
-    intensity = _first(records, names, INTENSITY)
-    ring = _first(records, names, RING)
-    time = _first(records, names, TIME)
-    return Cloud(
-        xyz,
-        np.zeros(len(xyz), np.float32) if intensity is None else scaled_intensity(intensity),
-        None if ring is None or ring.dtype.kind not in "iu" else ring.astype(np.int32),
-        None if time is None else seconds_after(time, stamp_ns),
-    )
+    return cloud_from_fields({name: records[name] for name in records.dtype.names or ()}, stamp_ns, "PointCloud2")
 
 
 def header_stamp_ns(message: Any) -> int:
@@ -58,36 +38,6 @@ def header_stamp_ns(message: Any) -> int:
     if hasattr(stamp, "nanosec"):
         return int(stamp.sec) * 10**9 + int(stamp.nanosec)
     return int(stamp.secs) * 10**9 + int(stamp.nsecs)
-
-
-def seconds_after(time: np.ndarray, stamp_ns: int) -> Float[np.ndarray, " n"] | None:
-    """Times of points as seconds after the stamp of their scan, or None if they fit no turn.
-
-    The unit is the coarsest in which the turn takes at most 0.6 s. Times on a clock of their own, neither near the
-    stamp nor near zero, count from the first point, which is then taken to be the moment of the stamp.
-    """
-    finite = np.isfinite(time)
-    if not finite.any():
-        return None
-    first = time[finite].min()
-    # whole numbers of ns since 1970 lose their last digits as float64
-    whole = time.dtype.kind in "iu"
-    since_first = time.astype(np.int64) - int(first) if whole else time.astype(np.float64) - float(first)
-    span = float(np.max(since_first[finite]))
-    if span <= 0.0:
-        return None
-    for unit_s in TIME_UNITS_S:
-        if span * unit_s <= MAX_SWEEP_S:
-            break
-    else:
-        return None
-    start_s = float(first) * unit_s
-    if abs(start_s) > MAX_SWEEP_S:
-        start_s = (int(first) * round(unit_s * 1e9) - stamp_ns) / 1e9 if whole else start_s - stamp_ns / 1e9
-        if abs(start_s) > MAX_SWEEP_S:
-            start_s = 0.0
-    seconds: np.ndarray = since_first.astype(np.float64) * unit_s + start_s
-    return seconds
 
 
 def _records(message: Any) -> np.ndarray:
@@ -142,8 +92,3 @@ def _layout(message: Any, step: int) -> np.dtype[Any]:
             "itemsize": step,
         }
     )
-
-
-def _first(records: np.ndarray, names: tuple[str, ...], wanted: tuple[str, ...]) -> np.ndarray | None:
-    found = [name for name in wanted if name in names]
-    return records[found[0]] if found else None

@@ -219,12 +219,3 @@ def test_corrupted_bytes_are_recognised_by_their_values(shared_data: Path, tmp_p
     cut.write_bytes(raw[: len(raw) // 16 * 16])
     with pytest.raises(DataError, match="not a KITTI scan"):
         read_scan_file(cut)
-
-
-def test_read_scan_of_other_types(tmp_path: Path) -> None:
-    for name in ("scan.ply", "scan", "sweep.pcd.bin"):
-        (tmp_path / name).write_bytes(bytes(32))
-        with pytest.raises(DataError, match="not read; read are"):
-            read_scan(tmp_path / name)
-    with pytest.raises(DataError, match="no such scan"):
-        read_scan(tmp_path / "absent.bin")
