@@ -54,9 +54,13 @@ def train(
     from bevfusion.config import load_config
 
     loaded = load_config(config, overrides or [])  # before torch: a misspelt key is answered at once
+    from bevfusion.training.module import NonFiniteLossError
     from bevfusion.training.run import train as run_training
 
-    typer.echo(f"checkpoint {run_training(loaded, output, resume)}")
+    try:
+        run_training(loaded, output, resume)
+    except NonFiniteLossError as error:
+        raise typer.Exit(_fail(str(error), status=1)) from error
 
 
 @app.command()
@@ -86,7 +90,7 @@ def evaluate(
     from bevfusion.evaluation.run import Protocol
     from bevfusion.evaluation.run import evaluate as run_evaluation
     from bevfusion.evaluation.sequence import TruthOdometry
-    from bevfusion.evaluation.table import rich_table
+    from bevfusion.evaluation.table import print_table
     from bevfusion.localizer import describe_checkpoint, open_locator
     from bevfusion.maps.source import open_map
 
@@ -108,7 +112,7 @@ def evaluate(
         folder,
         described,
     )
-    _wide_console().print(rich_table(report))
+    print_table(report)
     typer.echo(f"report in {folder}")
 
 
@@ -198,7 +202,7 @@ def simulate(
 
 @app.command()
 def benchmark(
-    suites: Annotated[list[str] | None, typer.Argument(metavar="[SUITE]...", help="Which; all by default.")] = None,
+    suites: Annotated[list[str] | None, typer.Argument(metavar="SUITE", help="Which; all by default.")] = None,
     device: Annotated[str | None, typer.Option(help="cpu or cuda.", show_default="both, if there")] = None,
     report: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write the numbers there, too.")] = None,
 ) -> None:

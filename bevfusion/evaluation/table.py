@@ -1,8 +1,10 @@
 """The result table, for the terminal and for Markdown."""
 
 import math
+import sys
 from typing import Any
 
+from rich.console import Console
 from rich.table import Table
 
 COLUMNS = {"lateral_m": "lateral", "longitudinal_m": "longitudinal", "position_m": "position", "heading_deg": "heading"}
@@ -51,3 +53,8 @@ def _cells(section: dict[str, Any]) -> list[tuple[list[str], str]]:
 
 def _number(value: float | None, digits: int) -> str:
     return "-" if value is None or not math.isfinite(value) else f"{value:.{digits}f}"
+
+
+def print_table(report: dict[str, Any]) -> None:
+    """Print the table on standard output; files and pipes get room for all of it."""
+    Console(width=None if sys.stdout.isatty() else 120).print(rich_table(report))

@@ -102,7 +102,7 @@ class TrainingModule(L.LightningModule):
             [{"params": decayed, "weight_decay": self.weight_decay}, {"params": plain, "weight_decay": 0.0}],
             lr=self.learning_rate,
         )
-        scheduler = LambdaLR(optimizer, self._rate)
+        scheduler = LambdaLR(optimizer, lambda step: self._rate(step))  # a plain function stays out of checkpoints
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
     def _rate(self, step: int) -> float:

@@ -20,12 +20,12 @@ from rich.console import Console
 
 from bevfusion.build import bev_grid, build_model, search_window, tile_grid
 from bevfusion.checkpoint import save_checkpoint
-from bevfusion.config import Config, SimulationConfig
+from bevfusion.config import Config, SimulationConfig, load_config
 from bevfusion.datasets.drive import Drive
 from bevfusion.datasets.samples import PoseSamples, Variation
 from bevfusion.datasets.simulated import map_file, simulated_drive
 from bevfusion.evaluation.run import Protocol, evaluate
-from bevfusion.evaluation.table import rich_table
+from bevfusion.evaluation.table import print_table
 from bevfusion.localizer import CHECKPOINT_NAME, describe_checkpoint, open_locator
 from bevfusion.maps.source import MapSource, open_map
 from bevfusion.progress import frame_progress
@@ -35,6 +35,7 @@ from bevfusion.training.data import PoseData
 from bevfusion.training.module import TrainingModule
 
 log = logging.getLogger(__name__)
+CONFIG_NAME = "config.yaml"  # of a run's folder
 Drives = list[tuple[Drive, MapSource]]
 
 
@@ -84,9 +85,9 @@ def _evaluate(config: Config, checkpoint: Path, output: Path) -> None:
         output,
         describe_checkpoint(str(checkpoint)),
     )
-    console = Console()
-    console.print(rich_table(report))
-    console.print(f"weights     {checkpoint}\nevaluation  {output}\nlogs        {output.parent} (tensorboard --logdir)")
+    print_table(report)
+    for what, where in (("weights", checkpoint), ("evaluation", output), ("logs", output.parent)):
+        Console().print(f"{what:11}{where}", soft_wrap=True)
 
 
 def _quiet_lightning() -> None:
@@ -94,6 +95,7 @@ def _quiet_lightning() -> None:
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     warnings.filterwarnings("ignore", message=".*LeafSpec.*")
     warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+    warnings.filterwarnings("ignore", message="Checkpoint directory .* exists and is not empty")
 
 
 def prepared_drives(simulation: SimulationConfig, specs: Sequence[str], *, frames: int, seed: int) -> Drives:
@@ -157,21 +159,27 @@ def _module(config: Config) -> TrainingModule:
 
 def _trainer(config: Config, folder: Path) -> tuple[L.Trainer, ModelCheckpoint]:
     train = config.train
-    best = ModelCheckpoint(folder / "checkpoints", "best", monitor="val_loss", save_last=True)
+    # Checkpoints are taken between epochs, after validation: from there a resumed run goes on bit for bit.
+    best = ModelCheckpoint(
+        folder / "checkpoints", "best", monitor="val_loss", save_last=True, save_on_train_epoch_end=True
+    )
+    sittings = len(list(folder.glob("csv*")))  # a resumed run writes its logs beside the earlier ones
     precision = train.precision
     if precision == "auto":
         precision = "bf16-mixed" if torch.cuda.is_available() else "32-true"
     trainer = L.Trainer(
-        max_steps=train.steps,
         max_epochs=train.steps // train.validate_every,
         devices=train.devices,
         precision=precision,
         gradient_clip_val=train.gradient_clip,
         reload_dataloaders_every_n_epochs=1,
         num_sanity_val_steps=0,
-        log_every_n_steps=10,
+        log_every_n_steps=min(10, train.validate_every),
         callbacks=[best, LearningRateMonitor()],
-        logger=[TensorBoardLogger(folder, "tensorboard", version=""), CSVLogger(folder, "csv", version="")],
+        logger=[
+            TensorBoardLogger(folder, "tensorboard", version=""),
+            CSVLogger(folder, f"csv-{sittings + 1}" if sittings else "csv", version=""),
+        ],
         enable_model_summary=False,
     )
     return trainer, best
@@ -182,7 +190,10 @@ def _run_folder(config: Config, output: Path | None, resume: Path | None) -> Pat
     if resume is not None:
         if not resume.is_file():
             raise DataError(f"{resume}: no such checkpoint to resume from (a run keeps checkpoints/last.ckpt)")
-        return output or resume.resolve().parent.parent
+        before = resume.resolve().parent.parent
+        if (before / CONFIG_NAME).is_file() and load_config(before / CONFIG_NAME) != config:
+            raise DataError(f"{resume}: was made with another configuration, see {before / CONFIG_NAME}")
+        return output or before
     folder = output or Path("runs") / config.name
     number = 2
     while output is None and folder.exists():
@@ -195,7 +206,7 @@ def _run_folder(config: Config, output: Path | None, resume: Path | None) -> Pat
 
 def _write_config(config: Config, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "config.yaml").write_text(yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False))
+    (folder / CONFIG_NAME).write_text(yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False))
 
 
 def _provenance(config: Config, hours: float) -> dict[str, str]:

@@ -1,0 +1,124 @@
+import csv
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+
+from bevfusion.checkpoint import read_checkpoint
+from bevfusion.config import Config, config_from_dict
+from bevfusion.datasets.samples import PoseSamples
+from bevfusion.structures import DataError
+from bevfusion.training.module import NonFiniteLossError
+from bevfusion.training.run import train
+
+TINY = {
+    "name": "tiny",
+    "bev": {"range_m": 12.0},
+    "search": {"offset_m": 4.0},
+    "model": {"channels": 8, "lidar": {"width": 4, "levels": 2}, "map": {"width": 4, "levels": 2}},
+    "simulation": {
+        "train": ["town:7"],
+        "val": ["town:7"],
+        "test": ["town:7"],
+        "frames": 4,
+        "eval_frames": 2,
+        "spacing_m": 12.0,
+        "sensors": ["vlp16"],
+        "columns": 128,
+    },
+    "train": {"steps": 4, "validate_every": 2, "batch_size": 2, "warmup_steps": 1, "workers": 0},
+}
+
+
+@pytest.fixture(scope="module")
+def values(tmp_path_factory: pytest.TempPathFactory) -> dict:
+    cache = tmp_path_factory.mktemp("cache")
+    return {**TINY, "simulation": {**TINY["simulation"], "cache": str(cache)}}
+
+
+@pytest.fixture(scope="module")
+def config(values) -> Config:
+    return config_from_dict(values, "test")
+
+
+@pytest.fixture(scope="module")
+def finished(config, tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("runs") / "whole"
+    train(config, folder)
+    return folder
+
+
+def test_a_run_leaves_weights_configuration_logs_and_an_evaluation(finished, config):
+    checkpoint = read_checkpoint(finished / "model.safetensors")
+    assert checkpoint.config == config
+    assert {"commit", "seed", "hardware", "hours", "command", "date"} <= checkpoint.provenance.keys()
+    assert yaml.safe_load((finished / "config.yaml").read_text())["name"] == "tiny"
+    assert json.loads((finished / "evaluation" / "metrics.json").read_text())["frames"] == 2
+    assert list((finished / "tensorboard").glob("events.*"))
+    with (finished / "csv" / "metrics.csv").open() as file:
+        assert any(row["val_loss"] for row in csv.DictReader(file))
+
+
+def test_a_resumed_run_ends_with_the_same_weights(finished, config, tmp_path, monkeypatch):
+    """Stopped in the middle by a fault, and taken up again."""
+    seen = []
+
+    def fail_at_the_end(self, position):
+        seen.append(self.span[position])
+        if self.span[position] >= 4 and "val" not in seen:
+            raise KeyboardInterrupt
+        return original(self, position)
+
+    original = PoseSamples.__getitem__
+    monkeypatch.setattr(PoseSamples, "__getitem__", fail_at_the_end)
+    with pytest.raises((KeyboardInterrupt, SystemExit)):
+        train(config, tmp_path / "half")
+    monkeypatch.undo()
+    train(config, None, tmp_path / "half" / "checkpoints" / "last.ckpt")
+    whole = torch.load(finished / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
+    resumed = torch.load(tmp_path / "half" / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
+    for name, weights in whole.items():
+        torch.testing.assert_close(resumed[name], weights, rtol=0, atol=0)
+
+
+def test_resuming_with_another_configuration_is_refused(finished, config):
+    other = config.model_copy(update={"seed": 5})
+    with pytest.raises(DataError, match="another configuration"):
+        train(other, None, finished / "checkpoints" / "last.ckpt")
+
+
+def test_a_finished_run_is_not_overwritten(finished, config):
+    with pytest.raises(DataError, match="finished run"):
+        train(config, finished)
+
+
+def test_a_loss_that_is_no_number_stops_and_names_the_batch(config, tmp_path, monkeypatch):
+    original = PoseSamples.__getitem__
+
+    def broken(self, position):
+        sample = original(self, position)
+        sample.bev[:] = float("nan")
+        return sample
+
+    monkeypatch.setattr(PoseSamples, "__getitem__", broken)
+    with pytest.raises(NonFiniteLossError, match=r"at step 0, in the batch town_7.*\[\d\], town_7.*\[\d\]"):
+        train(config, tmp_path / "run")
+    assert not (tmp_path / "run" / "model.safetensors").exists()
+
+
+@pytest.mark.slow
+def test_torchrun_trains_on_two_processes(values, tmp_path):
+    (tmp_path / "tiny.yaml").write_text(yaml.safe_dump(values))
+    tool = Path(__file__).parents[2] / "tools" / "train.py"
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", "29611"]
+    command = [*launcher, str(tool), str(tmp_path / "tiny.yaml"), "--output", str(tmp_path / "run")]
+    done = subprocess.run(
+        command, capture_output=True, text=True, timeout=240, env={**os.environ, "OMP_NUM_THREADS": "1"}, check=False
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert (tmp_path / "run" / "model.safetensors").is_file()
