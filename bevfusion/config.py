@@ -88,6 +88,7 @@ class SimulationConfig(Section):
     missing: float = Field(0.05, ge=0, le=1, description="share of mapped buildings that are not there")
     shifted: float = Field(0.10, ge=0, le=1, description="share of mapped buildings that stand elsewhere")
     new: float = Field(0.05, ge=0, le=1, description="share of buildings that the map lacks")
+    drawn_m: float = Field(0.25, ge=0, description="how exactly mappers draw: standard deviation along each axis")
     cache: str = Field("data/cache", description="folder of finished drives, made once")
 
 

@@ -112,6 +112,7 @@ def prepared_drives(simulation: SimulationConfig, specs: Sequence[str], *, frame
             missing=simulation.missing,
             shifted=simulation.shifted,
             new=simulation.new,
+            drawn_m=simulation.drawn_m,
         )
         with frame_progress(f"simulating {spec} ({options.sensor})", frames) as show:
             drive = simulated_drive(spec, options, cache, show)
