@@ -70,7 +70,9 @@ def test_the_truth_puts_the_scan_s_road_on_the_map_s_road(town_drive, variation:
 
 
 def test_offsets_fill_the_window(town_drive):
-    truths = torch.cat([s.truth for s in map(samples(town_drive, Variation()).spanning(range(60)).__getitem__, range(60))])
+    truths = torch.cat(
+        [s.truth for s in map(samples(town_drive, Variation()).spanning(range(60)).__getitem__, range(60))]
+    )
     assert truths[:, :2].abs().max() <= 10.0
     assert truths[:, :2].abs().max(0).values.min() > 7.0
     assert math.radians(7.0) < truths[:, 2].abs().max() <= math.radians(10.0)
