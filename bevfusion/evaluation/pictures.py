@@ -109,6 +109,24 @@ def draw_belief(insight: Insight, source: MapSource, path: Path) -> None:
     figure.savefig(path, dpi=110)
 
 
+def draw_comparison(slots: Mapping[str, Mapping[str, Mapping[str, tuple[float, float]]]], path: Path) -> None:
+    """Dots with bars of one spread: slot -> title of a panel -> mechanism, best first -> (mean, spread)."""
+    panels = max(len(of_slot) for of_slot in slots.values())
+    longest = max(len(points) for of_slot in slots.values() for points in of_slot.values())
+    height_in = len(slots) * (1.2 + 0.22 * longest)
+    figure, axes = _figure(3.0 * panels, height_in, rows=len(slots), columns=panels)
+    for row, (slot, of_slot) in enumerate(slots.items()):
+        for column, (title, points) in enumerate(of_slot.items()):
+            axis = axes[row * panels + column]
+            names = list(points)[::-1]
+            means, spreads = np.array([points[name] for name in names]).T
+            axis.errorbar(means, range(len(names)), xerr=np.nan_to_num(spreads), fmt="o", color=_MAP, markersize=4)
+            axis.set_yticks(range(len(names)), names if column == 0 else [""] * len(names))
+            axis.set_title(f"{slot}: {title}" if column == 0 else title, fontsize=9)
+            axis.grid(alpha=0.3)
+    figure.savefig(path, dpi=110)
+
+
 def _overlay(
     figure: Any,
     axis: Any,

@@ -1,0 +1,135 @@
+"""Mechanisms side by side: means over seeds and their spread, as Markdown, CSV and a picture."""
+
+import csv
+import math
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TextIO
+
+import numpy as np
+
+from bevfusion.evaluation.pictures import draw_comparison
+
+# Columns of the Markdown table: key of the values, heading, digits. `{slot}` is the slot that the row is about.
+COLUMNS = (
+    ("position_1m", "position @1 m (%)", 1),
+    ("position_3m", "@3 m (%)", 1),
+    ("heading_1deg", "heading @1 deg (%)", 1),
+    ("heading_3deg", "@3 deg (%)", 1),
+    ("shift_heading_median_deg", "heading shift by vehicles, median (deg)", 2),
+    ("shift_heading_p95_deg", "p95 (deg)", 2),
+    ("{slot}_roadside_lift", "attention on roadside (x its cells)", 2),
+    ("{slot}_vehicles_lift", "on vehicles (x)", 2),
+    ("votes_roadside_lift", "votes of roadside (x)", 2),
+    ("votes_vehicles_lift", "of vehicles (x)", 2),
+    ("{slot}_parameters", "parameters in the slot", 0),
+    ("latency_ms", "latency (ms)", 1),
+)
+# Panels of the picture: key, title.
+PANELS = (
+    ("position_1m", "position @1 m (%)"),
+    ("heading_1deg", "heading @1 deg (%)"),
+    ("shift_heading_p95_deg", "heading shift by vehicles,\n95th percentile (deg)"),
+    ("votes_roadside_lift", "votes of roadside\n(x its share of cells)"),
+    ("votes_vehicles_lift", "votes of vehicles\n(x their share of cells)"),
+)
+Values = Mapping[str, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One mechanism in one slot."""
+
+    slot: str
+    name: str
+    runs: int
+    mean: Values
+    spread: Values  # sample standard deviation over the runs; NaN for a single one
+
+
+def compared(slot: str, name: str, runs: Sequence[Values]) -> Row:
+    """The row of a mechanism from its runs, at least one; what a run does not know is left out of the mean."""
+    keys = list(dict.fromkeys(key for run in runs for key in run))
+    known = {key: np.array([run[key] for run in runs if math.isfinite(run.get(key, math.nan))]) for key in keys}
+    mean = {key: float(values.mean()) if len(values) else math.nan for key, values in known.items()}
+    spread = {key: float(values.std(ddof=1)) if len(values) > 1 else math.nan for key, values in known.items()}
+    return Row(slot, name, len(runs), mean, spread)
+
+
+def write_comparison(folder: Path, rows: Sequence[Row], failed: Mapping[str, str], about: str) -> None:
+    """Write ablation.md, ablation.csv and, where there are rows, ablation.png; earlier ones are replaced.
+
+    Args:
+        folder: where to; it exists.
+        rows: in any order; tables have the best position recall first.
+        failed: what could not be run, and why.
+        about: what the table says of itself, Markdown.
+    """
+    ranked = sorted(rows, key=lambda row: (row.slot, -row.mean.get("position_1m", math.nan), row.name))
+    _replace(folder / "ablation.md", markdown(ranked, failed, about))
+    unfinished = folder / "ablation.csv.unfinished"
+    with unfinished.open("w", newline="", encoding="utf-8") as file:
+        _write_csv(file, ranked)
+    os.replace(unfinished, folder / "ablation.csv")
+    if ranked:
+        draw_comparison({slot: _points(ranked, slot) for slot in _slots(ranked)}, folder / "ablation.png")
+
+
+def markdown(rows: Sequence[Row], failed: Mapping[str, str], about: str) -> str:
+    """A table for each slot, and what is missing."""
+    parts = [about.rstrip(), ""]
+    for slot in _slots(rows):
+        titles = ["mechanism", *(heading for _, heading, _ in COLUMNS), "seeds"]
+        parts += [f"### In the {slot} slot", "", "| " + " | ".join(titles) + " |", "|" + " --- |" * len(titles)]
+        parts += ["| " + " | ".join(_cells(row)) + " |" for row in rows if row.slot == slot]
+        parts.append("")
+    if failed:
+        parts += ["Not in the table:", "", *(f"- {name}: {reason}" for name, reason in failed.items()), ""]
+    return "\n".join(parts)
+
+
+def _cells(row: Row) -> list[str]:
+    cells = [f"`{row.name}`"]
+    for key, _, digits in COLUMNS:
+        mean, spread = (values.get(key.format(slot=row.slot), math.nan) for values in (row.mean, row.spread))
+        text = f"{mean:,.{digits}f}" if math.isfinite(mean) else "-"
+        cells.append(f"{text} ± {spread:.{digits}f}" if math.isfinite(spread) and digits else text)
+    return [*cells, str(row.runs)]
+
+
+def _write_csv(file: TextIO, rows: Sequence[Row]) -> None:
+    keys = list(dict.fromkeys(key for row in rows for key in row.mean))
+    writer = csv.writer(file)
+    writer.writerow(["slot", "mechanism", "runs", *(f"{key}_{kind}" for key in keys for kind in ("mean", "std"))])
+    for row in rows:
+        numbers = [values.get(key, math.nan) for key in keys for values in (row.mean, row.spread)]
+        writer.writerow(
+            [
+                row.slot,
+                row.name,
+                row.runs,
+                *("" if not math.isfinite(number) else f"{number:.6g}" for number in numbers),
+            ]
+        )
+
+
+def _points(rows: Sequence[Row], slot: str) -> dict[str, dict[str, tuple[float, float]]]:
+    """Title of a panel -> mechanism -> (mean, spread)."""
+    return {
+        title: {
+            row.name: (row.mean.get(key, math.nan), row.spread.get(key, math.nan)) for row in rows if row.slot == slot
+        }
+        for key, title in PANELS
+    }
+
+
+def _slots(rows: Sequence[Row]) -> list[str]:
+    return list(dict.fromkeys(row.slot for row in rows))
+
+
+def _replace(path: Path, text: str) -> None:
+    unfinished = path.with_name(path.name + ".unfinished")
+    unfinished.write_text(text, encoding="utf-8")
+    os.replace(unfinished, path)

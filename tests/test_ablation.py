@@ -1,0 +1,230 @@
+import csv
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+
+from bevfusion.attention import ATTENTION
+from bevfusion.config import AttentionConfig, Config, ConfigError
+from bevfusion.evaluation.comparison import compared, markdown, write_comparison
+from bevfusion.fusion.fuse import JOINS
+from bevfusion.structures import DataError
+from bevfusion.training import ablation
+from bevfusion.training.ablation import Run, ablate, plan_runs, variant
+
+
+def small(cache: Path) -> Config:
+    encoder = {"width": 4, "levels": 2}
+    return Config.model_validate(
+        {
+            "bev": {"range_m": 16.0, "cell_m": 1.0},
+            "model": {
+                "channels": 4,
+                "lidar": encoder,
+                "map": encoder,
+                "fusion": {"attention": "cam", "options": {"reduction": 2}},
+                "refine": {"attention": "none"},
+            },
+            "search": {"offset_m": 4.0, "offset_deg": 6.0},
+            "simulation": {
+                "train": ["town:1"],
+                "val": ["town:1"],
+                "test": ["town:1"],
+                "frames": 4,
+                "eval_frames": 4,
+                "spacing_m": 8.0,
+                "sensors": ["vlp16"],
+                "columns": 256,
+                "cache": str(cache),
+            },
+            "train": {"steps": 2, "validate_every": 2, "batch_size": 2, "warmup_steps": 1, "workers": 0},
+        }
+    )
+
+
+@pytest.fixture
+def trained(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Names of the runs that were trained; nothing is, and each measures the length of its mechanisms' names."""
+    done: list[str] = []
+
+    def train(config: Config, folder: Path) -> Path:
+        done.append(folder.name)
+        if config.model.fusion.attention == "eca":
+            raise RuntimeError("the loss is nan\nat step 3")
+        (folder / "evaluation").mkdir(parents=True)
+        (folder / "checkpoints").mkdir()
+        (folder / "config.yaml").write_text(yaml.safe_dump(config.model_dump(mode="json")))
+        (folder / "evaluation/metrics.json").write_text("{}")
+        return folder
+
+    def measure(config: Config, folder: Path) -> dict[str, float]:
+        score = len(config.model.fusion.attention) + 10.0 * config.seed
+        return {"position_1m": score, "fusion_vehicles_lift": math.nan, "parameters": 1000.0}
+
+    monkeypatch.setattr(ablation, "train", train)
+    monkeypatch.setattr(ablation, "measure", measure)
+    return done
+
+
+def test_all_are_all(tmp_path: Path):
+    plan = plan_runs(small(tmp_path), "all", ["fusion", "refine"], [0, 1, 2])
+    assert {name for slot, name in plan if slot == "fusion"} == {*ATTENTION, *JOINS}
+    assert {name for slot, name in plan if slot == "refine"} == set(ATTENTION)
+    assert plan["refine", "sam"] == [Run("cam", "sam", seed) for seed in (0, 1, 2)]
+    # the configuration itself is in both slots, and one run
+    assert plan["fusion", "cam"] == plan["refine", "none"]
+
+
+def test_a_join_counts_where_there_is_something_to_join(tmp_path: Path):
+    assert list(plan_runs(small(tmp_path), "concat, se", ["fusion", "refine"], [0])) == [
+        ("fusion", "concat"),
+        ("fusion", "se"),
+        ("refine", "se"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("attention", "slots", "seeds", "message"),
+    [
+        ("cbma", ["fusion"], [0], "cbam"),
+        ("concat", ["refine"], [0], "concat"),
+        ("se", ["fuse"], [0], "fusion"),
+        ("se", ["fusion"], [], "seeds"),
+        ("se", ["fusion"], [-1], "seeds"),
+        ("", ["fusion"], [0], "mechanism ''"),
+    ],
+)
+def test_what_does_not_exist_is_refused(tmp_path: Path, attention: str, slots: list, seeds: list, message: str):
+    with pytest.raises(ConfigError, match=message):
+        plan_runs(small(tmp_path), attention, slots, seeds)
+
+
+def test_options_stay_with_their_mechanism(tmp_path: Path):
+    config = small(tmp_path)
+    own, other = (variant(config, Run(name, "sam", 3)) for name in ("cam", "se"))
+    assert own.model.fusion.options == {"reduction": 2}
+    assert other.model.fusion == AttentionConfig(attention="se")
+    assert (other.model.refine.attention, other.seed) == ("sam", 3)
+    assert other.train == config.train
+
+
+def test_finished_runs_are_not_repeated(tmp_path: Path, trained: list[str]):
+    config = small(tmp_path)
+    assert ablate(config, "se,cam", ["fusion"], [0], tmp_path) == {}
+    assert trained == ["se+none-seed0", "cam+none-seed0"]
+    assert not (tmp_path / "runs/se+none-seed0/checkpoints").exists()
+    table = (tmp_path / "ablation.md").read_text()
+    (tmp_path / "ablation.md").unlink()
+    ablate(config, "se,cam", ["fusion"], [0], tmp_path)
+    assert len(trained) == 2
+    assert (tmp_path / "ablation.md").read_text() == table
+    ablate(config, "se,cam", ["fusion"], [0, 1], tmp_path)
+    assert trained[2:] == ["se+none-seed1", "cam+none-seed1"]
+
+
+def test_unfinished_runs_are_done_again(tmp_path: Path, trained: list[str]):
+    config = small(tmp_path)
+    ablate(config, "se", ["fusion"], [0], tmp_path)
+    folder = tmp_path / "runs/se+none-seed0"
+    (folder / "result.json").unlink()
+    ablate(config, "se", ["fusion"], [0], tmp_path)
+    assert len(trained) == 1  # trained and evaluated: only measured again
+    (folder / "result.json").unlink()
+    (folder / "evaluation/metrics.json").unlink()
+    ablate(config, "se", ["fusion"], [0], tmp_path)
+    assert len(trained) == 2
+    assert json.loads((folder / "result.json").read_text()) == {"position_1m": 2.0, "parameters": 1000.0}
+
+
+def test_runs_of_another_configuration_are_not_mixed_in(tmp_path: Path, trained: list[str]):
+    config = small(tmp_path)
+    ablate(config, "se", ["fusion"], [0], tmp_path)
+    other = config.model_copy(update={"search": config.search.model_copy(update={"offset_m": 9.0})})
+    with pytest.raises(DataError, match="another configuration"):
+        ablate(other, "se", ["fusion"], [0], tmp_path)
+    assert len(trained) == 1
+
+
+def test_a_failure_does_not_end_the_rest(tmp_path: Path, trained: list[str], caplog: pytest.LogCaptureFixture):
+    failed = ablate(small(tmp_path), "eca,stn,se", ["fusion"], [0, 1], tmp_path)
+    assert failed == dict.fromkeys(("eca+none-seed0", "eca+none-seed1"), "the loss is nan at step 3")
+    assert trained == [f"{name}+none-seed{seed}" for seed in (0, 1) for name in ("eca", "se")]
+    table = (tmp_path / "ablation.md").read_text()
+    assert "| `se` | 7.0 ± 7.1 |" in table
+    assert "eca+none-seed0: the loss is nan at step 3" in table
+    assert "`stn` in the fusion slot: model.fusion: 'stn' moves cells" in table
+    assert "eca+none-seed0 failed: the loss is nan at step 3" in caplog.text
+
+
+def test_nothing_that_can_be_built_is_an_error(tmp_path: Path):
+    with pytest.raises(ConfigError, match="stn"):
+        ablate(small(tmp_path), "stn", ["fusion"], [0], tmp_path)
+
+
+def test_means_and_spread():
+    row = compared("fusion", "se", [{"a": 1.0, "b": 5.0}, {"a": 3.0, "c": math.nan}])
+    assert (row.runs, row.mean["a"], row.mean["b"]) == (2, 2.0, 5.0)
+    assert row.spread["a"] == pytest.approx(math.sqrt(2.0))
+    assert math.isnan(row.spread["b"])
+    assert math.isnan(row.mean["c"])
+
+
+def test_tables(tmp_path: Path):
+    rng = np.random.default_rng(0)
+    rows = [
+        compared(
+            slot,
+            name,
+            [
+                {
+                    "position_1m": rng.uniform(20, 80),
+                    "heading_1deg": rng.uniform(40, 90),
+                    "shift_heading_p95_deg": rng.uniform(0, 2),
+                    f"{slot}_roadside_lift": rng.uniform(0.8, 1.5),
+                    f"{slot}_parameters": 12345.0,
+                }
+                for _ in range(3)
+            ],
+        )
+        for slot, names in (("fusion", [*ATTENTION, *JOINS]), ("refine", ATTENTION))
+        for name in names
+    ]
+    write_comparison(tmp_path, rows, {"x": "broke"}, "About.")
+    assert {path.name for path in tmp_path.iterdir()} == {"ablation.md", "ablation.csv", "ablation.png"}
+    table = list(csv.DictReader((tmp_path / "ablation.csv").open()))
+    assert len(table) == len(rows)
+    fusion = [float(row["position_1m_mean"]) for row in table if row["slot"] == "fusion"]
+    assert fusion == sorted(fusion, reverse=True)
+    assert table[0]["refine_roadside_lift_mean"] == ""
+    text = (tmp_path / "ablation.md").read_text()
+    assert "12,345 |" in text
+    assert "- x: broke" in text
+
+
+def test_a_table_without_rows():
+    assert "Not in the table" in markdown([], {"x": "broke"}, "About.")
+
+
+@pytest.mark.slow
+def test_three_mechanisms_are_trained_and_compared(tmp_path: Path):
+    config = small(tmp_path / "cache")
+    assert ablate(config, "sam,roadside,select", ["fusion", "refine"], [0], tmp_path / "out") == {}
+    rows = list(csv.DictReader((tmp_path / "out/ablation.csv").open()))
+    assert {(row["slot"], row["mechanism"]) for row in rows} == {
+        ("fusion", "sam"),
+        ("fusion", "roadside"),
+        ("fusion", "select"),
+        ("refine", "sam"),
+        ("refine", "roadside"),
+    }
+    for row in rows:
+        assert 0.0 <= float(row["position_5m_mean"]) <= 100.0
+        assert float(row["shift_heading_p95_deg_mean"]) >= float(row["shift_heading_median_deg_mean"]) >= 0.0
+        assert float(row["shift_removed_heading_median_deg_mean"]) >= 0.0
+        assert float(row[f"{row['slot']}_roadside_lift_mean"]) > 0.0
+        assert float(row["votes_vehicles_cells_percent_mean"]) > 0.0
+        assert float(row["latency_ms_mean"]) > 0.0
+    assert (tmp_path / "out/ablation.png").is_file()
