@@ -52,7 +52,7 @@ class KittiRawDrive:
             raise DataError(f"no scans named like 0000000000.bin in {path / 'velodyne_points/data'}")
         self._oxts = _numbered_files(_existing_folder(path, "oxts/data"), ".txt")
         self._numbers = sorted(self._scans)
-        self._velo_from_imu = read_calibration(_find_calibration(path))
+        self._velo_from_imu = read_calibration(find_calibration(path))
         self._stamps_ns = self._read_stamps()
 
     @property
@@ -127,7 +127,7 @@ class KittiRawDrive:
             if not found:
                 raise DataError(f"no timestamp of frame {number} in {files[0]} or {files[1]}")
             source = found[0]
-            stamps_ns[number] = _stamp_ns(lines[source][number], files[source], number)
+            stamps_ns[number] = stamp_ns_of_line(lines[source][number], files[source], number)
         return stamps_ns
 
 
@@ -169,16 +169,25 @@ def read_oxts(path: Path) -> Float[np.ndarray, " n"]:
     Raises:
         DataError: if the file does not begin with a pose.
     """
-    words = " ".join(read_lines(path)).split()
+    return oxts_values(" ".join(read_lines(path)), str(path))
+
+
+def oxts_values(text: str, source: str) -> Float[np.ndarray, " n"]:
+    """The same of a packet as text; `source` is what the message of an error names.
+
+    Raises:
+        DataError: if it does not begin with a pose.
+    """
+    words = text.split()
     try:
         values = np.array([float(word) for word in words], dtype=np.float64)
     except ValueError as error:
-        raise DataError(f"{path}: expected numbers, {error}") from error
+        raise DataError(f"{source}: expected numbers, {error}") from error
     if len(values) < OXTS_POSE_VALUES:
-        raise DataError(f"{path}: expected 30 numbers beginning with lat lon alt roll pitch yaw, got {len(values)}")
+        raise DataError(f"{source}: expected 30 numbers beginning with lat lon alt roll pitch yaw, got {len(values)}")
     pose = values[:OXTS_POSE_VALUES]
     if not np.isfinite(pose).all() or abs(pose[0]) > 90.0 or abs(pose[1]) > 180.0:
-        raise DataError(f"{path}: no place on the globe: lat {pose[0]}, lon {pose[1]}, yaw {pose[5]}")
+        raise DataError(f"{source}: no place on the globe: lat {pose[0]}, lon {pose[1]}, yaw {pose[5]}")
     return values
 
 
@@ -264,7 +273,12 @@ def _numbered_files(folder: Path, suffix: str) -> dict[int, Path]:
     return {int(path.stem): path for path in folder.iterdir() if pattern.fullmatch(path.name)}
 
 
-def _find_calibration(drive: Path) -> Path:
+def find_calibration(drive: Path) -> Path:
+    """The file in a drive's folder, or up to three folders above it.
+
+    Raises:
+        DataError: if there is none.
+    """
     folders = [drive.resolve(), *drive.resolve().parents][: PARENTS_SEARCHED + 1]
     for folder in folders:
         if (folder / CALIBRATION).is_file():
@@ -272,8 +286,12 @@ def _find_calibration(drive: Path) -> Path:
     raise DataError(f"{CALIBRATION} not found, sought in {', '.join(str(folder) for folder in folders)}")
 
 
-def _stamp_ns(line: str, path: Path, number: int) -> int:
-    """Nanoseconds since 1970 of a line like '2011-09-26 13:04:32.349659964' (taken as UTC)."""
+def stamp_ns_of_line(line: str, path: Path, number: int) -> int:
+    """Nanoseconds since 1970 of a line like '2011-09-26 13:04:32.349659964' (taken as UTC).
+
+    Raises:
+        DataError: if it is not that; `number` is the line's, from 0.
+    """
     matched = STAMP.fullmatch(line.strip())
     try:
         if matched is None:

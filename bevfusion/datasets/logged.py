@@ -3,7 +3,7 @@
 import copy
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Protocol, runtime_checkable
+from typing import Literal, Protocol, runtime_checkable
 
 from bevfusion.datasets.cloud import Cloud
 from bevfusion.datasets.deskew import deskewed
@@ -33,9 +33,11 @@ class LogOptions:
     Args:
         deskew: move points that carry times to where they lie at the stamp of their scan.
         topics: ROS topic for a part: lidar, gnss, imu, odometry; what is not named is found by its type.
+        odometry: log is what the log has, if anything; truth derives it from the true poses.
     """
 
     deskew: bool = True
+    odometry: Literal["log", "truth"] = "log"
     topics: tuple[tuple[str, str], ...] = ()
 
 
@@ -58,17 +60,20 @@ class LoggedDrive:
         name: for tables and files.
         clouds: the scans.
         tracks: poses of the LiDAR.
-        options: `deskew` is what counts here.
+        options: `deskew` and `odometry` are what counts here.
         odometry: where the odometry comes from, if there is one.
     """
 
     def __init__(
         self, name: str, clouds: Clouds, tracks: Tracks, options: LogOptions | None = None, odometry: str = "log"
     ) -> None:
+        options = options or LogOptions()
+        if options.odometry == "truth" and tracks.truth is not None:
+            tracks, odometry = replace(tracks, odometry=tracks.truth.track), "truth"
         self._name = name
         self._clouds = clouds
         self._tracks = tracks
-        self._deskew = (options or LogOptions()).deskew
+        self._deskew = options.deskew
         self._odometry = odometry if tracks.odometry is not None else "none"
 
     @property

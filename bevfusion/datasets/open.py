@@ -3,21 +3,29 @@
 from collections.abc import Callable
 from pathlib import Path
 
+from bevfusion.datasets.argoverse2 import is_argoverse2, open_argoverse2
 from bevfusion.datasets.bags import is_bag, open_bag
 from bevfusion.datasets.drive import Drive
 from bevfusion.datasets.folder import is_scan_folder, open_scan_folder
 from bevfusion.datasets.kitti import KittiRawDrive, is_kitti_raw
+from bevfusion.datasets.kitti360 import is_kitti360, open_kitti360
+from bevfusion.datasets.kitti_odometry import is_kitti_odometry, open_kitti_odometry
 from bevfusion.datasets.logged import LogOptions
+from bevfusion.datasets.nuscenes import is_nuscenes, open_nuscenes
 from bevfusion.datasets.scan_files import read_cloud
 from bevfusion.structures import DataError, Scan
 
 # (what the reader reads, whether it knows a path, how it opens it); the first that knows the path opens it
 READERS: tuple[tuple[str, Callable[[Path], bool], Callable[[Path, LogOptions], Drive]], ...] = (
+    ("a KITTI-360 drive (ROOT/data_3d_raw/DRIVE beside ROOT/calibration)", is_kitti360, open_kitti360),
+    ("a KITTI odometry sequence (folder with velodyne/ and calib.txt)", is_kitti_odometry, open_kitti_odometry),
     (
         "a KITTI raw drive (folder with velodyne_points/ and oxts/)",
         is_kitti_raw,
-        lambda path, _: KittiRawDrive(path),  # its scans carry no times, and there is nothing to name
+        lambda path, options: KittiRawDrive(path, "truth" if options.odometry == "truth" else "none"),
     ),
+    ("a nuScenes scene (ROOT/scene-0061 beside ROOT/v1.0-*)", is_nuscenes, open_nuscenes),
+    ("an Argoverse 2 log (folder with sensors/lidar and city_SE3_egovehicle.feather)", is_argoverse2, open_argoverse2),
     ("a ROS bag (.bag, .db3, .mcap, or the folder of one)", is_bag, open_bag),
     ("a folder of scans (.pcd, .ply, .bin, .npy, .las, .laz) with CSV or TUM poses", is_scan_folder, open_scan_folder),
 )
@@ -29,11 +37,13 @@ def open_drive(path: Path, options: LogOptions | None = None) -> Drive:
     Raises:
         DataError: if nothing is there, no reader knows it, or its reader cannot use it.
     """
-    if not path.exists():
-        raise DataError(f"{path}: no such file or folder")
     for _, knows, opened in READERS:
         if knows(path):
+            if not path.exists() and opened is not open_nuscenes:  # a scene has no folder of its own
+                break
             return opened(path, options or LogOptions())
+    if not path.exists():
+        raise DataError(f"{path}: no such file or folder")
     raise DataError(f"{path}: not a drive that is read here; read are: {'; '.join(reader[0] for reader in READERS)}")
 
 
