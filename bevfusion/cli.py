@@ -131,6 +131,9 @@ def locate(
         ),
     ],
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object a scan on standard output.")] = False,
+    explain: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Write pictures of attention and belief there.")
+    ] = None,
 ) -> None:
     """Find scans on a map, given about where they were taken."""
     lat_deg, lon_deg, heading_deg = parse_near(near)
@@ -151,7 +154,12 @@ def locate(
     locator = open_locator(checkpoint, source)
     answers: list[dict[str, Any]] = []
     for path in scans:
-        estimate = locator.locate(read_scan(path), prior, WINDOW_M, math.radians(offset_deg))
+        scan = read_scan(path)
+        estimate = locator.locate(scan, prior, WINDOW_M, math.radians(offset_deg))
+        if explain is not None:
+            from bevfusion.evaluation.explain import explain as write_pictures
+
+            write_pictures(locator, scan, prior, WINDOW_M, math.radians(offset_deg), explain, path.stem)
         pose, place = estimate.map_from_ego, source.frame.geo_pose(estimate.map_from_ego)
         answer = {
             "scan": str(path),
@@ -215,6 +223,36 @@ def benchmark(
         _wide_console(150).print(table)
     if report is not None:
         write_json(report, measured)
+
+
+@app.command()
+def ablate(
+    config: Annotated[
+        Path, typer.Argument(metavar="CONFIG", exists=True, dir_okay=False, help="YAML file, e.g. configs/small.yaml.")
+    ],
+    attention: Annotated[str, typer.Option(metavar="all|NAME,NAME", help="Which mechanisms.")] = "all",
+    slots: Annotated[str, typer.Option(help="In which slots; the other stays as in CONFIG.")] = "fusion,refine",
+    seeds: Annotated[str, typer.Option(help="Each mechanism is trained once with every seed.")] = "0,1,2",
+    overrides: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change one value.")] = None,
+    output: Annotated[Path | None, typer.Option(help="Folder.", show_default="runs/ablation-NAME")] = None,
+) -> None:
+    """Train one pipeline with every attention mechanism and compare; finished runs in the folder are not repeated."""
+    from bevfusion.config import load_config
+
+    loaded = load_config(config, overrides or [])
+    numbers = [word.strip() for word in seeds.split(",")]
+    if not all(number.isdigit() for number in numbers):
+        raise typer.BadParameter(f"--seeds are whole numbers from 0 on, as in 0,1,2; got {seeds!r}")
+    from bevfusion.training.ablation import ablate as run_ablation
+
+    folder = output or Path("runs") / f"ablation-{loaded.name}"
+    failed = run_ablation(
+        loaded, attention, [slot.strip() for slot in slots.split(",")], list(map(int, numbers)), folder
+    )
+    typer.echo(f"tables in {folder}")
+    if failed:
+        typer.echo(f"{len(failed)} runs failed, see {folder / 'ablation.md'}", err=True)
+        raise typer.Exit(1)
 
 
 def parse_near(text: str) -> tuple[float, float, float | None]:
