@@ -39,6 +39,11 @@ class Topic:
     def __len__(self) -> int:
         return len(self.stamps_ns)
 
+    def thinned(self, period_ns: int) -> "Topic":
+        """At most one message a period, the first of each."""
+        _, first = np.unique(self.stamps_ns // period_ns, return_index=True)
+        return Topic(self.name, self.msgtype, self.stamps_ns[first], self.places[first])
+
 
 class Bag:
     """Messages of a bag file, or of a folder of the files that a recorder split a bag into.
@@ -93,19 +98,24 @@ class Bag:
 
         What is damaged is left out, with one warning for all.
         """
-        rows = [(*topic.places[row], which, row) for which, topic in enumerate(topics) for row in range(len(topic))]
-        rows.sort(key=lambda row: (row[0], row[2], row[3]))  # file, position, offset: each chunk is read once
+        which = np.concatenate(
+            [np.full(len(topic), number) for number, topic in enumerate(topics)] or [np.zeros(0, int)]
+        )
+        row = np.concatenate([np.arange(len(topic)) for topic in topics] or [np.zeros(0, int)])
+        places = np.concatenate([topic.places for topic in topics] or [np.zeros((0, 4), int)])
+        # in the order of the file, so that each chunk is unpacked once
+        order = np.lexsort((places[:, 3], places[:, 2], places[:, 0]))
         damaged = 0
-        for *_, which, row in rows:
+        for topic, number in zip((topics[at] for at in which[order]), row[order].tolist(), strict=True):
             try:
-                message = self.message(topics[which], row)
+                message = self.message(topic, number)
             except DataError:
                 damaged += 1
                 continue
-            yield topics[which], int(topics[which].stamps_ns[row]), message
+            yield topic, int(topic.stamps_ns[number]), message
         if damaged:
             names = ", ".join(topic.name for topic in topics)
-            log.warning("%s: %d of %d messages of %s are damaged and left out", self.path, damaged, len(rows), names)
+            log.warning("%s: %d of %d messages of %s are damaged and left out", self.path, damaged, len(order), names)
 
     def _open_container(self, file: Path) -> Container:
         if file.stat().st_size == 0:
