@@ -27,7 +27,12 @@ app = typer.Typer(
 )
 
 Checkpoint = Annotated[
-    str, typer.Argument(metavar="CHECKPOINT", help="A .safetensors file, or the folder of a training run.")
+    str,
+    typer.Argument(
+        metavar="CHECKPOINT",
+        help="A .safetensors file, the folder of a training run, default (the weights that ship), or "
+        "classical (the training-free matcher).",
+    ),
 ]
 Maps = Annotated[
     list[Path],
@@ -151,7 +156,11 @@ def locate(
     if not covering:
         raise DataError(f"--near {near} lies on none of the maps ({', '.join(source.name for source in sources)})")
     source, prior = sources[covering[0]], priors[covering[0]]
-    locator = open_locator(checkpoint, source)
+    if explain is not None:
+        from bevfusion.localizer import open_localizer
+
+        network = open_localizer(checkpoint, source)
+    locator = network if explain is not None else open_locator(checkpoint, source)
     answers: list[dict[str, Any]] = []
     for path in scans:
         scan = read_scan(path)
@@ -159,7 +168,7 @@ def locate(
         if explain is not None:
             from bevfusion.evaluation.explain import explain as write_pictures
 
-            write_pictures(locator, scan, prior, WINDOW_M, math.radians(offset_deg), explain, path.stem)
+            write_pictures(network, scan, prior, WINDOW_M, math.radians(offset_deg), explain, path.stem)
         pose, place = estimate.map_from_ego, source.frame.geo_pose(estimate.map_from_ego)
         answer = {
             "scan": str(path),

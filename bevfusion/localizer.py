@@ -10,6 +10,7 @@ import torch
 
 from bevfusion.build import build_model, search_window, tile_grid
 from bevfusion.checkpoint import Checkpoint, load_weights, read_checkpoint
+from bevfusion.classical.locator import ClassicalLocator
 from bevfusion.config import Config
 from bevfusion.filters.search import GlobalSearch
 from bevfusion.filters.tracker import Tracker
@@ -22,9 +23,12 @@ from bevfusion.maps.schema import layer_index
 from bevfusion.maps.source import MapSource
 from bevfusion.maps.tiles import TileStore
 from bevfusion.model import FusionNet, Prediction
-from bevfusion.structures import Batch, DataError, Frame, PoseBelief, PoseEstimate, Scan
+from bevfusion.structures import Batch, DataError, Frame, Locator, PoseBelief, PoseEstimate, Scan
 
 CHECKPOINT_NAME = "model.safetensors"  # of a training run's folder
+CLASSICAL = "classical"  # in place of a checkpoint: the training-free matcher
+DEFAULT = "default"  # in place of a checkpoint: the weights that ship
+DEFAULT_PATH = Path(__file__).resolve().parents[1] / "data" / "weights" / "default.safetensors"
 
 
 class Localizer:
@@ -105,12 +109,27 @@ class Localizer:
         return self.model(batch, search_window(self.config, offset_m, offset_rad)), centre
 
 
-def open_locator(checkpoint: str, source: MapSource) -> Localizer:
-    """The network of a checkpoint file, or of a training run's folder, on a map; on the GPU where there is one.
+def open_locator(checkpoint: str, source: MapSource) -> Locator:
+    """What finds scans on a map, by name: `classical` needs no training, all else is as in `open_localizer`.
 
     Raises:
         DataError: if there is no such checkpoint or it cannot be used.
     """
+    return ClassicalLocator(source) if checkpoint == CLASSICAL else open_localizer(checkpoint, source)
+
+
+def open_localizer(checkpoint: str, source: MapSource) -> Localizer:
+    """A network on a map, on the GPU where there is one.
+
+    Args:
+        checkpoint: `default` for the weights that ship, a checkpoint file, or the folder of a training run.
+        source: the map.
+
+    Raises:
+        DataError: if there is no such checkpoint, it cannot be used, or it is the classical matcher.
+    """
+    if checkpoint == CLASSICAL:
+        raise DataError("'classical' has no network to look into; name a checkpoint")
     loaded = _read(checkpoint)
     model = build_model(loaded.config)
     load_weights(model, loaded.weights, checkpoint)
@@ -119,10 +138,12 @@ def open_locator(checkpoint: str, source: MapSource) -> Localizer:
 
 def describe_checkpoint(checkpoint: str) -> dict[str, Any]:
     """What a report should say of a checkpoint: path, hash, name of the configuration, provenance."""
+    if checkpoint == CLASSICAL:
+        return {"path": CLASSICAL, "name": CLASSICAL}
     loaded = _read(checkpoint)
     return {"path": checkpoint, "sha256": loaded.sha256, "name": loaded.config.name, **loaded.provenance}
 
 
 def _read(checkpoint: str) -> Checkpoint:
-    path = Path(checkpoint)
+    path = DEFAULT_PATH if checkpoint == DEFAULT else Path(checkpoint)
     return read_checkpoint(path / CHECKPOINT_NAME if path.is_dir() else path)

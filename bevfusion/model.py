@@ -63,7 +63,7 @@ class FusionNet(nn.Module):
         map_features = self.map_encoder(batch.tile)
         map_grid = Grid(map_features.shape[-2], map_features.shape[-1], self.feature_grid.cell_m)
         scene = self._scene(batch)
-        seen_map = map_in_ego(map_features, batch.prior_yaw_rad.to(map_features), map_grid, self.feature_grid)
+        seen_map = map_in_ego(map_features, batch.prior_yaw_rad, map_grid, self.feature_grid)
         fused = self.fusion(lidar, map_features, seen_map, scene)
         fused = self.refinement(fused, scene)
         volume = self.pose_volume(fused.lidar, scene.seen, fused.map, batch.prior_yaw_rad, window)
@@ -76,7 +76,7 @@ class FusionNet(nn.Module):
         seen = 1.0 - F.max_pool2d(never_seen, self.stride)
         tile_grid = Grid(batch.tile.shape[-2], batch.tile.shape[-1], self.bev_grid.cell_m)
         doubled = batch.tile[:, [layer_index("road_cos2"), layer_index("road_sin2")]]
-        cos2, sin2 = map_in_ego(doubled, batch.prior_yaw_rad.to(doubled), tile_grid, self.feature_grid).unbind(1)
-        turn = -2.0 * batch.prior_yaw_rad.to(doubled)[:, None, None]
+        cos2, sin2 = map_in_ego(doubled, batch.prior_yaw_rad, tile_grid, self.feature_grid).unbind(1)
+        turn = -2.0 * batch.prior_yaw_rad[:, None, None]
         road = torch.stack([turn.cos() * cos2 - turn.sin() * sin2, turn.sin() * cos2 + turn.cos() * sin2], dim=1)
         return Scene(seen, road)

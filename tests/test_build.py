@@ -106,3 +106,14 @@ def test_samples_of_a_batch_do_not_see_each_other():
     alone = Batch(batch.bev[1:2], batch.tile[1:2], batch.prior_yaw_rad[1:2])
     together = model(batch, window).volume.log_prob[1:2]
     torch.testing.assert_close(model(alone, window).volume.log_prob, together, atol=1e-4, rtol=1e-4)
+
+
+def test_half_precision_around_the_network_keeps_the_poses_apart():
+    config = small("cbam", "coordinate")
+    model, batch = build_model(config).eval(), random_batch(config, 2, 3.0)
+    window = search_window(config, 3.0, math.radians(6.0))
+    exact = model(batch, window).volume.log_prob
+    with torch.autocast("cpu", torch.bfloat16):
+        rough = model(batch, window).volume.log_prob
+    assert rough.dtype == torch.float32
+    assert (rough - exact).abs().max() < 0.1 * exact.std()

@@ -15,7 +15,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("lidar", "maps", "filters"),
     ("fusion",),
     ("heads",),
-    ("simulate",),
+    ("simulate", "classical"),
     ("datasets",),
     ("model",),
     ("build",),

@@ -19,13 +19,19 @@ def map_in_ego(
         map_grid: raster of the features of the map.
         ego_grid: raster wanted; what lies outside the tile is 0.
     """
-    points_m = torch.from_numpy(ego_grid.centres_m()).to(map_features)
-    points_in_tile_m = rotated(points_m, yaw_rad)
-    return F.grid_sample(map_features, map_grid.normalized(points_in_tile_m), align_corners=False)
+    points_in_tile_m = rotated(cell_centres_m(ego_grid, map_features), yaw_rad)
+    wide = map_features.to(points_in_tile_m.dtype)
+    return F.grid_sample(wide, map_grid.normalized(points_in_tile_m), align_corners=False).to(map_features.dtype)
+
+
+def cell_centres_m(grid: Grid, like: Tensor) -> Float[Tensor, "h w 2"]:
+    """The (x, y) of every cell, where `like` is; in half precision a position would be off by whole cells."""
+    return torch.from_numpy(grid.centres_m()).to(like.device, torch.promote_types(like.dtype, torch.float32))
 
 
 def rotated(points_m: Float[Tensor, "h w 2"], yaw_rad: Float[Tensor, " n"]) -> Float[Tensor, "n h w 2"]:
     """The same points turned counter-clockwise by each of the angles."""
+    yaw_rad = yaw_rad.to(points_m)
     cos, sin = yaw_rad.cos()[:, None, None], yaw_rad.sin()[:, None, None]
     x_m, y_m = points_m[..., 0], points_m[..., 1]
     return torch.stack([cos * x_m - sin * y_m, sin * x_m + cos * y_m], dim=-1)

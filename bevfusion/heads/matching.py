@@ -11,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
-from bevfusion.fusion.align import rotated
+from bevfusion.fusion.align import cell_centres_m, rotated
 from bevfusion.geometry.grid import Grid
 
 
@@ -27,10 +27,9 @@ def rotate_templates(
 ) -> Float[Tensor, "b r c h w"]:
     """Turn each template, given in the ego frame, by each of its headings into the axes of the tile (bilinear)."""
     batch, headings = yaw_rad.shape
-    points_m = torch.from_numpy(grid.centres_m()).to(template)
     # A cell of the turned template at p shows what the ego frame has at R(-yaw) p.
-    source_m = rotated(points_m, -yaw_rad.reshape(-1).to(template.dtype))
-    repeated = template[:, None].expand(-1, headings, -1, -1, -1).flatten(0, 1)
+    source_m = rotated(cell_centres_m(grid, template), -yaw_rad.reshape(-1))
+    repeated = template.to(source_m.dtype)[:, None].expand(-1, headings, -1, -1, -1).flatten(0, 1)
     turned = F.grid_sample(repeated, grid.normalized(source_m), align_corners=False)
     return turned.reshape(batch, headings, *template.shape[1:])
 
