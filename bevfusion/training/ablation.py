@@ -23,7 +23,7 @@ from bevfusion.evaluation.run import Protocol
 from bevfusion.evaluation.summary import hardware
 from bevfusion.evaluation.traffic import COUNTS, Shift, summarise_shifts, vehicle_shifts
 from bevfusion.fusion.fuse import JOINS
-from bevfusion.localizer import open_locator
+from bevfusion.localizer import open_localizer
 from bevfusion.progress import frame_progress
 from bevfusion.structures import DataError
 from bevfusion.training.run import prepared_drives, train
@@ -138,7 +138,7 @@ def measure(config: Config, folder: Path) -> dict[str, float]:
     shares: list[dict[str, dict[str, dict[str, float]]]] = []
     drives = prepared_drives(simulation, simulation.test, frames=simulation.eval_frames, seed=config.seed)
     for drive, source in drives:
-        locator = open_locator(str(folder), source)
+        locator = open_localizer(str(folder), source)
         with frame_progress(f"vehicles in {drive.name}", min(SCANS, len(drive))) as show:
             shifts += vehicle_shifts(locator, drive, source, frames=SCANS, protocol=protocol, on_frame=show)
         with frame_progress(f"attention in {drive.name}", min(SCANS, len(drive))) as show:
@@ -267,7 +267,7 @@ def _about(config: Config, seeds: Sequence[int]) -> str:
         f"`{model.fusion.attention}`, refinement `{model.refine.attention}`. "
         f"Machine: {machine['gpu'] or machine['cpu']}.\n\n"
         "± is the standard deviation over seeds. Shifts: the estimate against that of the untouched scan after "
-        f"{', '.join(map(str, COUNTS))} vehicles are inserted, {SCANS} scans a drive. Attention on a class is its "
+        f"{', '.join(map(str, COUNTS))} vehicles are inserted, up to {SCANS} scans a drive. Attention on a class is its "
         "share of mean |after| / mean |before| over the class's share of the occupied cells, votes are the same of "
         "what every cell says in the matching; 1 is no preference."
     )
