@@ -32,8 +32,9 @@ BOUND_NATS = 8.0
 OUTLIER_SHARE = 0.2
 """Chance that a volume says nothing of the pose, in `Agreement`."""
 
-ANYWHERE_SHARE = 1e-4
-"""Mass that each prediction spreads over the window: how the filter gets out of a wrong peak inside it."""
+ANYWHERE_SHARE = 1e-12
+"""Mass that each prediction spreads over the window, only to keep all poses possible. With more of it a vehicle that
+was carried off would settle on whatever looks alike nearby, instead of being noticed."""
 
 LEAST_VARIANCE = 0.5
 """Of a prediction along each axis, in bins^2: a narrower peak would snap to the middle of its bin and stay there."""
@@ -53,10 +54,12 @@ class Agreement:
     "anywhere in the window". Positive: they agree; 0: the volume is flat, or the belief is; log o at worst.
     `support` is the mass of P' ((1 - o) M + o / N), normalised, about the peak of the belief over the belief's own mass
     there, at most 1: low where the volume, taken at its word, points to another place that the belief holds possible.
+    `best` is what `nats` could be: the smaller of what M and P' reach with themselves, 0 where one of them is flat.
     """
 
     nats: float
     support: float
+    best: float
 
 
 class HistogramFilter:
@@ -175,21 +178,22 @@ class HistogramFilter:
         if measured.window.shape != self.window.shape:
             raise ValueError(f"expected a volume of shape {self.window.shape}, got {measured.window.shape}")
         log_prob = measured.log_prob[0].detach().to(self.prob)
-        best = float(log_prob.max())
-        if not math.isfinite(best):  # nothing was measured
-            return Agreement(0.0, 1.0)
+        highest = float(log_prob.max())
+        if not math.isfinite(highest):  # nothing was measured
+            return Agreement(0.0, 1.0, 0.0)
         log_prob = interpolated(
-            (log_prob - best).clamp_(min=-_DEEPEST_NATS), self._bins_from(prior), self.window.full_circle
+            (log_prob - highest).clamp_(min=-_DEEPEST_NATS), self._bins_from(prior), self.window.full_circle
         )
         posterior = self.prob * (TEMPER * log_prob).clamp_(min=-BOUND_NATS).mul_(weight).exp_()
         posterior.div_(float(posterior.sum(dtype=torch.float64)))
         likelihood = log_prob.exp_()
+        best = min(_log_peakedness(likelihood), _log_peakedness(self.prob))
         likelihood.mul_((1.0 - OUTLIER_SHARE) / float(likelihood.mean(dtype=torch.float64))).add_(OUTLIER_SHARE)
         trusting = likelihood.mul_(self.prob)
         ratio = float(trusting.sum(dtype=torch.float64))
         self.prob = posterior
         there, held = float(self._about_the_peak(trusting).sum()), float(self._about_the_peak(posterior).sum())
-        return Agreement(math.log(ratio), min(1.0, there / (ratio * held)))
+        return Agreement(math.log(ratio), min(1.0, there / (ratio * held)), best)
 
     def recentre(self) -> None:
         """Bring the mean to the middle by whole bins, as far as no more than `_MAY_CUT` of the mass is cut off."""
@@ -263,6 +267,12 @@ class HistogramFilter:
     def _marginal_means_m(self) -> tuple[float, float]:
         shifts_m = self.window.shifts_m()
         return float(self._marginal(2) @ shifts_m), float(self._marginal(1) @ shifts_m)
+
+
+def _log_peakedness(volume: Float[Tensor, "r y x"]) -> float:
+    """Log N sum p^2 of a volume, normalised: 0 if it is flat, log N if it is a single bin."""
+    total = float(volume.sum(dtype=torch.float64))
+    return math.log(volume.numel() * float((volume * volume).sum(dtype=torch.float64)) / total**2)
 
 
 def _cut_mass(marginal: Float[np.ndarray, " n"], bins: int) -> float:

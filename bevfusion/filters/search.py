@@ -25,7 +25,7 @@ NEAR_M, NEAR_RAD = 5.0, math.radians(20.0)
 """Poses as close as this are one place."""
 
 _ROAD_MARGIN_M = 4.0  # roads are drawn as wide as the map says, and stand a little off
-_PEAKS_A_TILE = 6
+_PEAKS_A_TILE = 8
 _PRIOR_WEIGHT = 0.03  # of "all tiles score alike on average", against one of each overlap
 
 
@@ -57,7 +57,7 @@ class GlobalSearch:
         draw: DrawMap,
         bounds_m: tuple[float, float, float, float],
         road_layer: int,
-        offset_m: float = 24.0,
+        offset_m: float = 40.0,
         overlap_m: float = 4.0,
     ) -> None:
         """Find the tiles with roads.

@@ -9,7 +9,7 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 from jaxtyping import Float
 
-from bevfusion.filters.histogram import HistogramFilter
+from bevfusion.filters.histogram import Agreement, HistogramFilter
 from bevfusion.filters.motion import Motion
 from bevfusion.geometry.grid import PoseWindow
 from bevfusion.geometry.se2 import SE2, wrap_angle
@@ -44,13 +44,15 @@ ReadVolume = Callable[[Float[np.ndarray, "r y x"], PoseWindow], Reading]
 class Evidence:
     """How the odds of "this track follows the vehicle" against "it is elsewhere" are kept.
 
-    log odds <- log odds + news * clip(agreement, -`contradiction`, `support`), at most logit(1 - `hazard`), where
-    agreement is in the nats of `Agreement` and news = 1 - exp(-distance / `independent_m`).
+    log odds <- log odds + news * clip(nats - `expected` best, -`contradiction`, `support`), within +-logit(1 - `hazard`)
+    with nats and best of `Agreement` and news = 1 - exp(-distance / `independent_m`): a track that is right does not
+    just agree with sharp volumes a little.
     """
 
     contradiction: float = 2.0  # nats that one frame may count against a track
     support: float = 3.0  # and for it
-    hazard: float = 1e-3  # chance a frame of being carried away: no track is ever surer
+    expected: float = 0.35  # share of the best agreement that is neither
+    hazard: float = 1e-3  # chance a frame of being carried away: no track is ever surer, or less sure than one less it
     update_m: float = 2.0  # distance after which a volume is mostly news, for the belief
     independent_m: float = 0.5  # and for the odds
     least_news: float = 0.05  # at a standstill
@@ -59,10 +61,12 @@ class Evidence:
         """Share of a scan that the one before did not show already."""
         return max(self.least_news, 1.0 - math.exp(-distance_m / scale_m))
 
-    def added(self, log_odds: float, agreement: float, news: float) -> float:
+    def added(self, log_odds: float, agreement: Agreement, news: float) -> float:
         """The odds after one more frame."""
+        nats = agreement.nats - self.expected * agreement.best
         limit = math.log((1.0 - self.hazard) / self.hazard)
-        return min(log_odds + news * min(max(agreement, -self.contradiction), self.support), limit)
+        changed = log_odds + news * min(max(nats, -self.contradiction), self.support)
+        return min(max(changed, -limit), limit)
 
 
 def probability(log_odds: float) -> float:
@@ -153,7 +157,7 @@ class Track:
         agreement = self._filter.update(answer.belief, answer.prior, news)
         news = self._evidence.news(distance_m, self._evidence.independent_m)
         self.score += news * agreement.nats
-        self.log_odds = self._evidence.added(self.log_odds, agreement.nats, news)
+        self.log_odds = self._evidence.added(self.log_odds, agreement, news)
         supported = math.exp(min(0.0, agreement.nats)) * agreement.support
         # a wrong belief may meet a stray peak by chance, but not again and again
         self._support = max(min(supported, math.sqrt(self._support)), _LEAST_SUPPORT)

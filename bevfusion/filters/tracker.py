@@ -1,4 +1,9 @@
-"""From frames to poses, with a memory: follow, notice when that fails, find the vehicle again."""
+"""From frames to poses, with a memory: follow, notice when that fails, find the vehicle again.
+
+A vehicle that is lost after it was followed for a while is found again where odometry has it, once the volumes agree
+with that again, or by a search over the whole map. It is not sought near by: streets look alike, and what fits best
+in the neighbourhood of a wrong place is another wrong place. Only a start that never settled is tried anew.
+"""
 
 import logging
 import math
@@ -44,6 +49,9 @@ class Limits:
     found: float = 0.95
     vague: float = 0.75  # relative spread of a belief that knows nothing ...
     vague_frames: int = 10  # ... for so long: lost
+    settled_frames: int = 10  # that a track must have been right for, to be the only one that is waited for
+    reckoning_m: float = 4.0  # that it may then be off dead reckoning ...
+    reckoning_share: float = 0.05  # ... and so much of the distance driven
     patience_frames: int = 15  # for candidates to prove themselves before they are sought anew
     hopeless: float = 1e-3  # candidates that are dropped
     keep: int = 24  # candidates of a search
@@ -62,10 +70,13 @@ class _Memory:
     anywhere: bool = False  # the whole map is searched
     on_tile: Callable[[int, int], None] | None = None
     track: Track | None = None  # that is followed
+    settled: int = 0  # frames that it was found to be right
+    old: Track | None = None  # that was followed, and settled, before the vehicle was lost
     candidates: list[Track] = field(default_factory=list)  # while lost
     waited: int = 0  # frames since they were found
     vague: int = 0  # frames in a row that the belief has known nothing
     last_known: SE2 = field(default_factory=SE2)  # by dead reckoning while lost
+    gone_m: float = 0.0  # distance since
     before: Frame | None = None
     velocity: Velocity | None = None
     last_mean: SE2 | None = None
@@ -154,25 +165,35 @@ class Tracker:
         """One step of the track; it ends where the evidence is against it, or where it has known nothing for long."""
         self._advance(track, scan, motion)
         memory.vague = memory.vague + 1 if track.relative_spread > self._limits.vague else 0
+        memory.settled += track.probability >= self._limits.found and track.relative_spread < _STEADY
         if track.probability >= self._limits.lost and memory.vague < self._limits.vague_frames:
             return
         log.info("lost at x %.1f m, y %.1f m", track.centre.x_m, track.centre.y_m)
-        memory.last_known, memory.track, memory.vague = track.mean, None, 0
-        memory.candidates, memory.waited = [], self._limits.patience_frames
+        memory.last_known, memory.gone_m = track.mean, 0.0
+        memory.old = track if memory.settled >= self._limits.settled_frames else None
+        memory.track, memory.candidates, memory.vague, memory.settled = None, [], 0, 0
+        memory.waited = self._limits.patience_frames  # candidates are sought at the next frame
 
     def _seek(self, memory: _Memory, scan: Scan, motion: Motion | None) -> None:
-        """One step of every candidate; new ones where the old have not proved themselves; the winner is followed."""
+        """One step of the old track and every candidate; the one that proves itself is followed."""
         if motion is not None:
             memory.last_known = memory.last_known @ motion.before_from_after
-        if memory.waited >= self._limits.patience_frames:
+            memory.gone_m += motion.distance_m
+        if memory.old is not None:
+            self._advance(memory.old, scan, motion)
+        if memory.waited >= self._limits.patience_frames and (memory.anywhere or memory.old is None):
             memory.candidates, memory.waited = self._new_candidates(memory, scan), 0
             motion = None  # they are where the vehicle is now
         memory.waited += 1
         for candidate in memory.candidates:
             self._advance(candidate, scan, motion)
         memory.candidates = self._pruned(memory.candidates)
-        if memory.candidates and self._proven(memory.candidates):
-            memory.track, memory.candidates = memory.candidates[0], []
+        if memory.old is not None and self._regained(memory, memory.old):
+            memory.track = memory.old
+        elif memory.candidates and self._proven(memory.candidates):
+            memory.track = memory.candidates[0]
+        if memory.track is not None:
+            memory.old, memory.candidates = None, []
             log.info("found at x %.1f m, y %.1f m", memory.track.centre.x_m, memory.track.centre.y_m)
 
     def _advance(self, track: Track, scan: Scan, motion: Motion | None) -> None:
@@ -198,6 +219,13 @@ class Tracker:
                 kept.append(track)
         return kept
 
+    def _regained(self, memory: _Memory, old: Track) -> bool:
+        """Whether the old track is right again, and still where dead reckoning has it: it may have crept elsewhere."""
+        mean, reckoned = old.mean, memory.last_known
+        allowed_m = self._limits.reckoning_m + self._limits.reckoning_share * memory.gone_m
+        crept_m = math.hypot(mean.x_m - reckoned.x_m, mean.y_m - reckoned.y_m)
+        return old.probability >= self._limits.found and crept_m <= allowed_m
+
     def _proven(self, candidates: list[Track]) -> bool:
         """Whether the best is likely, and ahead of the rest."""
         lead = candidates[0].score - candidates[1].score if len(candidates) > 1 else math.inf
@@ -207,7 +235,7 @@ class Tracker:
 def _learn_velocity(memory: _Memory, frame: Frame) -> None:
     """From the poses of the track itself, for frames without odometry."""
     if memory.track is None:
-        memory.velocity, memory.last_mean = None, None
+        memory.last_mean = None  # the last velocity is the best guess still
         return
     if memory.track.relative_spread > _STEADY:  # the mean wanders from peak to peak
         memory.last_mean = None
