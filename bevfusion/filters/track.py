@@ -44,9 +44,10 @@ ReadVolume = Callable[[Float[np.ndarray, "r y x"], PoseWindow], Reading]
 class Evidence:
     """How the odds of "this track follows the vehicle" against "it is elsewhere" are kept.
 
-    log odds <- log odds + news * clip(nats - `expected` best, -`contradiction`, `support`), within +-logit(1 - `hazard`)
-    with nats and best of `Agreement` and news = 1 - exp(-distance / `independent_m`): a track that is right does not
-    just agree with sharp volumes a little.
+    log odds <- log odds + news * clip(nats - `expected` best, -`contradiction`, `support`)
+
+    within +-logit(1 - `hazard`), with nats and best of `Agreement` and news = 1 - exp(-distance / `independent_m`): a
+    track that is right does not just agree with sharp volumes a little.
     """
 
     contradiction: float = 2.0  # nats that one frame may count against a track
