@@ -149,7 +149,8 @@ def _orientations(
     for message, moment_ns in _stamped(bag, topic):
         turn = message.orientation
         quaternion = np.array([turn.x, turn.y, turn.z, turn.w])
-        if message.orientation_covariance[0] == -1 or not 0.5 < float(np.linalg.norm(quaternion)) < 2.0:
+        unit = bool((np.abs(quaternion) <= 1.1).all()) and float(quaternion @ quaternion) > 0.5
+        if message.orientation_covariance[0] == -1 or not unit:
             continue
         frame = frame or str(message.header.frame_id)
         stamps_ns.append(moment_ns)

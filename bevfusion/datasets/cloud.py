@@ -56,7 +56,7 @@ class Cloud:
         )
 
     def usable(self, source: str) -> "Cloud":
-        """The finite points within reach of a LiDAR.
+        """The returns: finite points within reach of a LiDAR. Drivers write NaN or zeros where nothing came back.
 
         Args:
             source: what is read, for the message.
@@ -67,15 +67,14 @@ class Cloud:
         if len(self) == 0:
             raise DataError(f"{source}: no points")
         finite = np.isfinite(self.xyz).all(axis=1)
-        near = finite & (np.abs(self.xyz) <= FAR_M).all(axis=1)
-        if finite.sum() > 2 * near.sum():
-            beyond = finite.sum() - near.sum()
-            raise DataError(
-                f"{source}: {beyond} of {len(self)} points lie beyond {FAR_M:.0f} m: not a LiDAR scan about its sensor"
-            )
-        if not near.any():
-            raise DataError(f"{source}: none of its {len(self)} points is finite")
-        return self if near.all() else self.select(near)
+        far = finite & (np.abs(self.xyz) > FAR_M).any(axis=1)
+        if far.sum() > 0.5 * finite.sum():
+            share = f"{far.sum()} of {len(self)} points lie beyond {FAR_M:.0f} m"
+            raise DataError(f"{source}: {share}: not a LiDAR scan about its sensor")
+        returns = finite & ~far & (self.xyz != 0.0).any(axis=1)
+        if not returns.any():
+            raise DataError(f"{source}: none of its {len(self)} points is a finite return")
+        return self if returns.all() else self.select(returns)
 
     def scan(self) -> Scan:
         """Without ring and time, as the rest of the package takes it."""

@@ -11,7 +11,7 @@ from bevfusion.structures import DataError
 
 def rotations(quaternions_xyzw: Float[np.ndarray, "n 4"]) -> Float[np.ndarray, "n 3 3"]:
     """Rotation matrices of quaternions of any length; those of length zero or not finite give NaN."""
-    with np.errstate(invalid="ignore", divide="ignore"):
+    with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
         x, y, z, w = (quaternions_xyzw / np.linalg.norm(quaternions_xyzw, axis=1, keepdims=True)).T
     rows = [
         [1 - 2 * (y * y + z * z), 2 * (x * y - z * w), 2 * (x * z + y * w)],

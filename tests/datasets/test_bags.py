@@ -1,6 +1,5 @@
 """Bags of every kind give the drive that was written; broken ones a part of it and a warning, or one line."""
 
-import logging
 import math
 import pickle
 import tracemalloc
@@ -248,7 +247,6 @@ def _read_all(path: Path) -> None:
 @settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_damaged_bags_never_leave_a_traceback(bags, kind, tmp_path, data):
-    logging.getLogger("bevfusion").setLevel(logging.ERROR)
     source = bags[kind] if bags[kind].is_file() else single_file(bags[kind])
     raw = bytearray(source.read_bytes())
     if data.draw(st.booleans(), label="cut"):

@@ -199,3 +199,5 @@ def test_clouds_that_hold_no_scan_are_refused():
     with pytest.raises(DataError, match="2 of 3 points lie beyond"):
         cloud([1e6, 0, 0], [0, 1e9, 0], [1, 1, 1]).usable("x")
     assert len(cloud([1e6, 0, 0], [0, 1, 0], [1, 1, 1]).usable("x")) == 2
+    ouster = cloud([0, 0, 0], [0, 0, 0], [0, 0, 0], [3, 0, 0])
+    assert ouster.usable("x").xyz.tolist() == [[3, 0, 0]]
