@@ -11,9 +11,12 @@ import sys
 from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+if TYPE_CHECKING:
+    from bevfusion.datasets.drive import Drive
 
 BAD_INPUT = 2
 # typer carries its own copy of click from 0.26 on: the base of its usage errors, whichever module it comes from
@@ -43,6 +46,7 @@ Maps = Annotated[
         "a georeferenced image. May be given several times: a frame takes the first that covers it.",
     ),
 ]
+ODOMETRIES, PARTS = ("log", "kiss-icp", "truth"), ("lidar", "gnss", "imu", "odometry")
 WINDOW_M, WINDOW_DEG, ANY_HEADING_DEG = 20.0, 10.0, 180.0
 
 
@@ -71,7 +75,14 @@ def train(
 @app.command()
 def evaluate(
     checkpoint: Checkpoint,
-    drives: Annotated[list[Path], typer.Argument(metavar="DRIVE", help="Folders of KITTI raw drives.")],
+    drives: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="DRIVE",
+            help="A ROS bag (.bag, .db3, .mcap, folder), a folder of scans with poses, or a drive of KITTI raw, "
+            "KITTI odometry, KITTI-360, nuScenes or Argoverse 2; known by its path.",
+        ),
+    ],
     maps: Maps,
     offset_m: Annotated[float, typer.Option(help="The prior lies within this of the truth, east and north.")] = 20.0,
     offset_deg: Annotated[float, typer.Option(help="The same for its heading; 180: any heading.")] = 10.0,
@@ -86,15 +97,25 @@ def evaluate(
     ] = "single",
     odometry: Annotated[
         str,
-        typer.Option(help="log: what the drive carries. truth: made from its true poses, with noise, for experiments."),
+        typer.Option(
+            help="log: what the drive carries, and KISS-ICP for sequences where it carries none. kiss-icp: always. "
+            "truth: made from its true poses, with noise, for experiments."
+        ),
     ] = "log",
+    topic: Annotated[
+        list[str] | None,
+        typer.Option(metavar="PART=NAME", help="ROS topic of a part (lidar, gnss, imu, odometry) that is not unique."),
+    ] = None,
+    deskew: Annotated[bool, typer.Option(help="Undo the vehicle's motion during a turn where points carry times.")] = (
+        True
+    ),
     output: Annotated[Path | None, typer.Option(help="Folder.", show_default="runs/evaluation/NAME-DATE-TIME")] = None,
 ) -> None:
     """Score a checkpoint on drives with ground truth: a table, metrics.json, predictions.csv and plots."""
+    from bevfusion.datasets.logged import LogOptions
     from bevfusion.datasets.open import open_drive
     from bevfusion.evaluation.run import Protocol
     from bevfusion.evaluation.run import evaluate as run_evaluation
-    from bevfusion.evaluation.sequence import TruthOdometry
     from bevfusion.evaluation.table import print_table
     from bevfusion.localizer import describe_checkpoint, open_locator
     from bevfusion.maps.source import open_map
@@ -106,12 +127,11 @@ def evaluate(
     except ValueError as error:
         raise typer.BadParameter(str(error)) from error
     folder = output or Path("runs/evaluation") / f"{Path(checkpoint).stem}-{datetime.now():%Y%m%d-%H%M%S}"
-    if odometry not in ("log", "truth"):
-        raise typer.BadParameter(f"--odometry is one of log, truth, got {odometry!r}")
-    opened = [open_drive(path) for path in drives]
+    options = LogOptions(deskew=deskew, topics=parse_topics(topic or []))
+    opened = [open_drive(path, options) for path in drives]
     report = run_evaluation(
         lambda source: open_locator(checkpoint, source),
-        [TruthOdometry(drive, seed) for drive in opened] if odometry == "truth" else opened,
+        [_with_odometry(drive, odometry, mode != "single", seed, folder) for drive in opened],
         [open_map(path) for path in maps],
         protocol,
         folder,
@@ -124,7 +144,7 @@ def evaluate(
 @app.command()
 def locate(
     checkpoint: Checkpoint,
-    scans: Annotated[list[Path], typer.Argument(metavar="SCAN", help="KITTI .bin files.")],
+    scans: Annotated[list[Path], typer.Argument(metavar="SCAN", help="Single scans: .bin, .pcd, .ply, .npy, .las.")],
     maps: Maps,
     near: Annotated[
         str,
@@ -262,6 +282,36 @@ def ablate(
     if failed:
         typer.echo(f"{len(failed)} runs failed, see {folder / 'ablation.md'}", err=True)
         raise typer.Exit(1)
+
+
+def _with_odometry(drive: "Drive", odometry: str, sequence: bool, seed: int, folder: Path) -> "Drive":
+    """The drive with the odometry that was asked for; KISS-ICP keeps its poses beside the report."""
+    if odometry not in ODOMETRIES:
+        raise typer.BadParameter(f"--odometry is one of {', '.join(ODOMETRIES)}, got {odometry!r}")
+    if odometry == "truth":
+        from bevfusion.evaluation.sequence import TruthOdometry
+
+        return TruthOdometry(drive, seed)
+    if odometry == "log" and (drive.odometry != "none" or not sequence):
+        return drive
+    from bevfusion.datasets.odometry import with_kiss_icp
+    from bevfusion.progress import frame_progress
+
+    with frame_progress(f"odometry of {drive.name}", len(drive)) as show:
+        return with_kiss_icp(drive, folder.with_name(folder.name + "-odometry"), show)
+
+
+def parse_topics(words: Sequence[str]) -> tuple[tuple[str, str], ...]:
+    """(part, topic) of each PART=NAME.
+
+    Raises:
+        typer.BadParameter: if one is not that.
+    """
+    pairs = [tuple(word.split("=", 1)) for word in words]
+    for word, pair in zip(words, pairs, strict=True):
+        if len(pair) != 2 or pair[0] not in PARTS or not pair[1]:
+            raise typer.BadParameter(f"--topic expects PART=NAME with a part of {', '.join(PARTS)}, got {word!r}")
+    return tuple((pair[0], pair[1]) for pair in pairs)
 
 
 def parse_near(text: str) -> tuple[float, float, float | None]:

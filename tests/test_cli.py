@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import typer
 
-from bevfusion.cli import main, parse_near
+from bevfusion.cli import main, parse_near, parse_topics
 from bevfusion.geometry.se2 import SE2
 from bevfusion.structures import PoseEstimate, Scan
 
@@ -185,7 +185,7 @@ def test_a_broken_scan_ends_the_run(
 def test_unreadable_input_is_bad_input(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, drive_path: Path, map_path: Path
 ) -> None:
-    def refuse(path: Path) -> None:
+    def refuse(path: Path, options: object) -> None:
         raise PermissionError(13, "Permission denied", str(path / "oxts"))
 
     monkeypatch.setattr("bevfusion.datasets.open.open_drive", refuse)
@@ -198,7 +198,7 @@ def test_unreadable_input_is_bad_input(
 def test_bugs_keep_their_traceback(
     monkeypatch: pytest.MonkeyPatch, drive_path: Path, map_path: Path, error: Exception
 ) -> None:
-    def fail(path: Path) -> None:
+    def fail(path: Path, options: object) -> None:
         raise error
 
     monkeypatch.setattr("bevfusion.datasets.open.open_drive", fail)
@@ -267,3 +267,13 @@ def test_simulate_says_where_things_are(
     assert (options.frames, options.spacing_m, options.seed, options.sensor) == (3, 2.5, 0, "hdl64e")
     show(1, 3)
     assert str(folder) in capsys.readouterr().out.replace("\n", "")
+
+
+def test_topics_are_pairs_of_a_part_and_a_name():
+    assert parse_topics(["lidar=/top/points", "gnss=/fix"]) == (("lidar", "/top/points"), ("gnss", "/fix"))
+
+
+@pytest.mark.parametrize("word", ["/points", "camera=/image", "lidar="])
+def test_a_wrong_topic_is_bad_usage(word: str):
+    with pytest.raises(typer.BadParameter, match="PART=NAME"):
+        parse_topics([word])
