@@ -58,8 +58,8 @@ def train(config: Config, output: Path | None = None, resume: Path | None = None
     _quiet_lightning()
     folder = _run_folder(config, output, resume)
     L.seed_everything(config.seed, workers=True, verbose=False)
+    module = _module(config)  # first, since it knows of a wrong configuration at once
     data = _data(config)
-    module = _module(config)
     trainer, best = _trainer(config, folder)
     _write_config(config, folder)
     log.info("training on %s, %s; everything goes to %s", trainer.strategy.root_device, trainer.precision, folder)
