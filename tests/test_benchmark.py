@@ -5,6 +5,7 @@ import torch
 
 from bevfusion import benchmark as bench
 from bevfusion.attention import ATTENTION
+from bevfusion.cli import main
 from bevfusion.fusion.fuse import JOINS
 from bevfusion.structures import DataError
 
@@ -69,6 +70,16 @@ def test_a_report_becomes_tables_and_json(monkeypatch: pytest.MonkeyPatch, tmp_p
     assert kept["versions"]["torch"] == torch.__version__
     (table,) = bench.rich_tables(report)
     assert table.row_count == 2
+
+
+def test_the_command(monkeypatch: pytest.MonkeyPatch, tmp_path, capsys: pytest.CaptureFixture[str]):
+    rows = [bench.measure("attention", "se", TINY, CPU)]
+    monkeypatch.setitem(bench.SUITES, "attention", lambda device: rows)
+    assert main("benchmark", ["attention", "--device", "cpu", "--json", str(tmp_path / "report.json")]) == 0
+    assert "2x16x16x16" in capsys.readouterr().out
+    assert (tmp_path / "report.json").is_file()
+    assert main("benchmark", ["attnetion"]) == 2
+    assert capsys.readouterr().err.startswith("error: no benchmark is called 'attnetion'")
 
 
 @pytest.mark.parametrize(("suites", "device", "message"), [(["attnetion"], None, "attention"), ([], "tpu", "cpu")])

@@ -267,7 +267,7 @@ def _about(config: Config, seeds: Sequence[int]) -> str:
         f"`{model.fusion.attention}`, refinement `{model.refine.attention}`. "
         f"Machine: {machine['gpu'] or machine['cpu']}.\n\n"
         "± is the standard deviation over seeds. Shifts: the estimate against that of the untouched scan after "
-        f"{', '.join(map(str, COUNTS))} vehicles are inserted, up to {SCANS} scans a drive. Attention on a class is its "
-        "share of mean |after| / mean |before| over the class's share of the occupied cells, votes are the same of "
+        f"{', '.join(map(str, COUNTS))} vehicles are inserted, up to {SCANS} scans a drive. Attention on a class is "
+        "its share of mean |after| / mean |before| over the class's share of the occupied cells, votes are the same of "
         "what every cell says in the matching; 1 is no preference."
     )

@@ -8,8 +8,11 @@ import pytest
 import torch
 
 from bevfusion.build import build_model
+from bevfusion.checkpoint import save_checkpoint
+from bevfusion.cli import main
 from bevfusion.config import AttentionConfig, Config
 from bevfusion.datasets.kitti import KittiRawDrive
+from bevfusion.datasets.simulated import map_file
 from bevfusion.evaluation.explain import attention_shares, class_cells, explain, report
 from bevfusion.evaluation.insight import SLOTS, layer_weights, look, spatial_attention
 from bevfusion.evaluation.run import Protocol
@@ -232,3 +235,24 @@ def test_real_labels(shared_data: Path):
     cells = {name: found["refine"][name]["cells_percent"] for name in ("roadside", "vehicles")}
     assert 20.0 < cells["roadside"] < 90.0
     assert 0.0 < cells["vehicles"] < 30.0
+
+
+def test_the_command(town_drive, tmp_path, monkeypatch: pytest.MonkeyPatch):
+    drive, source = town_drive
+    calls: list[tuple] = []
+    monkeypatch.setattr("bevfusion.evaluation.explain.explain", lambda *arguments: calls.append(arguments))
+    locator = tiny_localizer(source)
+    save_checkpoint(tmp_path / "model.safetensors", locator.model, locator.config, {})
+    scan, place = tmp_path / "000012.bin", drive[0].truth
+    np.column_stack([drive[0].scan.xyz, drive[0].scan.intensity]).astype("<f4").tofile(scan)
+    town = map_file("town:7", tmp_path)
+    near = f"--near={place.lat_deg},{place.lon_deg},{math.degrees(place.yaw_rad)}"
+    arguments = [str(tmp_path / "model.safetensors"), str(scan), "--map", str(town), near]
+    assert main("locate", [*arguments, "--json"]) == 0
+    assert not calls
+    assert main("locate", [*arguments, "--json", "--explain", str(tmp_path / "pictures")]) == 0
+    ((_, seen, prior, offset_m, offset_rad, folder, name),) = calls
+    assert len(seen) == len(drive[0].scan)
+    assert prior.yaw_rad == pytest.approx(place.yaw_rad)
+    assert (offset_m, offset_rad) == (20.0, math.radians(10.0))
+    assert (folder, name) == (tmp_path / "pictures", "000012")
