@@ -253,6 +253,6 @@ def test_the_command(town_drive, tmp_path, monkeypatch: pytest.MonkeyPatch):
     assert main("locate", [*arguments, "--json", "--explain", str(tmp_path / "pictures")]) == 0
     ((_, seen, prior, offset_m, offset_rad, folder, name),) = calls
     assert len(seen) == len(drive[0].scan)
-    assert prior.yaw_rad == pytest.approx(place.yaw_rad)
+    assert prior.yaw_rad == pytest.approx(source.frame.map_from_ego(place).yaw_rad)
     assert (offset_m, offset_rad) == (20.0, math.radians(10.0))
     assert (folder, name) == (tmp_path / "pictures", "000012")
