@@ -9,7 +9,8 @@ from torch import Tensor
 
 from bevfusion.geometry.grid import Grid
 
-_SECTORS = 720  # half a degree: finer than a cell's width at 40 m, coarse enough that no sensor leaves gaps
+_SECTORS = 720  # half a degree: finer than a cell's width at 40 m
+_GAP = 4  # sectors: two degrees without a return are a gap between firings, more are open sky
 
 
 def seen_cells(
@@ -32,7 +33,7 @@ def seen_cells(
     range_m = torch.linalg.vector_norm(xy_m, dim=1)
     azimuth = torch.atan2(xy_m[:, 1], xy_m[:, 0])
     sector = ((azimuth / (2.0 * math.pi) + 0.5) * _SECTORS).long().clamp(0, _SECTORS - 1)
-    farthest = range_m.new_zeros(_SECTORS).scatter_reduce(0, sector, range_m, "amax")
+    farthest = _across_gaps(range_m.new_zeros(_SECTORS).scatter_reduce(0, sector, range_m, "amax"))
     nearest = torch.full_like(farthest, math.inf)
     tall = height_m > obstacle_m
     nearest = nearest.scatter_reduce(0, sector[tall], range_m[tall], "amin")
@@ -40,6 +41,16 @@ def seen_cells(
     reached = cell_range_m <= farthest[cell_sector]
     free = reached & (cell_range_m < nearest[cell_sector] - 0.5 * grid.cell_m)
     return free, reached
+
+
+def _across_gaps(farthest_m: Float[Tensor, " s"]) -> Float[Tensor, " s"]:
+    """Sectors without a return take the nearer end of what lies within two degrees on both sides.
+
+    A coarse sensor fires less often than there are sectors, and a lost return leaves a hole: neither hides anything.
+    """
+    around = torch.cat([farthest_m[-_GAP:], farthest_m, farthest_m[:_GAP]]).unfold(0, 2 * _GAP + 1, 1)
+    ends_m = torch.minimum(around[:, :_GAP].amax(1), around[:, _GAP + 1 :].amax(1))
+    return torch.where(farthest_m > 0, farthest_m, ends_m)
 
 
 @lru_cache(maxsize=8)

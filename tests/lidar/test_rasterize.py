@@ -91,6 +91,23 @@ def test_what_stands_out_behind_a_hedge_is_reached_but_not_free():
     assert not free[8, 13]
 
 
+@pytest.mark.parametrize("firings", [180, 360, 720, 2000])
+def test_a_coarse_sensor_reaches_the_same_cells(firings: int):
+    azimuth = torch.linspace(-math.pi, math.pi, firings + 1)[:-1]
+    ring = 6.0 * torch.stack([azimuth.cos(), azimuth.sin()], dim=1)
+    free, reached = seen_cells(ring, torch.zeros(firings), GRID)
+    range_m = torch.from_numpy(np.linalg.norm(GRID.centres_m(), axis=-1))
+    torch.testing.assert_close(reached, range_m <= 6.0)
+    torch.testing.assert_close(free, reached)
+
+
+def test_a_wide_gap_without_returns_stays_unseen():
+    azimuth = torch.linspace(0.2, 2 * math.pi - 0.2, 1000)  # nothing came back from straight ahead
+    _, reached = seen_cells(6.0 * torch.stack([azimuth.cos(), azimuth.sin()], dim=1), torch.zeros(1000), GRID)
+    assert not reached[8, 12]
+    assert reached[8, 4]
+
+
 @settings(max_examples=50)
 @given(hnp.arrays(np.float32, st.tuples(st.integers(0, 50), st.just(3)), elements=st.floats(-1e9, 1e9, width=32)))
 def test_any_finite_scan_gives_finite_planes(xyz: np.ndarray):
