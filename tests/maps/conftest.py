@@ -4,7 +4,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from osm_text import OsmText
+
+from tests.maps.osm_text import OsmText
 
 
 @pytest.fixture

@@ -6,11 +6,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import shapely
-from osm_text import CENTRE, OsmText
 
 from bevfusion.maps.osm import read_osm
 from bevfusion.maps.tags import building_height_m, oneway_direction, parse_length_m, road_width_m
 from bevfusion.structures import DataError
+from tests.maps.osm_text import CENTRE, OsmText
 
 Write = Callable[[OsmText], Path]
 

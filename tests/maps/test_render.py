@@ -7,7 +7,6 @@ import pytest
 import shapely
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from osm_text import CENTRE, OsmText
 
 from bevfusion.geometry.grid import Grid
 from bevfusion.geometry.se2 import SE2
@@ -15,6 +14,7 @@ from bevfusion.maps.features import Area, Line, OsmMap, Point, Road
 from bevfusion.maps.osm import read_osm
 from bevfusion.maps.render import OsmRenderer
 from bevfusion.maps.schema import LAYER_NAMES, LAYERS, layer_index
+from tests.maps.osm_text import CENTRE, OsmText
 
 GRID = Grid(48, 64, 0.5)
 HERE = SE2()

@@ -2,7 +2,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from osm_text import OsmText
 
 from bevfusion.geometry.grid import Grid
 from bevfusion.geometry.se2 import SE2
@@ -11,6 +10,7 @@ from bevfusion.maps.render import OsmRenderer
 from bevfusion.maps.source import MapSource, open_map
 from bevfusion.maps.tiles import BLOCK_CELLS, TileStore
 from bevfusion.structures import DataError
+from tests.maps.osm_text import OsmText
 
 
 class CountingSource:
