@@ -11,6 +11,8 @@ from bevfusion.geometry.se2 import SE2
 from bevfusion.heads.matching import correlate, disc, rotate_templates
 from bevfusion.structures import PoseBelief
 
+_HEADINGS_AT_ONCE = 24
+
 
 class PoseVolumeHead(nn.Module):
     """Match the LiDAR template, weighted by a learned confidence, against the map over (yaw, y, x)."""
@@ -52,8 +54,16 @@ class PoseVolumeHead(nn.Module):
         valid = seen * self.footprint
         weighted = self.template(lidar) * torch.sigmoid(self.confidence(lidar)) * valid
         offsets_rad = torch.from_numpy(window.yaw_offsets_rad()).to(prior_yaw_rad)
-        templates = rotate_templates(weighted, prior_yaw_rad[:, None] + offsets_rad, self.grid)
-        scores = correlate(templates, self.map(map_features), window.reach)
+        yaws_rad = prior_yaw_rad[:, None] + offsets_rad
+        matched = self.map(map_features)
+        # In portions: the spectra of a full circle of templates at once would take gigabytes.
+        scores = torch.cat(
+            [
+                correlate(rotate_templates(weighted, portion, self.grid), matched, window.reach)
+                for portion in yaws_rad.split(_HEADINGS_AT_ONCE, dim=1)
+            ],
+            dim=1,
+        )
         count = valid.sum((1, 2, 3)).clamp(min=1.0)[:, None, None, None]
         logits = self.log_scale.exp() * scores / count
         return PoseBelief(logits.flatten(1).log_softmax(1).view_as(logits), window)

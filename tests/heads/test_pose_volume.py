@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bevfusion.geometry.grid import Grid, PoseWindow
+from bevfusion.heads.matching import correlate_direct, rotate_templates
 from bevfusion.heads.pose_volume import PoseVolumeHead, negative_log_likelihood
 from bevfusion.structures import PoseBelief
 
@@ -104,6 +105,18 @@ def test_a_narrower_window_keeps_the_odds_between_poses():
     narrow = head(**inputs, window=PoseWindow(3.0, math.radians(4.0), 1.0, math.radians(2.0))).log_prob
     cut = wide[:, 3:8, 2:9, 2:9]
     torch.testing.assert_close(narrow - narrow[:, :1, :1, :1], cut - cut[:, :1, :1, :1], atol=1e-4, rtol=1e-4)
+
+
+def test_a_full_circle_done_in_portions_is_the_whole():
+    head, inputs = head_and_inputs()
+    window = PoseWindow(3.0, math.pi, 1.0, math.radians(5.0))
+    volume = head(**inputs, window=window).log_prob
+    valid = inputs["seen"] * head.footprint
+    weighted = head.template(inputs["lidar"]) * torch.sigmoid(head.confidence(inputs["lidar"])) * valid
+    yaws = inputs["prior_yaw_rad"][:, None] + torch.from_numpy(window.yaw_offsets_rad()).float()
+    scores = correlate_direct(rotate_templates(weighted, yaws, head.grid), head.map(inputs["map_features"]), 3)
+    logits = head.log_scale.exp() * scores / valid.sum((1, 2, 3))[:, None, None, None]
+    torch.testing.assert_close(volume, logits.flatten(1).log_softmax(1).view_as(logits), atol=1e-4, rtol=1e-4)
 
 
 def test_cells_of_another_size_are_refused():
