@@ -5,7 +5,6 @@ stays untouched.
 """
 
 import math
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -14,37 +13,69 @@ import numpy as np
 from jaxtyping import Float, UInt8
 
 from bevfusion.datasets.drive import Drive
+from bevfusion.evaluation import panels
+from bevfusion.evaluation.marginals import Marginals, WorstMarginals
+from bevfusion.evaluation.panels import ESTIMATE, PRIOR, TRUTH
 from bevfusion.evaluation.predictions import Errors, Prediction, errors_of, pose_rows
+from bevfusion.evaluation.trajectories import Course, courses, file_name
 from bevfusion.geometry.grid import Grid
-from bevfusion.geometry.se2 import SE2
+from bevfusion.geometry.se2 import SE2, wrap_angle
 from bevfusion.maps.pictures import paint
 from bevfusion.maps.source import MapSource
 
-WORST_FRAMES = 6
+WORST_FRAMES = 10
 OVERVIEW_CELLS = 1200  # along the longer side of a trajectory's map
 OVERVIEW_MARGIN_M = 40.0
 CLOSE_UP_HALF_M = 45.0
 CLOSE_UP_CELL_M = 0.25
-TRUTH, ESTIMATE, PRIOR = "#0050c8", "#d81b60", "#f0a000"
 
 
 def write_plots(
-    folder: Path, predictions: Sequence[Prediction], drives: Sequence[Drive], maps: Sequence[MapSource]
+    folder: Path,
+    predictions: Sequence[Prediction],
+    drives: Sequence[Drive],
+    maps: Sequence[MapSource],
+    mode: str = "single",
+    beliefs: WorstMarginals | None = None,
 ) -> None:
-    """Draw everything into a new folder: error curves, each drive's course and errors, and the worst frames."""
+    """Draw everything into a new folder.
+
+    Args:
+        folder: made here.
+        predictions: what was answered.
+        drives: that the predictions count; the scans of the worst frames are read again.
+        maps: the same.
+        mode: of the protocol; in `filter` the priors are what odometry alone makes of the first one, and are drawn.
+        beliefs: of the worst frames, where the locator showed any.
+    """
     folder.mkdir()
+    errors = errors_of(predictions)
     _save(_cumulative(predictions), folder / "cumulative_errors.png")
-    courses: dict[tuple[str, int], list[Prediction]] = {}
-    for prediction in predictions:
-        courses.setdefault((prediction.drive, prediction.map_index), []).append(prediction)
-    for (drive, map_index), group in courses.items():
-        several = sum(name == drive for name, _ in courses) > 1
-        name = f"{_file_name(drive)}_map{map_index}" if several else _file_name(drive)
-        _save(_trajectory(group, maps[map_index]), folder / f"trajectory_{name}.png")
-        _save(_errors_over_time(group), folder / f"errors_{name}.png")
+    _save(_headings(errors.heading_deg), folder / "heading_rose.png")
+    masses = np.array([p.credible_mass for p in predictions if p.credible_mass is not None])
+    if len(masses):
+        figure, (axis,) = new_figure(6.0, 5.0)
+        panels.reliability(axis, masses)
+        _save(figure, folder / "reliability.png")
+    figure, (axis,) = new_figure(8.0, 3.6)
+    panels.runtimes(axis, np.array([p.runtime_ms for p in predictions]))
+    _save(figure, folder / "runtime.png")
+    for course in courses(predictions):
+        source = maps[course.predictions[0].map_index]
+        _save(_trajectory(course, source, mode == "filter"), folder / f"trajectory_{course.file_name}.png")
+        _save(_errors_over_time(course.predictions), folder / f"errors_{course.file_name}.png")
     for rank, prediction in enumerate(worst(predictions), start=1):
-        figure = _close_up(prediction, drives[prediction.drive_index], maps[prediction.map_index])
-        _save(figure, folder / f"worst_{rank}_{_file_name(prediction.drive)}_{prediction.frame}.png")
+        source = maps[prediction.map_index]
+        name = f"{worst_name(rank, prediction)}.png"
+        _save(_close_up(prediction, drives[prediction.drive_index], source), folder / name)
+        shown = None if beliefs is None else beliefs.of(prediction)
+        if shown is not None:
+            _save(_belief(prediction, shown, source), folder / f"belief_of_{name}")
+
+
+def worst_name(rank: int, prediction: Prediction) -> str:
+    """What the pictures of a worst frame are called."""
+    return f"worst_{rank}_{file_name(prediction.drive)}_{prediction.frame}"
 
 
 def worst(predictions: Sequence[Prediction], count: int = WORST_FRAMES) -> list[Prediction]:
@@ -71,7 +102,7 @@ def _cumulative(predictions: Sequence[Prediction]) -> Any:
     estimates = errors_of(predictions)
     truth = pose_rows([p.truth for p in predictions])
     chance = Errors.of(pose_rows([p.prior for p in predictions]), truth)
-    figure, axes = _figure(13.0, 4.0, columns=4)
+    figure, axes = new_figure(9.0, 6.4, rows=2, columns=2)
     titles = ("lateral_m", "longitudinal_m", "position_m", "heading_deg")
     for axis, title in zip(axes, titles, strict=True):
         for errors, label, colour in ((estimates, "estimate", ESTIMATE), (chance, "prior (chance)", PRIOR)):
@@ -84,12 +115,21 @@ def _cumulative(predictions: Sequence[Prediction]) -> Any:
         axis.set_xlim(0.0, 10.0)
         axis.set_ylim(0.0, 101.0)
         axis.grid(alpha=0.3)
-    axes[0].set_ylabel("answers within (%)")
+    for axis in axes[::2]:
+        axis.set_ylabel("answers within (%)")
     axes[-1].legend(loc="lower right")
     return figure
 
 
-def _trajectory(predictions: Sequence[Prediction], source: MapSource) -> Any:
+def _headings(heading_deg: Float[np.ndarray, " n"]) -> Any:
+    figure, (rose, near) = new_figure(10.0, 4.6, columns=2, projections=("polar", "rectilinear"))
+    panels.heading_rose(rose, heading_deg)
+    panels.near_headings(near, heading_deg)
+    return figure
+
+
+def _trajectory(course: Course, source: MapSource, show_priors: bool) -> Any:
+    predictions = course.predictions
     truth = pose_rows([p.truth for p in predictions])
     estimate = pose_rows([p.estimate for p in predictions])
     low, high = truth[:, :2].min(axis=0) - OVERVIEW_MARGIN_M, truth[:, :2].max(axis=0) + OVERVIEW_MARGIN_M
@@ -98,10 +138,13 @@ def _trajectory(predictions: Sequence[Prediction], source: MapSource) -> Any:
     grid = Grid(math.ceil(size_m[1] / cell_m), math.ceil(size_m[0] / cell_m), cell_m)
     picture, extent = map_picture(source, grid, *(0.5 * (low + high)).tolist())
     aspect = float(np.clip(size_m[1] / size_m[0], 0.4, 2.0))
-    figure, (axis,) = _figure(9.0, 9.0 * aspect + 0.6)
+    figure, (axis,) = new_figure(9.0, 9.0 * aspect + 0.6)
     axis.imshow(picture, origin="upper", extent=extent)
     for start, end in zip(truth, estimate, strict=True):
         axis.plot([start[0], end[0]], [start[1], end[1]], color=ESTIMATE, linewidth=0.5, alpha=0.6)
+    if show_priors:
+        prior = pose_rows([p.prior for p in predictions if p.draw == predictions[0].draw])
+        axis.plot(prior[:, 0], prior[:, 1], "-", color=PRIOR, linewidth=1.5, label="odometry alone")
     axis.plot(truth[:, 0], truth[:, 1], ".-", color=TRUTH, linewidth=1.5, markersize=4, label="truth")
     axis.plot(estimate[:, 0], estimate[:, 1], ".", color=ESTIMATE, markersize=4, label="estimate")
     axis.set_xlim(extent[:2])
@@ -114,10 +157,9 @@ def _trajectory(predictions: Sequence[Prediction], source: MapSource) -> Any:
 
 
 def _errors_over_time(predictions: Sequence[Prediction]) -> Any:
-    ordered = sorted(predictions, key=lambda p: (p.stamp_ns, p.draw))
-    errors = errors_of(ordered)
-    seconds = np.array([p.stamp_ns - ordered[0].stamp_ns for p in ordered]) * 1e-9
-    figure, axes = _figure(10.0, 6.0, rows=3, sharex=True)
+    errors = errors_of(predictions)
+    seconds = np.array([p.stamp_ns - predictions[0].stamp_ns for p in predictions]) * 1e-9
+    figure, axes = new_figure(10.0, 6.0, rows=3, sharex=True)
     panels = (
         (errors.lateral_m, "lateral (m)"),
         (errors.longitudinal_m, "longitudinal (m)"),
@@ -128,7 +170,7 @@ def _errors_over_time(predictions: Sequence[Prediction]) -> Any:
         axis.plot(seconds, values, ".", color=ESTIMATE, markersize=4)
         axis.set_ylabel(label)
         axis.grid(alpha=0.3)
-    axes[0].set_title(f"{ordered[0].drive}: signed error of the estimate")
+    axes[0].set_title(f"{predictions[0].drive}: signed error of the estimate")
     axes[-1].set_xlabel("time (s)")
     return figure
 
@@ -140,7 +182,7 @@ def _close_up(prediction: Prediction, drive: Drive, source: MapSource) -> Any:
     xyz_m = scan.xyz[near].astype(np.float64)
     grid = Grid.square(CLOSE_UP_HALF_M, CLOSE_UP_CELL_M)
     picture, extent = map_picture(source, grid, prediction.truth.x_m, prediction.truth.y_m)
-    figure, axes = _figure(14.0, 7.4, columns=2)
+    figure, axes = new_figure(14.0, 7.4, columns=2)
     errors = errors_of([prediction])
     at_estimate = (
         f"estimate: lateral {errors.lateral_m[0]:+.1f} m, longitudinal {errors.longitudinal_m[0]:+.1f} m, "
@@ -168,6 +210,38 @@ def _close_up(prediction: Prediction, drive: Drive, source: MapSource) -> Any:
     return figure
 
 
+def _belief(prediction: Prediction, belief: Marginals, source: MapSource) -> Any:
+    """Where the belief of one answer lay: over the map whatever the heading, and along each axis."""
+    figure, axes = new_figure(12.0, 7.0, rows=2, columns=2)
+    place, heading, along_x, along_y = axes
+    shifts_m, centre = belief.window.shifts_m(), belief.centre
+    half_m = float(shifts_m[-1]) + 0.5 * belief.window.cell_m
+    cells = math.ceil(2.0 * half_m / CLOSE_UP_CELL_M)
+    grid = Grid(cells, cells, 2.0 * half_m / cells)
+    picture, extent = map_picture(source, grid, centre.x_m, centre.y_m)
+    place.imshow(picture, origin="upper", extent=extent, alpha=0.6)
+    share = np.where(belief.place > 0.01 * belief.place.max(), belief.place, np.nan)
+    shown = place.imshow(100.0 * share, origin="lower", extent=extent, cmap="plasma", alpha=0.75)
+    figure.colorbar(shown, ax=place, shrink=0.8, label="%")
+    away = {}
+    for pose, colour, label in ((prediction.estimate, ESTIMATE, "estimate"), (prediction.truth, TRUTH, "truth")):
+        _draw_pose(place, pose, colour, label)
+        turn_deg = math.degrees(wrap_angle(pose.yaw_rad - centre.yaw_rad))
+        away[label] = (pose.x_m - centre.x_m, pose.y_m - centre.y_m, turn_deg, colour)
+    place.set_xlim(extent[:2])
+    place.set_ylim(extent[2:])
+    place.set_title("place, over all headings", fontsize=10)
+    for axis, values, prob, which, label in (
+        (along_x, shifts_m, belief.place.sum(0), 0, "east of the window's middle (m)"),
+        (along_y, shifts_m, belief.place.sum(1), 1, "north of the window's middle (m)"),
+        (heading, np.degrees(belief.window.yaw_offsets_rad()), belief.heading, 2, "heading against the prior (deg)"),
+    ):
+        marks = tuple((float(found[which]), str(found[3]), name) for name, found in away.items())
+        panels.marginal(axis, values, prob, marks, label)
+    heading.legend(loc="upper right")
+    return figure
+
+
 def _draw_points(axis: Any, xy_m: Float[np.ndarray, "n 2"], z_m: Float[np.ndarray, " n"]) -> None:
     """Points above the road in black, the road itself faint: walls and trunks carry the comparison."""
     ground = z_m < np.percentile(z_m, 5) + 0.6 if len(z_m) else np.zeros(0, dtype=bool)
@@ -181,18 +255,23 @@ def _draw_pose(axis: Any, pose: SE2, colour: str, label: str) -> None:
     axis.plot(*ahead[0], "o", color=colour, markersize=7, markeredgecolor="white", label=label)
 
 
-def _figure(width_in: float, height_in: float, *, rows: int = 1, columns: int = 1, sharex: bool = False) -> Any:
-    """A figure that pyplot does not know of, and its axes as a flat list."""
+def new_figure(
+    width_in: float,
+    height_in: float,
+    *,
+    rows: int = 1,
+    columns: int = 1,
+    sharex: bool = False,
+    projections: Sequence[str] | None = None,
+) -> Any:
+    """A figure that pyplot does not know of, and its axes as a flat list, row by row, in given projections."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(width_in, height_in), layout="constrained")
-    return figure, list(figure.subplots(rows, columns, squeeze=False, sharex=sharex).flat)
+    if projections is None:
+        return figure, list(figure.subplots(rows, columns, squeeze=False, sharex=sharex).flat)
+    return figure, [figure.add_subplot(rows, columns, i, projection=p) for i, p in enumerate(projections, start=1)]
 
 
 def _save(figure: Any, path: Path) -> None:
     figure.savefig(path, dpi=110)
-
-
-def _file_name(name: str) -> str:
-    """A name with nothing in it that a file system could object to."""
-    return re.sub(r"[^\w.-]+", "_", name)

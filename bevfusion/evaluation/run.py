@@ -15,10 +15,13 @@ import numpy as np
 
 from bevfusion import metrics
 from bevfusion.datasets.drive import Drive
-from bevfusion.evaluation.plots import write_plots
+from bevfusion.evaluation.marginals import WorstMarginals
+from bevfusion.evaluation.plots import WORST_FRAMES, write_plots
 from bevfusion.evaluation.predictions import Prediction, finite_or_none, write_csv
+from bevfusion.evaluation.report import write_report
 from bevfusion.evaluation.sequence import ASKERS, Asker
 from bevfusion.evaluation.summary import Section, count_maps, hardware, summarise
+from bevfusion.evaluation.trajectories import write_trajectories
 from bevfusion.geometry.geodesy import GeoPose
 from bevfusion.geometry.se2 import SE2, wrap_angle
 from bevfusion.maps.source import MapSource
@@ -62,7 +65,9 @@ def evaluate(
     output: Path,
     provenance: dict[str, object],
 ) -> Section:
-    """Score every frame that a map covers and write metrics.json, predictions.csv and plots/ into `output`.
+    """Score every frame that a map covers and write the report into `output`.
+
+    It is report.html, metrics.json, predictions.csv, plots/ and trajectories for `evo` (*.tum).
 
     Args:
         make_locator: what is scored, opened once for each map that is used.
@@ -88,7 +93,7 @@ def evaluate(
             run.score(drive_index, position, draws)
             show(done, len(frames))
     report = run.report() | {"checkpoint": provenance}
-    _write(output, report, run.predictions, drives, maps)
+    _write(output, report, run, drives, maps)
     return report
 
 
@@ -115,6 +120,7 @@ class _Run:
         protocol: Protocol,
     ) -> None:
         self.predictions: list[Prediction] = []
+        self.beliefs = WorstMarginals(WORST_FRAMES)
         self._make_locator = make_locator
         self._drives = drives
         self._names = _distinct(drive.name for drive in drives)
@@ -127,6 +133,11 @@ class _Run:
         self._lost: Counter[str] = Counter()
         self._askers: dict[tuple[int, int], Asker] = {}  # of each drive and draw
         self._seen_deg: list[tuple[float, float]] = []
+
+    @property
+    def mode(self) -> str:
+        """Of the protocol."""
+        return self._protocol.mode
 
     def frames(self) -> list[tuple[int, int, range]]:
         """(drive, position, draws) in the order of asking: a sequence goes through its drive once a draw."""
@@ -170,26 +181,27 @@ class _Run:
             mass, nll = None, None
             if estimate.belief is not None:
                 mass, nll = metrics.credibility(estimate.belief, estimate.prior, truth)
-            self.predictions.append(
-                Prediction(
-                    drive_index=drive_index,
-                    position=position,
-                    drive=name,
-                    frame=frame.index,
-                    stamp_ns=frame.stamp_ns,
-                    draw=draw,
-                    map_index=map_index,
-                    map_name=self._map_names[map_index],
-                    prior=answer.prior,
-                    truth=truth,
-                    estimate=estimate.map_from_ego,
-                    covariance=estimate.covariance,
-                    confidence=estimate.confidence,
-                    runtime_ms=answer.runtime_ms,
-                    credible_mass=mass,
-                    nll=nll,
-                )
+            prediction = Prediction(
+                drive_index=drive_index,
+                position=position,
+                drive=name,
+                frame=frame.index,
+                stamp_ns=frame.stamp_ns,
+                draw=draw,
+                map_index=map_index,
+                map_name=self._map_names[map_index],
+                prior=answer.prior,
+                truth=truth,
+                estimate=estimate.map_from_ego,
+                covariance=estimate.covariance,
+                confidence=estimate.confidence,
+                runtime_ms=answer.runtime_ms,
+                credible_mass=mass,
+                nll=nll,
             )
+            self.predictions.append(prediction)
+            if estimate.belief is not None:
+                self.beliefs.offer(prediction, estimate.belief, estimate.prior)
 
     def _first_map(self, place: GeoPose) -> tuple[int, SE2] | None:
         """The first map that covers a place, and the pose in its frame."""
@@ -267,19 +279,21 @@ def _distinct(names: Iterable[str]) -> list[str]:
     return distinct
 
 
-def _write(
-    output: Path, report: Section, predictions: Sequence[Prediction], drives: Sequence[Drive], maps: Sequence[MapSource]
-) -> None:
+def _write(output: Path, report: Section, run: _Run, drives: Sequence[Drive], maps: Sequence[MapSource]) -> None:
     """All files at once: they are made beside `output` and moved into place when the last is complete."""
     with tempfile.TemporaryDirectory(prefix=f".{output.name}-", dir=output.parent) as scratch:
         staged = Path(scratch) / "new"
         staged.mkdir()
         text = json.dumps(finite_or_none(report), indent=2, allow_nan=False)
         (staged / "metrics.json").write_text(text + "\n", encoding="utf-8")
-        write_csv(staged / "predictions.csv", predictions)
-        write_plots(staged / "plots", predictions, drives, maps)
+        write_csv(staged / "predictions.csv", run.predictions)
+        write_plots(staged / "plots", run.predictions, drives, maps, run.mode, run.beliefs)
+        trajectories = write_trajectories(staged, run.predictions)
+        write_report(staged / "report.html", report, run.predictions, staged / "plots")
         output.mkdir(exist_ok=True)
         if (output / "plots").exists():
             os.replace(output / "plots", Path(scratch) / "old-plots")
-        for name in ("plots", "predictions.csv", "metrics.json"):
+        for old in (*output.glob("truth_*.tum"), *output.glob("estimate_*.tum")):
+            old.unlink()
+        for name in ("plots", "predictions.csv", *trajectories, "metrics.json", "report.html"):
             os.replace(staged / name, output / name)
