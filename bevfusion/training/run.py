@@ -2,7 +2,6 @@
 
 import logging
 import math
-import platform
 import subprocess
 import sys
 import time
@@ -25,6 +24,7 @@ from bevfusion.datasets.drive import Drive
 from bevfusion.datasets.samples import PoseSamples, Variation
 from bevfusion.datasets.simulated import map_file, simulated_drive
 from bevfusion.evaluation.run import Protocol, evaluate
+from bevfusion.evaluation.summary import hardware
 from bevfusion.evaluation.table import print_table
 from bevfusion.localizer import CHECKPOINT_NAME, describe_checkpoint, open_locator
 from bevfusion.maps.source import MapSource, open_map
@@ -54,7 +54,7 @@ def train(config: Config, output: Path | None = None, resume: Path | None = None
         DataError: if a map or checkpoint cannot be used.
         NonFiniteLossError: if training diverges.
     """
-    began = time.monotonic()
+    began, provenance = time.monotonic(), _provenance(config)
     _quiet_lightning()
     folder = _run_folder(config, output, resume)
     L.seed_everything(config.seed, workers=True, verbose=False)
@@ -68,7 +68,8 @@ def train(config: Config, output: Path | None = None, resume: Path | None = None
     module.load_state_dict(state["state_dict"])
     path = folder / CHECKPOINT_NAME
     if trainer.is_global_zero:
-        save_checkpoint(path, module.model, config, _provenance(config, (time.monotonic() - began) / 3600.0))
+        provenance["hours"] = f"{(time.monotonic() - began) / 3600.0:.2f}"
+        save_checkpoint(path, module.model, config, provenance)
         _evaluate(config, path, folder / "evaluation")
     return path
 
@@ -210,21 +211,20 @@ def _write_config(config: Config, folder: Path) -> None:
     (folder / CONFIG_NAME).write_text(yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False))
 
 
-def _provenance(config: Config, hours: float) -> dict[str, str]:
-    """Where weights come from: enough to make them again."""
+def _provenance(config: Config) -> dict[str, str]:
+    """Where weights come from: enough to make them again. Asked for at the start: the code may change meanwhile."""
     git = subprocess.run(
         ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty"],
         capture_output=True,
         text=True,
         check=False,
     )
-    device = torch.cuda.get_device_name() if torch.cuda.is_available() else platform.processor() or platform.machine()
+    machine = hardware()
     return {
         "commit": git.stdout.strip() or "unknown",
         "seed": str(config.seed),
         "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        "hardware": device,
-        "hours": f"{hours:.2f}",
+        "hardware": f"{machine['gpu'] or machine['cpu']}, {machine['cores']} cores",
         "command": " ".join(sys.argv),
-        "torch": torch.__version__,
+        "torch": str(machine["torch"]),
     }
