@@ -284,6 +284,30 @@ def ablate(
         raise typer.Exit(1)
 
 
+@app.command()
+def compare(
+    run_a: Annotated[
+        Path, typer.Argument(metavar="RUN_A", exists=True, file_okay=False, help="A folder that evaluate has written.")
+    ],
+    run_b: Annotated[Path, typer.Argument(metavar="RUN_B", exists=True, file_okay=False, help="Another.")],
+    output: Annotated[
+        Path | None, typer.Option(metavar="DIR", file_okay=False, help="Write comparison.md and comparison.png there.")
+    ] = None,
+) -> None:
+    """Set two evaluation runs side by side, on the frames that both answered: differences and their 95 % intervals."""
+    from bevfusion.evaluation.compare import compare as compare_runs
+    from bevfusion.evaluation.compare import read_run
+    from bevfusion.evaluation.side_by_side import about, rich_table, write_comparison
+
+    comparison = compare_runs(read_run(run_a), read_run(run_b))
+    _wide_console().print(rich_table(comparison))
+    for sentence in about(comparison):
+        typer.echo(sentence)
+    if output is not None:
+        write_comparison(output, comparison)
+        typer.echo(f"comparison in {output}")
+
+
 def _with_odometry(drive: "Drive", odometry: str, sequence: bool, seed: int, folder: Path) -> "Drive":
     """The drive with the odometry that was asked for; KISS-ICP keeps its poses beside the report."""
     if odometry not in ODOMETRIES:

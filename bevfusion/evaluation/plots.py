@@ -238,7 +238,7 @@ def _belief(prediction: Prediction, belief: Marginals, source: MapSource) -> Any
     ):
         marks = tuple((float(found[which]), str(found[3]), name) for name, found in away.items())
         panels.marginal(axis, values, prob, marks, label)
-    heading.legend(loc="upper right")
+    heading.legend()
     return figure
 
 

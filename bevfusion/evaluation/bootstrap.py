@@ -1,0 +1,89 @@
+"""Paired block bootstrap: how much two runs differ, and how far chance alone could move that.
+
+Frames of a drive follow one another and err alike, so single frames must not be drawn as if they were independent:
+whole blocks of them are.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+from jaxtyping import Bool, Float, Int
+
+BLOCK_FRAMES = 100
+LEAST_BLOCKS = 5  # with fewer, an interval would say more than is known: there is none
+RESAMPLES = 2000
+
+
+def blocks(drives: Sequence[str], frames: Int[np.ndarray, " n"], size: int = BLOCK_FRAMES) -> Int[np.ndarray, " n"]:
+    """The block of each of n answers, numbered from 0.
+
+    A block is a run of `size` to 2 * size - 1 consecutive frames of one drive, with all their draws; a shorter drive
+    is a block of its own. The blocks of a drive have equally many frames, give or take one.
+
+    Args:
+        drives: drive of each answer.
+        frames: number of its frame.
+        size: least frames of a block, where the drive has so many.
+    """
+    names = np.asarray(drives)
+    block = np.zeros(len(names), dtype=np.int64)
+    begun = 0
+    for drive in dict.fromkeys(drives):
+        mine = names == drive
+        different, rank = np.unique(frames[mine], return_inverse=True)
+        pieces = max(1, len(different) // size)
+        block[mine] = begun + rank.reshape(-1) * pieces // len(different)
+        begun += pieces
+    return block
+
+
+def drawn_counts(number: int, resamples: int, seed: int) -> Int[np.ndarray, "r k"]:
+    """How often each of `number` blocks is drawn, in each of `resamples` draws of as many with replacement."""
+    counts: np.ndarray = np.random.default_rng(seed).multinomial(number, np.full(number, 1.0 / number), size=resamples)
+    return counts
+
+
+def recall_differences(
+    hit_a: Bool[np.ndarray, " n"],
+    hit_b: Bool[np.ndarray, " n"],
+    block: Int[np.ndarray, " n"],
+    counts: Int[np.ndarray, "r k"],
+) -> Float[np.ndarray, " r"]:
+    """Recall of B less that of A in percent, in each resample."""
+    number = counts.shape[1]
+    gained = np.bincount(block, weights=hit_b.astype(float) - hit_a.astype(float), minlength=number)
+    sizes = np.bincount(block, minlength=number)
+    difference: np.ndarray = 100.0 * (counts @ gained) / (counts @ sizes)
+    return difference
+
+
+def median_differences(
+    a: Float[np.ndarray, " n"],
+    b: Float[np.ndarray, " n"],
+    block: Int[np.ndarray, " n"],
+    counts: Int[np.ndarray, "r k"],
+) -> Float[np.ndarray, " r"]:
+    """Median of B less median of A, in each resample."""
+    difference: np.ndarray = _medians(b, block, counts) - _medians(a, block, counts)
+    return difference
+
+
+def interval_95(differences: Float[np.ndarray, " r"]) -> tuple[float, float]:
+    """The middle 95 % of resampled differences."""
+    low, high = np.percentile(differences, [2.5, 97.5])
+    return float(low), float(high)
+
+
+def _medians(
+    values: Float[np.ndarray, " n"], block: Int[np.ndarray, " n"], counts: Int[np.ndarray, "r k"]
+) -> Float[np.ndarray, " r"]:
+    """Median of the values when every block is repeated as often as it was drawn: sorted once, not every time."""
+    order = np.argsort(values)
+    ordered, of_block = values[order], block[order]
+    medians = np.empty(len(counts))
+    for i, drawn in enumerate(counts):
+        upto = np.cumsum(drawn[of_block])
+        total = int(upto[-1])
+        low, high = np.searchsorted(upto, ((total - 1) // 2, total // 2), side="right")
+        medians[i] = 0.5 * (ordered[low] + ordered[high])
+    return medians
