@@ -60,7 +60,7 @@ class PoseVolumeHead(nn.Module):
         scores = torch.cat(
             [
                 correlate(rotate_templates(weighted, portion, self.grid), matched, window.reach)
-                for portion in yaws_rad.split(_HEADINGS_AT_ONCE, dim=1)
+                for portion in torch.split(yaws_rad, _HEADINGS_AT_ONCE, dim=1)
             ],
             dim=1,
         )
