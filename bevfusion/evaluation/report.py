@@ -158,9 +158,10 @@ def card(report: Mapping[str, Any], written: datetime) -> list[tuple[str, str]]:
     protocol = report["protocol"]
     mode = protocol["mode"]
     heading = "any heading" if protocol["offset_deg"] >= 180 else f"±{protocol['offset_deg']:g}° in heading"
+    window = f"±{protocol['offset_m']:g} m east and north, {heading}; the prior is drawn uniformly within"
     lines = [
         ("mode", f"{mode}: {MODES[mode]}"),
-        ("window", f"±{protocol['offset_m']:g} m east and north, {heading}; the prior is drawn uniformly within"),
+        ("window", "none: the whole map is searched" if mode == "global" else window),
         ("priors a frame", f"{protocol['draws']}, seed {protocol['seed']}"),
         ("recall", f"share of errors {protocol['threshold']} threshold, in percent"),
         ("read-out of the belief", str(protocol["readout"])),
