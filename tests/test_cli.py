@@ -11,7 +11,9 @@ import numpy as np
 import pytest
 import typer
 
-from bevfusion.cli import main, parse_near, parse_topics
+from bevfusion.cli import main
+from bevfusion.cli.evaluation import parse_topics
+from bevfusion.cli.location import parse_near
 from bevfusion.geometry.se2 import SE2
 from bevfusion.structures import PoseEstimate, Scan
 
@@ -21,6 +23,8 @@ OSM = """<?xml version='1.0' encoding='UTF-8'?>
 <node id="1" lat="48.996" lon="8.391"/><node id="2" lat="49.004" lon="8.409"/>
 <way id="9"><nd ref="1"/><nd ref="2"/><tag k="highway" v="residential"/></way></osm>
 """
+
+COMMANDS = ("train", "evaluate", "locate", "simulate", "compare", "ablate", "benchmark")
 
 
 @pytest.fixture
@@ -80,10 +84,10 @@ def fails_in_one_line(capsys: pytest.CaptureFixture[str], arguments: list[str]) 
 def test_help_lists_the_subcommands(capsys: pytest.CaptureFixture[str], arguments: list[str]) -> None:
     assert main(None, arguments) == 0
     out = capsys.readouterr().out
-    assert all(name in out for name in ("train", "evaluate", "locate", "simulate"))
+    assert all(name in out for name in COMMANDS)
 
 
-@pytest.mark.parametrize("subcommand", ["train", "evaluate", "locate", "simulate"])
+@pytest.mark.parametrize("subcommand", COMMANDS)
 def test_help_of_every_tool(subcommand: str) -> None:
     """`tools/NAME.py --help` works, names itself, and imports neither torch nor anything else heavy."""
     code = (

@@ -33,7 +33,7 @@ ONLY_IN = {
     "open3d": ("simulate/sensor.py",),
     "osmium": ("maps",),
     "matplotlib": ("evaluation/plots.py", "evaluation/pictures.py"),
-    "typer": ("cli.py",),
+    "typer": ("cli",),
 }
 
 

@@ -1,0 +1,117 @@
+"""The subcommand `locate`."""
+
+import json
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from bevfusion.cli.options import Checkpoint, Maps, wide_console
+
+WINDOW_M, WINDOW_DEG, ANY_HEADING_DEG = 20.0, 10.0, 180.0
+
+
+def locate(
+    checkpoint: Checkpoint,
+    scans: Annotated[list[Path], typer.Argument(metavar="SCAN", help="Single scans: .bin, .pcd, .ply, .npy, .las.")],
+    maps: Maps,
+    near: Annotated[
+        str,
+        typer.Option(
+            metavar="LAT,LON[,HEADING_DEG]",
+            help="Where to look: within 20 m along both axes. The heading counts counter-clockwise from east (0 east, "
+            "90 north, -90 south; not a compass bearing) and is good to 10 degrees; without it every heading is "
+            "tried. South and west are negative: --near=-33.9,18.4,90",
+        ),
+    ],
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object a scan on standard output.")] = False,
+    explain: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Write pictures of attention and belief there.")
+    ] = None,
+) -> None:
+    """Find scans on a map, given about where they were taken."""
+    lat_deg, lon_deg, heading_deg = parse_near(near)
+    from bevfusion.datasets.open import read_scan
+    from bevfusion.geometry.geodesy import GeoPose
+    from bevfusion.localizer import open_locator
+    from bevfusion.maps.source import open_map
+    from bevfusion.structures import DataError
+
+    guess = GeoPose(lat_deg, lon_deg, math.radians(heading_deg or 0.0))
+    offset_deg = ANY_HEADING_DEG if heading_deg is None else WINDOW_DEG
+    sources = [open_map(path) for path in maps]
+    priors = [source.frame.map_from_ego(guess) for source in sources]
+    covering = [i for i, prior in enumerate(priors) if sources[i].covers(prior.x_m, prior.y_m)]
+    if not covering:
+        raise DataError(f"--near {near} lies on none of the maps ({', '.join(source.name for source in sources)})")
+    source, prior = sources[covering[0]], priors[covering[0]]
+    if explain is not None:
+        from bevfusion.localizer import open_localizer
+
+        network = open_localizer(checkpoint, source)
+    locator = network if explain is not None else open_locator(checkpoint, source)
+    answers: list[dict[str, Any]] = []
+    for path in scans:
+        scan = read_scan(path)
+        estimate = locator.locate(scan, prior, WINDOW_M, math.radians(offset_deg))
+        if explain is not None:
+            from bevfusion.evaluation.explain import explain as write_pictures
+
+            write_pictures(network, scan, prior, WINDOW_M, math.radians(offset_deg), explain, path.stem)
+        pose, place = estimate.map_from_ego, source.frame.geo_pose(estimate.map_from_ego)
+        answer = {
+            "scan": str(path),
+            "map": source.name,
+            "lat": place.lat_deg,
+            "lon": place.lon_deg,
+            "heading_deg": math.degrees(place.yaw_rad),
+            "x_m": pose.x_m,
+            "y_m": pose.y_m,
+            "covariance": estimate.covariance.tolist(),
+            "confidence": estimate.confidence,
+        }
+        answers.append(answer)
+        if as_json:
+            typer.echo(json.dumps(answer))
+    if not as_json:
+        _print_answers(answers)
+
+
+def parse_near(text: str) -> tuple[float, float, float | None]:
+    """Latitude, longitude and, if given, heading of LAT,LON[,HEADING_DEG]: degrees, counter-clockwise from east.
+
+    Raises:
+        typer.BadParameter: if it is not that.
+    """
+    try:
+        numbers = [float(word) for word in text.split(",")]
+    except ValueError:
+        numbers = []
+    if len(numbers) not in (2, 3) or not all(math.isfinite(number) for number in numbers):
+        raise typer.BadParameter(f"--near expects LAT,LON[,HEADING_DEG] in degrees, e.g. 49.01,8.42,90, got {text!r}")
+    if abs(numbers[0]) > 90.0 or abs(numbers[1]) > 180.0:
+        raise typer.BadParameter(f"--near: latitude lies in -90 to 90, longitude in -180 to 180, got {text!r}")
+    return numbers[0], numbers[1], numbers[2] if len(numbers) == 3 else None
+
+
+def _print_answers(answers: Sequence[dict[str, Any]]) -> None:
+    from rich.table import Table
+
+    table = Table()
+    for title in ("scan", "lat", "lon", "heading (deg)", "x (m)", "y (m)", "std x, y (m), yaw (deg)", "confidence"):
+        table.add_column(title, justify="left" if title == "scan" else "right")
+    for answer in answers:
+        std_x_m, std_y_m, std_rad = (math.sqrt(max(0.0, answer["covariance"][i][i])) for i in range(3))
+        table.add_row(
+            Path(answer["scan"]).name,
+            f"{answer['lat']:.7f}",
+            f"{answer['lon']:.7f}",
+            f"{answer['heading_deg']:.1f}",
+            f"{answer['x_m']:.2f}",
+            f"{answer['y_m']:.2f}",
+            f"{std_x_m:.2f}, {std_y_m:.2f}, {math.degrees(std_rad):.1f}",
+            f"{answer['confidence']:.2f}",
+        )
+    wide_console().print(table)

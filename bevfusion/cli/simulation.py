@@ -1,0 +1,34 @@
+"""The subcommand `simulate`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def simulate(
+    source: Annotated[str, typer.Argument(metavar="MAP|town:SEED", help="A map file, or an invented town.")],
+    output: Annotated[Path, typer.Option(help="Folder to create.")],
+    sensor: Annotated[str, typer.Option(help="Which LiDAR; an unknown name lists all.")] = "hdl64e",
+    frames: Annotated[int, typer.Option(min=1)] = 100,
+    seed: Annotated[int, typer.Option(min=0, help="Of the route, the traffic and the errors of the map.")] = 0,
+    spacing_m: Annotated[float, typer.Option(help="Metres between frames.")] = 1.0,
+) -> None:
+    """Drive a simulated LiDAR through a map and write a KITTI raw drive with labels.
+
+    Of a map file, the output folder becomes the drive.
+
+    Of town:SEED, it receives the map town_SEED.osm.gz and the folder drive.
+    """
+    from bevfusion.datasets.simulated import map_file
+    from bevfusion.maps.osm import read_osm
+    from bevfusion.progress import frame_progress
+    from bevfusion.simulate.drive import DriveOptions, simulate_drive
+
+    options = DriveOptions(sensor=sensor, frames=frames, seed=seed, spacing_m=spacing_m)
+    town = source.startswith("town:")
+    map_path, folder = map_file(source, output), output / "drive" if town else output
+    osm = read_osm(map_path)
+    with frame_progress("simulate", frames) as show:
+        simulate_drive(osm, folder, options, show)
+    typer.echo(f"drive in {folder}" + (f", map {map_path}" if town else ""))

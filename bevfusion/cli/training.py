@@ -1,0 +1,58 @@
+"""Subcommands that train: `train` and `ablate`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from bevfusion.cli.options import fail
+
+
+def train(
+    config: Annotated[
+        Path, typer.Argument(metavar="CONFIG", exists=True, dir_okay=False, help="YAML file, e.g. configs/small.yaml.")
+    ],
+    overrides: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change one value.")] = None,
+    output: Annotated[Path | None, typer.Option(help="Folder of the run.", show_default="runs/NAME")] = None,
+    resume: Annotated[Path | None, typer.Option(exists=True, help="last.ckpt of the run to go on with.")] = None,
+) -> None:
+    """Train a network as a configuration says."""
+    from bevfusion.config import load_config
+
+    loaded = load_config(config, overrides or [])  # before torch: a misspelt key is answered at once
+    from bevfusion.training.module import NonFiniteLossError
+    from bevfusion.training.run import train as run_training
+
+    try:
+        run_training(loaded, output, resume)
+    except NonFiniteLossError as error:
+        raise typer.Exit(fail(str(error), status=1)) from error
+
+
+def ablate(
+    config: Annotated[
+        Path, typer.Argument(metavar="CONFIG", exists=True, dir_okay=False, help="YAML file, e.g. configs/small.yaml.")
+    ],
+    attention: Annotated[str, typer.Option(metavar="all|NAME,NAME", help="Which mechanisms.")] = "all",
+    slots: Annotated[str, typer.Option(help="In which slots; the other stays as in CONFIG.")] = "fusion,refine",
+    seeds: Annotated[str, typer.Option(help="Each mechanism is trained once with every seed.")] = "0,1,2",
+    overrides: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change one value.")] = None,
+    output: Annotated[Path | None, typer.Option(help="Folder.", show_default="runs/ablation-NAME")] = None,
+) -> None:
+    """Train one pipeline with every attention mechanism and compare; finished runs in the folder are not repeated."""
+    from bevfusion.config import load_config
+
+    loaded = load_config(config, overrides or [])
+    numbers = [word.strip() for word in seeds.split(",")]
+    if not all(number.isdigit() for number in numbers):
+        raise typer.BadParameter(f"--seeds are whole numbers from 0 on, as in 0,1,2; got {seeds!r}")
+    from bevfusion.training.ablation import ablate as run_ablation
+
+    folder = output or Path("runs") / f"ablation-{loaded.name}"
+    failed = run_ablation(
+        loaded, attention, [slot.strip() for slot in slots.split(",")], list(map(int, numbers)), folder
+    )
+    typer.echo(f"tables in {folder}")
+    if failed:
+        typer.echo(f"{len(failed)} runs failed, see {folder / 'ablation.md'}", err=True)
+        raise typer.Exit(1)
