@@ -10,7 +10,8 @@ from bevfusion.cli.options import fail
 
 def train(
     config: Annotated[
-        Path, typer.Argument(metavar="CONFIG", exists=True, dir_okay=False, help="YAML file, e.g. configs/fusion_cbam.yaml.")
+        Path,
+        typer.Argument(metavar="CONFIG", exists=True, dir_okay=False, help="YAML file, e.g. configs/fusion_cbam.yaml."),
     ],
     overrides: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change one value.")] = None,
     output: Annotated[Path | None, typer.Option(help="Folder of the run.", show_default="runs/NAME")] = None,
@@ -31,7 +32,8 @@ def train(
 
 def ablate(
     config: Annotated[
-        Path, typer.Argument(metavar="CONFIG", exists=True, dir_okay=False, help="YAML file, e.g. configs/fusion_cbam.yaml.")
+        Path,
+        typer.Argument(metavar="CONFIG", exists=True, dir_okay=False, help="YAML file, e.g. configs/ablation.yaml."),
     ],
     attention: Annotated[str, typer.Option(metavar="all|NAME,NAME", help="Which mechanisms.")] = "all",
     slots: Annotated[str, typer.Option(help="In which slots; the other stays as in CONFIG.")] = "fusion,refine",
