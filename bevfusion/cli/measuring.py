@@ -14,8 +14,8 @@ def benchmark(
     report: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write the numbers there, too.")] = None,
 ) -> None:
     """Measure time and memory of the parts against what the hardware could do; an unknown SUITE lists them."""
-    from bevfusion.benchmark import benchmark as measure
-    from bevfusion.benchmark import rich_tables, write_json
+    from bevfusion.benchmark.run import benchmark as measure
+    from bevfusion.benchmark.run import rich_tables, write_json
 
     measured = measure(suites or [], device)
     for table in rich_tables(measured):

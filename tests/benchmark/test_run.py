@@ -3,8 +3,11 @@ import json
 import pytest
 import torch
 
-from bevfusion import benchmark as bench
 from bevfusion.attention import ATTENTION
+from bevfusion.benchmark import attention as bench
+from bevfusion.benchmark import measuring
+from bevfusion.benchmark import run as suites_of
+from bevfusion.benchmark.run import Suite
 from bevfusion.cli import main
 from bevfusion.fusion.fuse import JOINS
 from bevfusion.structures import DataError
@@ -16,9 +19,9 @@ EVERY = [("attention", name) for name in ATTENTION] + [("join", name) for name i
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bench, "_LEAST_S", 0.0)
-    monkeypatch.setattr(bench, "_LEAST_RUNS", 2)
-    monkeypatch.setattr(bench, "_WARM_UPS", 0)
+    monkeypatch.setattr(measuring, "_LEAST_S", 0.0)
+    monkeypatch.setattr(measuring, "_LEAST_RUNS", 2)
+    monkeypatch.setattr(measuring, "_WARM_UPS", 0)
 
 
 @pytest.mark.parametrize(("kind", "name"), EVERY)
@@ -39,9 +42,9 @@ def test_parameters_are_those_of_the_module():
 
 def test_peak_memory_counts_what_lives_at_once():
     x = torch.ones(1000)
-    assert bench._peak_mb(lambda: (x + 1) + (x + 2), CPU) == pytest.approx(3 * 4e-3)
-    assert bench._peak_mb(lambda: (x + 1).add_(1).view(10, 100), CPU) == pytest.approx(4e-3)
-    assert bench._peak_mb(lambda: [x + 1 for _ in range(5)], CPU) == pytest.approx(5 * 4e-3)
+    assert measuring.peak_mb(lambda: (x + 1) + (x + 2), CPU) == pytest.approx(3 * 4e-3)
+    assert measuring.peak_mb(lambda: (x + 1).add_(1).view(10, 100), CPU) == pytest.approx(4e-3)
+    assert measuring.peak_mb(lambda: [x + 1 for _ in range(5)], CPU) == pytest.approx(5 * 4e-3)
 
 
 def test_peak_memory_counts_what_backward_keeps():
@@ -52,29 +55,29 @@ def test_peak_memory_counts_what_backward_keeps():
         y.backward(torch.ones_like(y))
 
     # three results, the gradient that comes, and one or two on the way down
-    assert 5 * 4e-3 <= bench._peak_mb(run, CPU) <= 6 * 4e-3
+    assert 5 * 4e-3 <= measuring.peak_mb(run, CPU) <= 6 * 4e-3
 
 
 def test_a_larger_copy_takes_longer():
-    assert bench.copy_ms(2**27, CPU) > bench.copy_ms(2**16, CPU)
+    assert measuring.copy_ms(2**27, CPU) > measuring.copy_ms(2**16, CPU)
 
 
 def test_a_report_becomes_tables_and_json(monkeypatch: pytest.MonkeyPatch, tmp_path):
     rows = [bench.measure("attention", "se", TINY, CPU), bench.measure("join", "concat", TINY, CPU)]
-    monkeypatch.setitem(bench.SUITES, "attention", lambda device: rows)
-    report = bench.benchmark([], "cpu")
-    bench.write_json(tmp_path / "new" / "report.json", report)
+    monkeypatch.setattr(suites_of, "SUITES", {"attention": Suite(lambda device: rows, bench.attention_table)})
+    report = suites_of.benchmark([], "cpu")
+    suites_of.write_json(tmp_path / "new" / "report.json", report)
     kept = json.loads((tmp_path / "new" / "report.json").read_text())
     assert [row["name"] for row in kept["suites"]["attention"]["cpu"]] == ["se", "concat"]
     assert kept["hardware"]["threads"] >= 1
     assert kept["versions"]["torch"] == torch.__version__
-    (table,) = bench.rich_tables(report)
+    (table,) = suites_of.rich_tables(report)
     assert table.row_count == 2
 
 
 def test_the_command(monkeypatch: pytest.MonkeyPatch, tmp_path, capsys: pytest.CaptureFixture[str]):
     rows = [bench.measure("attention", "se", TINY, CPU)]
-    monkeypatch.setitem(bench.SUITES, "attention", lambda device: rows)
+    monkeypatch.setattr(suites_of, "SUITES", {"attention": Suite(lambda device: rows, bench.attention_table)})
     assert main("benchmark", ["attention", "--device", "cpu", "--json", str(tmp_path / "report.json")]) == 0
     assert "2x16x16x16" in capsys.readouterr().out
     assert (tmp_path / "report.json").is_file()
@@ -85,7 +88,7 @@ def test_the_command(monkeypatch: pytest.MonkeyPatch, tmp_path, capsys: pytest.C
 @pytest.mark.parametrize(("suites", "device", "message"), [(["attnetion"], None, "attention"), ([], "tpu", "cpu")])
 def test_what_does_not_exist_is_refused(suites: list[str], device: str | None, message: str):
     with pytest.raises(DataError, match=message):
-        bench.benchmark(suites, device)
+        suites_of.benchmark(suites, device)
 
 
 @pytest.mark.gpu

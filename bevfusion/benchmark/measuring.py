@@ -1,0 +1,143 @@
+"""Time and memory of a piece of work, and of the least that the hardware could do it in."""
+
+import statistics
+import time
+import weakref
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+_LEAST_RUNS, _MOST_RUNS, _LEAST_S, _WARM_UPS = 5, 60, 0.25, 2
+_LONG_S = 3.0  # work that takes longer is warm after one run, and three are enough
+
+
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """Milliseconds of repeated runs."""
+
+    median_ms: float
+    low_ms: float  # 25th percentile
+    high_ms: float  # 75th percentile
+    p95_ms: float
+    runs: int
+
+    @classmethod
+    def of(cls, times_ms: list[float]) -> "Timing":
+        """Quantiles of at least two runs."""
+        cuts = statistics.quantiles(times_ms, n=20, method="inclusive")
+        return cls(cuts[9], cuts[4], cuts[14], cuts[18], len(times_ms))
+
+
+def copy_ms(moved_bytes: int, device: torch.device) -> float:
+    """The median time of one copy that reads half of these bytes and writes the other half."""
+    key = (moved_bytes, device.type)
+    if key not in _COPIES:
+        source = torch.ones(moved_bytes // 8, device=device)
+        target = torch.empty_like(source)
+        _COPIES[key] = timing(lambda: target.copy_(source), device).median_ms
+    return _COPIES[key]
+
+
+_COPIES: dict[tuple[int, str], float] = {}  # measured once in a process
+
+
+def matmul_ms(operations: float, device: torch.device) -> float:
+    """The time of so many floating-point operations (a multiplication and a sum are two) in a product of matrices."""
+    if device.type not in _MATMULS:
+        side = 1024 if device.type == "cpu" else 8192
+        a, b = (torch.ones(side, side, device=device) for _ in range(2))
+        _MATMULS[device.type] = timing(lambda: a @ b, device).median_ms / (2.0 * side**3)
+    return operations * _MATMULS[device.type]
+
+
+_MATMULS: dict[str, float] = {}  # ms an operation, measured once in a process
+
+
+def floor_ms(moved_bytes: int, operations: float, device: torch.device) -> float:
+    """The least time that work can take: the longer one of its traffic as a copy and its arithmetic as a product."""
+    return max(copy_ms(moved_bytes, device), matmul_ms(operations, device))
+
+
+def span(timed: Mapping[str, float]) -> str:
+    """A `Timing` as it stands in a table."""
+    return f"{timed['median_ms']:.2f} ({timed['low_ms']:.2f}-{timed['high_ms']:.2f})"
+
+
+def timing(run: Callable[[], object], device: torch.device) -> Timing:
+    """Repeat until there is enough to take quartiles of."""
+    first_ms = _once_ms(run, device)
+    long = first_ms > 1e3 * _LONG_S
+    for _ in range(0 if long else _WARM_UPS - 1):
+        run()
+    least_runs = min(_LEAST_RUNS, 3) if long else _LEAST_RUNS
+    times_ms: list[float] = []
+    began = time.perf_counter()
+    while len(times_ms) < least_runs or (time.perf_counter() - began < _LEAST_S and len(times_ms) < _MOST_RUNS):
+        times_ms.append(_once_ms(run, device))
+    return Timing.of(times_ms)
+
+
+def _once_ms(run: Callable[[], object], device: torch.device) -> float:
+    _synchronize(device)
+    started = time.perf_counter()
+    run()
+    _synchronize(device)
+    return 1e3 * (time.perf_counter() - started)
+
+
+def _synchronize(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def peak_mb(run: Callable[[], object], device: torch.device) -> float:
+    """The most memory allocated at any moment of a run beyond what was there before, in 10^6 bytes."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+        torch.cuda.reset_peak_memory_stats(device)
+        before = torch.cuda.memory_allocated(device)
+        run()
+        torch.cuda.synchronize(device)
+        return float(torch.cuda.max_memory_allocated(device) - before) / 1e6
+    tensors = _TensorBytes()
+    with tensors:
+        run()
+    return tensors.most / 1e6
+
+
+class _TensorBytes(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """The bytes of the tensors made inside that live at once: the resident set would hide what is reused.
+
+    Forward and backward are seen alike; scratch space inside one operator is not.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.held = 0
+        self.most = 0
+        self._known: set[int] = set()
+
+    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Run the operator and note the storage of what it returns."""
+        before = {x.untyped_storage()._cdata for x in tree_leaves((args, kwargs)) if isinstance(x, Tensor)}
+        result = function(*args, **(kwargs or {}))
+        for x in tree_leaves(result):
+            if isinstance(x, Tensor) and x.untyped_storage()._cdata not in before | self._known:
+                self._note(x.untyped_storage())
+        return result
+
+    def _note(self, storage: torch.UntypedStorage) -> None:
+        key, size = storage._cdata, storage.nbytes()
+        self._known.add(key)
+        self.held += size
+        self.most = max(self.most, self.held)
+        weakref.finalize(storage, self._forget, key, size)
+
+    def _forget(self, key: int, size: int) -> None:
+        self._known.discard(key)
+        self.held -= size
