@@ -82,12 +82,12 @@ def test_spatial_mechanism_shows_its_gate(town_drive):
     drive, source = town_drive
     locator = tiny_localizer(source, "none", "sam")
     gates, magnitudes = [], []
-    handle = locator.model.refinement.lidar.register_forward_hook(
-        lambda module, inputs, output: (
-            gates.append(module.gate(inputs[0])[0, 0].numpy()),
-            magnitudes.append(inputs[0][0].abs().mean(0).numpy()),
-        )
-    )
+
+    def keep(module, inputs, output):
+        gates.append(module.gate(inputs[0])[0, 0].numpy())
+        magnitudes.append(inputs[0][0].abs().mean(0).numpy())
+
+    handle = locator.model.refinement.lidar.register_forward_hook(keep)
     insight = seen_from(drive, source, locator)
     handle.remove()
     filled = magnitudes[0] > 0.02 * magnitudes[0].mean()  # a cell with next to nothing in it counts 1
