@@ -18,7 +18,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from bevfusion.filters.motion import Motion
-from bevfusion.filters.shifting import blur_yaw, interpolated, move_slices
+from bevfusion.filters.shifting import interpolated
+from bevfusion.filters.transition import Change, Narrowing, Transition, WindowMove
 from bevfusion.geometry.grid import PoseWindow
 from bevfusion.geometry.se2 import SE2, wrap_angle
 from bevfusion.structures import PoseBelief
@@ -82,6 +83,7 @@ class HistogramFilter:
         self.window = window
         self.centre = centre
         self.prob = prob.float() / total
+        self.changes: list[Change] = []  # since the last update, for a smoother
 
     @classmethod
     def uniform(cls, window: PoseWindow, centre: SE2) -> "HistogramFilter":
@@ -142,15 +144,16 @@ class HistogramFilter:
         if wide_m < narrow_m:
             wide_m, narrow_m, axis = narrow_m, wide_m, np.stack([-sin, cos], axis=1)
         even_blur = (narrow_m / cell_m) ** 2
-        prob = move_slices(
-            self.prob,
+        transition = Transition(
             (moved_m - centre_m) / cell_m,
             variances=(max(even_blur, self._missing_variance(2)), max(even_blur, self._missing_variance(1))),
             axis=axis,
             axis_variance=(wide_m**2 - narrow_m**2) / cell_m**2,
+            yaw_variance=max((motion.std_yaw_rad / self.yaw_step_rad) ** 2, self._missing_variance(0)),
+            full_circle=self.window.full_circle,
         )
-        yaw_blur = max((motion.std_yaw_rad / self.yaw_step_rad) ** 2, self._missing_variance(0))
-        prob = blur_yaw(prob, yaw_blur, self.window.full_circle)
+        prob = transition.forward(self.prob)
+        self.changes.append(transition)
         self.centre = SE2(
             self.centre.x_m + float(centre_m[0]),
             self.centre.y_m + float(centre_m[1]),
@@ -195,6 +198,23 @@ class HistogramFilter:
         there, held = float(self._about_the_peak(trusting).sum()), float(self._about_the_peak(posterior).sum())
         return Agreement(math.log(ratio), min(1.0, there / (ratio * held)), best)
 
+    def heading_mass(self, reach_rad: float) -> float:
+        """Mass of the headings within `reach_rad` of the centre's."""
+        near = np.abs(self.window.yaw_offsets_rad()) <= reach_rad
+        return float(self._marginal(0)[near].sum())
+
+    def narrow(self, window: PoseWindow) -> None:
+        """Go on with fewer headings, those of another window about the same centre.
+
+        Raises:
+            ValueError: if the places differ or the new headings reach beyond the old ones.
+        """
+        change = Narrowing.between(self.window, window)
+        self.changes.append(change)
+        self.prob = change.forward(self.prob)
+        self.prob.div_(float(self.prob.sum(dtype=torch.float64)))
+        self.window = window
+
     def recentre(self) -> None:
         """Bring the mean to the middle by whole bins, as far as no more than `_MAY_CUT` of the mass is cut off."""
         step_rad, cell_m = self.yaw_step_rad, self.window.cell_m
@@ -217,7 +237,9 @@ class HistogramFilter:
                 bins -= int(math.copysign(1, bins))
         if bins == 0:
             return 0
-        prob = torch.roll(self.prob, -bins, dims=axis)
+        change = WindowMove(axis, bins, wraps)
+        self.changes.append(change)
+        prob = change.forward(self.prob)
         if not wraps:
             size = prob.shape[axis]
             start, count = (size - bins, bins) if bins > 0 else (0, -bins)

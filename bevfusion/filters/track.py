@@ -8,9 +8,11 @@ from typing import Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float
+from torch import Tensor
 
 from bevfusion.filters.histogram import Agreement, HistogramFilter
 from bevfusion.filters.motion import Motion
+from bevfusion.filters.transition import Snapshot
 from bevfusion.geometry.grid import PoseWindow
 from bevfusion.geometry.se2 import SE2, wrap_angle
 from bevfusion.structures import DataError, Locator, PoseEstimate, Scan
@@ -18,6 +20,8 @@ from bevfusion.structures import DataError, Locator, PoseEstimate, Scan
 log = logging.getLogger(__name__)
 
 _LEAST_SUPPORT = 0.01  # from here it takes six frames to come back
+NARROW_RAD = math.radians(16.0)  # the window's headings, once the vehicle's is known ...
+_KNOWN_RAD, _KNOWN_MASS = math.radians(12.0), 1.0 - 1e-5  # ... to within this, with this probability
 
 
 @runtime_checkable
@@ -78,19 +82,31 @@ def probability(log_odds: float) -> float:
 class Track:
     """A belief about one stretch of map, asked of the network frame by frame."""
 
-    def __init__(self, prior: SE2, offset_m: float, offset_rad: float, log_odds: float, evidence: Evidence) -> None:
+    def __init__(
+        self,
+        prior: SE2,
+        offset_m: float,
+        offset_rad: float,
+        log_odds: float,
+        evidence: Evidence,
+        *,
+        record: bool = False,
+    ) -> None:
         """Anywhere within +-offset_m (map axes) and +-offset_rad of a prior pose of the map frame.
 
         Args:
             prior: where the window starts.
             offset_m: half its side, kept while it moves.
-            offset_rad: half its range of headings; pi is any.
+            offset_rad: half its range of headings, pi is any; narrowed to `NARROW_RAD` once the heading is known.
             log_odds: for the vehicle being there.
             evidence: how odds change.
+            record: keep a history for a smoother, which has to bound it.
         """
         self.offset_m, self.offset_rad = offset_m, offset_rad
         self.log_odds = log_odds
         self.score = 0.0  # sum of agreements: compares tracks that have seen the same frames
+        self.history: list[Snapshot] = []
+        self._record = record
         self._support = 1.0  # of the last frames: falls at once, comes back by a square root a frame
         self._evidence = evidence
         self._prior = prior
@@ -131,29 +147,37 @@ class Track:
         staying = min(max(self.probability * (1.0 - escaped), 1e-12), 1.0 - self._evidence.hazard)
         self.log_odds = min(self.log_odds, math.log(staying / (1.0 - staying)))
 
-    def observe(self, locator: Locator, scan: Scan, distance_m: float) -> None:
+    def observe(self, locator: Locator, scan: Scan, distance_m: float, number: int = 0) -> None:
         """Take in a scan.
 
         Args:
             locator: is asked about the window as it stands.
             scan: what was seen.
             distance_m: driven since the scan before.
+            number: of the scan in its sequence, for the history.
 
         Raises:
             ValueError: if the locator does not show its belief.
         """
         if self._filter is not None:
             self._filter.recentre()
+            if self.offset_rad > NARROW_RAD and self._filter.heading_mass(_KNOWN_RAD) > _KNOWN_MASS:
+                self.offset_rad = NARROW_RAD
         try:
             answer = locator.locate(scan, self.centre, self.offset_m, self.offset_rad)
         except DataError as error:
             log.warning("a scan is left out: %s", error)
+            if self._filter is not None:
+                self._remember(self._filter, self._filter.prob, number)
             return
         if answer.belief is None:
             raise ValueError("a filter needs a locator whose estimates carry the whole belief, this one has none")
         first = self._filter is None
         if self._filter is None:
             self._filter = HistogramFilter.uniform(answer.belief.window, answer.prior)
+        elif self._filter.window.shape != answer.belief.window.shape:
+            self._filter.narrow(answer.belief.window)
+        predicted = self._filter.prob
         news = 1.0 if first else self._evidence.news(distance_m, self._evidence.update_m)
         agreement = self._filter.update(answer.belief, answer.prior, news)
         news = self._evidence.news(distance_m, self._evidence.independent_m)
@@ -162,6 +186,7 @@ class Track:
         supported = math.exp(min(0.0, agreement.nats)) * agreement.support
         # a wrong belief may meet a stray peak by chance, but not again and again
         self._support = max(min(supported, math.sqrt(self._support)), _LEAST_SUPPORT)
+        self._remember(self._filter, predicted, number)
 
     def estimate(self, read: ReadVolume) -> PoseEstimate | None:
         """The pose, its covariance and confidence; None before the first scan.
@@ -179,3 +204,12 @@ class Track:
         return PoseEstimate(
             pose, reading.covariance, self._filter.heading()[1], reading.confidence, prior=centre, belief=belief
         )
+
+    def _remember(self, now: HistogramFilter, predicted: Float[Tensor, "r y x"], number: int) -> None:
+        """Keep what a smoother needs of the frame, if one is there."""
+        changes = tuple(now.changes)
+        now.changes.clear()
+        if self._record:
+            self.history.append(
+                Snapshot(number, predicted, now.prob, changes, now.window, now.centre, self.probability)
+            )

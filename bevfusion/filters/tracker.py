@@ -77,6 +77,7 @@ class _Memory:
     vague: int = 0  # frames in a row that the belief has known nothing
     last_known: SE2 = field(default_factory=SE2)  # by dead reckoning while lost
     gone_m: float = 0.0  # distance since
+    number: int = 0  # of the frame, from 0
     before: Frame | None = None
     velocity: Velocity | None = None
     last_mean: SE2 | None = None
@@ -94,6 +95,7 @@ class Tracker:
         noise: MotionNoise | None = None,
         evidence: Evidence | None = None,
         limits: Limits | None = None,
+        record: bool = False,
     ) -> None:
         """A tracker that has not started.
 
@@ -104,11 +106,13 @@ class Tracker:
             noise: of the odometry.
             evidence: how the odds of tracks change.
             limits: when to speak and when to be silent.
+            record: tracks keep their history, for a `Smoother`, which bounds it.
         """
         self._locator, self._read, self._make_search = locator, read, search
         self._noise = noise or MotionNoise()
         self._evidence = evidence or Evidence()
         self._limits = limits or Limits()
+        self._record = record
         self._search: GlobalSearch | None = None
         self._memory: _Memory | None = None
 
@@ -119,9 +123,25 @@ class Tracker:
             return "idle"
         return "lost" if self._memory.track is None else "following"
 
+    @property
+    def track(self) -> Track | None:
+        """What is followed."""
+        return None if self._memory is None else self._memory.track
+
+    @property
+    def alternatives(self) -> list[Track]:
+        """Tracks that are kept in mind while lost."""
+        memory = self._memory
+        return [] if memory is None else [*memory.candidates, *([] if memory.old is None else [memory.old])]
+
+    @property
+    def limits(self) -> Limits:
+        """When it speaks and when it is silent."""
+        return self._limits
+
     def start(self, prior: SE2, offset_m: float, offset_rad: float) -> None:
         """Forget all; the vehicle is within +-offset_m (map axes) and +-offset_rad of a pose of the map frame."""
-        track = Track(prior, offset_m, offset_rad, _log_odds(self._limits.found), self._evidence)
+        track = self._track(prior, offset_m, offset_rad, self._limits.found)
         self._memory = _Memory(offset_m, offset_rad, track=track)
 
     def start_anywhere(self, on_tile: Callable[[int, int], None] | None = None) -> None:
@@ -156,6 +176,7 @@ class Tracker:
             self._seek(memory, frame.scan, motion)
         _learn_velocity(memory, frame)
         memory.before = frame
+        memory.number += 1
         if memory.track is None or memory.track.probability < self._limits.speak:
             return None
         estimate = memory.track.estimate(self._read)
@@ -163,7 +184,7 @@ class Tracker:
 
     def _follow(self, memory: _Memory, track: Track, scan: Scan, motion: Motion | None) -> None:
         """One step of the track; it ends where the evidence is against it, or where it has known nothing for long."""
-        self._advance(track, scan, motion)
+        self._advance(track, scan, motion, memory.number)
         memory.vague = memory.vague + 1 if track.relative_spread > self._limits.vague else 0
         memory.settled += track.probability >= self._limits.found and track.relative_spread < _STEADY
         if track.probability >= self._limits.lost and memory.vague < self._limits.vague_frames:
@@ -180,13 +201,13 @@ class Tracker:
             memory.last_known = memory.last_known @ motion.before_from_after
             memory.gone_m += motion.distance_m
         if memory.old is not None:
-            self._advance(memory.old, scan, motion)
+            self._advance(memory.old, scan, motion, memory.number)
         if memory.waited >= self._limits.patience_frames and (memory.anywhere or memory.old is None):
             memory.candidates, memory.waited = self._new_candidates(memory, scan), 0
             motion = None  # they are where the vehicle is now
         memory.waited += 1
         for candidate in memory.candidates:
-            self._advance(candidate, scan, motion)
+            self._advance(candidate, scan, motion, memory.number)
         memory.candidates = self._pruned(memory.candidates)
         if memory.old is not None and self._regained(memory, memory.old):
             memory.track = memory.old
@@ -196,18 +217,20 @@ class Tracker:
             memory.old, memory.candidates = None, []
             log.info("found at x %.1f m, y %.1f m", memory.track.centre.x_m, memory.track.centre.y_m)
 
-    def _advance(self, track: Track, scan: Scan, motion: Motion | None) -> None:
+    def _track(self, place: SE2, offset_m: float, offset_rad: float, probability: float) -> Track:
+        return Track(place, offset_m, offset_rad, _log_odds(probability), self._evidence, record=self._record)
+
+    def _advance(self, track: Track, scan: Scan, motion: Motion | None, number: int) -> None:
         if motion is not None:
             track.predict(motion)
-        track.observe(self._locator, scan, 0.0 if motion is None else motion.distance_m)
+        track.observe(self._locator, scan, 0.0 if motion is None else motion.distance_m, number)
 
     def _new_candidates(self, memory: _Memory, scan: Scan) -> list[Track]:
         """Tracks all over the map where that is allowed, else one about the last known place."""
-        doubt = _log_odds(self._limits.lost)
         places = [memory.last_known]
         if memory.anywhere and self._search is not None:
             places = [found.pose for found in self._search.candidates(scan, self._limits.keep, memory.on_tile)]
-        return [Track(place, memory.offset_m, memory.offset_rad, doubt, self._evidence) for place in places]
+        return [self._track(place, memory.offset_m, memory.offset_rad, self._limits.lost) for place in places]
 
     def _pruned(self, candidates: list[Track]) -> list[Track]:
         """Best first, without those that are far behind, near a better one, or contradicted."""
