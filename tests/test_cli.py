@@ -123,6 +123,9 @@ def test_a_tool_ends_with_status_2_and_one_line(tmp_path: Path) -> None:
         ["simulate", "town:x", "--output", "/tmp/never"],
         ["simulate", "absent.osm", "--output", "/tmp/never"],
         ["simulate", "town:1", "--output", "/tmp/never", "--frames", "0"],
+        ["simulate", "town:1", "--output", "/tmp/never", "--set", "missing=2"],
+        ["simulate", "town:1", "--output", "/tmp/never", "--set", "cars=2"],
+        ["simulate", "town:1", "--output", "/tmp/never", "--set", "vehicles=many"],
     ],
 )
 def test_bad_usage(capsys: pytest.CaptureFixture[str], arguments: list[str]) -> None:
@@ -264,11 +267,13 @@ def test_simulate_says_where_things_are(
     monkeypatch.setattr("bevfusion.maps.osm.read_osm", lambda path: path)
     monkeypatch.setattr("bevfusion.simulate.drive.simulate_drive", lambda *arguments: calls.append(arguments))
     source = str(map_path) if given == "MAP" else given
-    assert main("simulate", [source, "--output", str(tmp_path / "out"), "--frames", "3", "--spacing-m", "2.5"]) == 0
+    words = ["--output", str(tmp_path / "out"), "--frames", "3", "--spacing-m", "2.5"]
+    assert main("simulate", [source, *words, "--set", "vehicles=2.5", "--set", "columns=512"]) == 0
     ((osm, folder, options, show),) = calls
     assert folder == tmp_path / "out" / drive
     assert osm == (map_path if given == "MAP" else tmp_path / "out/town_7.osm.gz")
     assert (options.frames, options.spacing_m, options.seed, options.sensor) == (3, 2.5, 0, "hdl64e")
+    assert (options.vehicles, options.columns) == (2.5, 512)
     show(1, 3)
     assert str(folder) in capsys.readouterr().out.replace("\n", "")
 

@@ -1,7 +1,9 @@
 """The subcommand `simulate`."""
 
+from collections.abc import Sequence
+from dataclasses import fields, replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -13,6 +15,10 @@ def simulate(
     frames: Annotated[int, typer.Option(min=1)] = 100,
     seed: Annotated[int, typer.Option(min=0, help="Of the route, the traffic and the errors of the map.")] = 0,
     spacing_m: Annotated[float, typer.Option(help="Metres between frames.")] = 1.0,
+    overrides: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="vehicles=2.5, missing=0.2, ...; an unknown key lists all."),
+    ] = None,
 ) -> None:
     """Drive a simulated LiDAR through a map and write a KITTI raw drive with labels.
 
@@ -26,9 +32,30 @@ def simulate(
     from bevfusion.simulate.drive import DriveOptions, simulate_drive
 
     options = DriveOptions(sensor=sensor, frames=frames, seed=seed, spacing_m=spacing_m)
+    options = replace(options, **_numbers(overrides or [], [field.name for field in fields(options)[4:]]))
     town = source.startswith("town:")
     map_path, folder = map_file(source, output), output / "drive" if town else output
     osm = read_osm(map_path)
     with frame_progress("simulate", frames) as show:
         simulate_drive(osm, folder, options, show)
     typer.echo(f"drive in {folder}" + (f", map {map_path}" if town else ""))
+
+
+def _numbers(overrides: Sequence[str], known: Sequence[str]) -> dict[str, Any]:
+    """Numbers by name, from KEY=VALUE.
+
+    Raises:
+        DataError: if a key is unknown or a value no number.
+    """
+    from bevfusion.structures import DataError
+
+    numbers: dict[str, Any] = {}
+    for override in overrides:
+        key, _, text = override.partition("=")
+        if key not in known:
+            raise DataError(f"--set {override}: expected one of {', '.join(f'{name}=NUMBER' for name in known)}")
+        try:
+            numbers[key] = int(text) if key == "columns" else float(text)
+        except ValueError as error:
+            raise DataError(f"--set {override}: expected a number after '{key}='") from error
+    return numbers
