@@ -14,6 +14,8 @@ from bevfusion.heads.direction import DirectionHead
 from bevfusion.heads.pose_volume import PoseVolumeHead
 from bevfusion.lidar.encoders import RasterEncoder
 from bevfusion.lidar.rasterize import bev_channels
+from bevfusion.lidar.sparse import SparseEncoder, open_backend
+from bevfusion.lidar.voxelize import VoxelGrid
 from bevfusion.maps.encoder import MapEncoder
 from bevfusion.maps.schema import LAYERS
 from bevfusion.model import FusionNet
@@ -28,9 +30,7 @@ def build_model(config: Config) -> FusionNet:
     model = config.model
     grid = bev_grid(config)
     return FusionNet(
-        lidar_encoder=RasterEncoder(
-            len(bev_channels(config.bev.slices_m)), model.channels, stride=model.stride, **dict(model.lidar)
-        ),
+        lidar_encoder=_lidar_encoder(config),
         map_encoder=MapEncoder(len(LAYERS), model.channels, stride=model.stride, **dict(model.map)),
         fusion=_fusion(model.channels, model.fusion.attention, model.fusion.options),
         refinement=Refinement(
@@ -41,6 +41,21 @@ def build_model(config: Config) -> FusionNet:
         direction=DirectionHead(model.channels, model.heads.harmonics),
         bev_grid=grid,
         stride=model.stride,
+    )
+
+
+def _lidar_encoder(config: Config) -> nn.Module:
+    model, voxels = config.model, voxel_grid(config)
+    if voxels is None:
+        planes = len(bev_channels(config.bev.slices_m))
+        return RasterEncoder(planes, model.channels, stride=model.stride, **dict(model.lidar))
+    try:
+        backend = open_backend(model.sparse.backend)
+    except ImportError as error:
+        raise ConfigError(f"model.sparse.backend: {error}, or choose auto") from error
+    fine = voxels.plan.height // bev_grid(config).height
+    return SparseEncoder(
+        model.channels, size=voxels.shape, fine=fine, stride=model.stride, backend=backend, **dict(model.lidar)
     )
 
 
@@ -69,6 +84,16 @@ def _made(
 def bev_grid(config: Config) -> Grid:
     """The raster of a scan, its sides whole multiples of the encoder's coarsest cell."""
     return _divisible(config.bev.range_m, config.bev.cell_m, 2 ** (config.model.lidar.levels - 1))
+
+
+def voxel_grid(config: Config) -> VoxelGrid | None:
+    """The voxels of a scan over the same square, or None where the encoder takes a raster."""
+    if config.model.encoder == "raster":
+        return None
+    bev, sparse = bev_grid(config), config.model.sparse
+    fine = round(config.bev.cell_m / sparse.voxel_m)
+    plan = Grid(bev.height * fine, bev.width * fine, bev.cell_m / fine)
+    return VoxelGrid(plan, sparse.low_m, sparse.layer_m, sparse.layers)
 
 
 def tile_grid(config: Config, offset_m: float) -> Grid:

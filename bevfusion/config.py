@@ -40,6 +40,18 @@ class EncoderConfig(Section):
     blocks: int = Field(1, ge=1, description="residual blocks a level")
 
 
+class SparseConfig(Section):
+    """The sparse encoder's voxels and what convolves them."""
+
+    voxel_m: float = Field(0.25, gt=0, description="side of a voxel: bev.cell_m, or its half, quarter, ...")
+    layer_m: float = Field(0.5, gt=0, description="height of a voxel")
+    low_m: float = Field(-0.5, description="height above ground where the lowest layer begins")
+    layers: int = Field(16, ge=1)
+    backend: Literal["auto", "spconv", "reference"] = Field(
+        "auto", description="auto: spconv where it is installed and there is CUDA, else plain torch"
+    )
+
+
 class AttentionConfig(Section):
     """One attention mechanism of `bevfusion.attention`, by name, and its options."""
 
@@ -60,6 +72,8 @@ class ModelConfig(Section):
 
     channels: int = Field(32, ge=4, description="channels of both branches where they meet")
     stride: Literal[1, 2, 4] = Field(2, description="feature cells are this many BEV cells wide")
+    encoder: Literal["raster", "sparse"] = Field("raster", description="how the scan is encoded")
+    sparse: SparseConfig = SparseConfig()
     lidar: EncoderConfig = EncoderConfig()
     map: EncoderConfig = EncoderConfig()
     fusion: AttentionConfig = AttentionConfig(attention="cbam")
@@ -149,6 +163,12 @@ class Config(Section):
                     f"model.{branch}.levels = {encoder.levels} cannot reach model.stride = {self.model.stride}: "
                     f"it takes at least {int(math.log2(self.model.stride)) + 1}"
                 )
+        fine = self.bev.cell_m / self.model.sparse.voxel_m
+        if self.model.encoder == "sparse" and not (fine >= 1.0 and math.isclose(fine, 2.0 ** round(math.log2(fine)))):
+            raise ValueError(
+                f"model.sparse.voxel_m = {self.model.sparse.voxel_m} must be bev.cell_m = {self.bev.cell_m} or its "
+                "half, quarter, ..."
+            )
         return self
 
 

@@ -8,17 +8,17 @@ from typing import Any
 import numpy as np
 import torch
 
-from bevfusion.build import build_model, search_window, tile_grid
+from bevfusion.build import build_model, search_window, tile_grid, voxel_grid
 from bevfusion.checkpoint import Checkpoint, load_weights, read_checkpoint
 from bevfusion.classical.locator import ClassicalLocator
 from bevfusion.config import Config
 from bevfusion.filters.search import GlobalSearch
-from bevfusion.filters.tracker import Tracker
+from bevfusion.filters.tracker import State, Tracker
 from bevfusion.geometry.grid import Grid
 from bevfusion.geometry.se2 import SE2, wrap_angle
 from bevfusion.heads.direction import mean_direction
 from bevfusion.heads.read_out import ReadOut, read_out
-from bevfusion.lidar.rasterize import rasterize_scan
+from bevfusion.lidar.voxelize import scan_input
 from bevfusion.maps.schema import layer_index
 from bevfusion.maps.source import MapSource
 from bevfusion.maps.tiles import TileStore
@@ -51,8 +51,14 @@ class Localizer:
         self.source = source
         self.device = device
         self.kind: ReadOut = kind
+        self._voxel_grid = voxel_grid(config)
         self._stores: dict[Grid, TileStore] = {}
         self._tracker = Tracker(self, partial(read_out, kind=kind), self._map_search)
+
+    @property
+    def state(self) -> State:
+        """What the localizer is doing in the sequence it follows."""
+        return self._tracker.state
 
     def start(self, prior: SE2, offset_m: float, offset_rad: float) -> None:
         """Begin a sequence within +-offset_m (map axes) and +-offset_rad of a prior pose in the map frame."""
@@ -94,7 +100,7 @@ class Localizer:
     @torch.inference_mode()
     def predict(self, scan: Scan, prior: SE2, offset_m: float, offset_rad: float) -> tuple[Prediction, SE2]:
         """The network's own output, and the pose that it is centred on: the prior, on a whole cell of the map."""
-        bev = rasterize_scan(scan, self.model.bev_grid, self.config.bev.slices_m)
+        bev, voxels = scan_input(scan, self.model.bev_grid, self.config.bev.slices_m, self._voxel_grid)
         if not bool((bev[-1] < 1.0).any()):
             raise DataError(f"none of the scan's {len(scan)} points lies within {self.config.bev.range_m} m")
         grid = tile_grid(self.config, offset_m)
@@ -105,6 +111,7 @@ class Localizer:
             bev[None],
             torch.from_numpy(tile.layers[None].astype(np.float32) / 127.0),
             torch.tensor([prior.yaw_rad], dtype=torch.float32),
+            voxels=voxels,
         ).to(self.device)
         return self.model(batch, search_window(self.config, offset_m, offset_rad)), centre
 

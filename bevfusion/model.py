@@ -59,7 +59,8 @@ class FusionNet(nn.Module):
 
     def forward(self, batch: Batch, window: PoseWindow) -> Prediction:
         """Score the poses of `window` about the prior of each sample; the window's cells are feature cells."""
-        lidar = self.lidar_encoder(batch.bev)
+        scan = (batch.bev,) if batch.voxels is None else (batch.bev, batch.voxels)
+        lidar = self.lidar_encoder(*scan)
         map_features = self.map_encoder(batch.tile)
         map_grid = Grid(map_features.shape[-2], map_features.shape[-1], self.feature_grid.cell_m)
         scene = self._scene(batch)
@@ -72,7 +73,7 @@ class FusionNet(nn.Module):
 
     def _scene(self, batch: Batch) -> Scene:
         """Which cells the scan reached, and the mapped road's direction in the ego frame if the prior were right."""
-        never_seen = batch.bev[:, -1:]  # the last plane of `rasterize`
+        never_seen = batch.bev[:, -1:]  # the last plane, whichever encoder they are for
         seen = 1.0 - F.max_pool2d(never_seen, self.stride)
         tile_grid = Grid(batch.tile.shape[-2], batch.tile.shape[-1], self.bev_grid.cell_m)
         doubled = batch.tile[:, [layer_index("road_cos2"), layer_index("road_sin2")]]

@@ -1,12 +1,12 @@
 """The values that travel between the stages of the flow figure; checked where data enters, frozen ever after."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int8, UInt32
+from jaxtyping import Float, Int8, Int32, UInt32
 from torch import Tensor
 
 from bevfusion.geometry.geodesy import GeoPose
@@ -87,23 +87,48 @@ class MapTile:
 
 
 @dataclass(frozen=True, slots=True)
+class Voxels:
+    """Occupied cells of space, of one or many scans; see `lidar/voxelize.py`."""
+
+    features: Float[Tensor, "v f"]
+    cells: Int32[Tensor, "v 4"]  # sample of the batch, layer, row, column; ascending, each once
+
+    def to(self, device: torch.device | str) -> "Voxels":
+        """The same voxels on another device."""
+        return Voxels(self.features.to(device), self.cells.to(device))
+
+    def pin_memory(self) -> "Voxels":
+        """The same voxels in page-locked memory."""
+        return Voxels(self.features.pin_memory(), self.cells.pin_memory())
+
+    @classmethod
+    def together(cls, parts: "Sequence[Voxels]") -> "Voxels":
+        """Many batches of one as one batch."""
+        cells = [part.cells + part.cells.new_tensor([sample, 0, 0, 0]) for sample, part in enumerate(parts)]
+        return cls(torch.cat([part.features for part in parts]), torch.cat(cells))
+
+
+@dataclass(frozen=True, slots=True)
 class Batch:
     """What the network sees, and what it should say."""
 
-    bev: Float[Tensor, "b c h w"]  # ego frame
+    bev: Float[Tensor, "b c h w"]  # ego frame; its last plane says what was never seen
     tile: Float[Tensor, "b l hm wm"]  # tile frame, centred on the prior position
     prior_yaw_rad: Float[Tensor, " b"]  # heading of the prior in the tile frame
     truth: Float[Tensor, "b 3"] | None = None  # x, y in m and yaw in rad: offset of the truth from the prior
+    voxels: Voxels | None = None  # for the sparse encoder; the planes of `bev` are then (free, never seen)
 
     def to(self, device: torch.device | str) -> "Batch":
         """The same batch on another device."""
         truth = None if self.truth is None else self.truth.to(device)
-        return Batch(self.bev.to(device), self.tile.to(device), self.prior_yaw_rad.to(device), truth)
+        voxels = None if self.voxels is None else self.voxels.to(device)
+        return Batch(self.bev.to(device), self.tile.to(device), self.prior_yaw_rad.to(device), truth, voxels)
 
     def pin_memory(self) -> "Batch":
         """The same batch in page-locked memory (called by torch's DataLoader)."""
         truth = None if self.truth is None else self.truth.pin_memory()
-        return Batch(self.bev.pin_memory(), self.tile.pin_memory(), self.prior_yaw_rad.pin_memory(), truth)
+        voxels = None if self.voxels is None else self.voxels.pin_memory()
+        return Batch(self.bev.pin_memory(), self.tile.pin_memory(), self.prior_yaw_rad.pin_memory(), truth, voxels)
 
 
 @dataclass(frozen=True, slots=True)

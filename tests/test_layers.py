@@ -34,6 +34,8 @@ ONLY_IN = {
     "osmium": ("maps",),
     "matplotlib": ("evaluation/plots.py", "evaluation/pictures.py"),
     "typer": ("cli",),
+    "spconv": ("lidar/sparse_spconv.py",),
+    "triton": ("attention/kernels",),
 }
 
 

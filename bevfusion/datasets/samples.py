@@ -14,10 +14,10 @@ from bevfusion.datasets.augment import drop_beams, drop_points, insert_vehicles,
 from bevfusion.datasets.drive import Drive
 from bevfusion.geometry.grid import Grid
 from bevfusion.geometry.se2 import SE2, wrap_angle
-from bevfusion.lidar.rasterize import rasterize_scan
+from bevfusion.lidar.voxelize import VoxelGrid, scan_input
 from bevfusion.maps.source import MapSource
 from bevfusion.maps.tiles import TileStore
-from bevfusion.structures import Batch, DataError, Frame, Scan
+from bevfusion.structures import Batch, DataError, Frame, Scan, Voxels
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +50,7 @@ class PoseSamples(Dataset[Batch]):
         offset_rad: float,
         variation: Variation,
         seed: int,
+        voxel_grid: VoxelGrid | None = None,
     ) -> None:
         """All frames of all drives, each drive with its own map; one pass over them until `spanning` says otherwise.
 
@@ -63,6 +64,7 @@ class PoseSamples(Dataset[Batch]):
         self.stores = [TileStore(source, tile_grid) for _, source in drives]
         self.bev_grid = bev_grid
         self.slices_m = slices_m
+        self.voxel_grid = voxel_grid
         self.offset_m = offset_m
         self.offset_rad = offset_rad
         self.variation = variation
@@ -106,11 +108,13 @@ class PoseSamples(Dataset[Batch]):
             tile_from_ego = tile_from_ego.mirrored()
         yaw_off_rad = rng.uniform(-self.offset_rad, self.offset_rad)
         truth = [tile_from_ego.x_m, tile_from_ego.y_m, yaw_off_rad]
+        bev, voxels = scan_input(scan, self.bev_grid, self.slices_m, self.voxel_grid)
         return Batch(
-            rasterize_scan(scan, self.bev_grid, self.slices_m)[None],
+            bev[None],
             torch.from_numpy(tile.layers[None].astype(np.float32) / 127.0),
             torch.tensor([wrap_angle(tile_from_ego.yaw_rad - yaw_off_rad)], dtype=torch.float32),
             torch.tensor([truth], dtype=torch.float32),
+            voxels,
         )
 
     def _source(self, number: int) -> tuple[int, int]:
@@ -140,9 +144,11 @@ def _shuffled(count: int, seed: int, pass_: int) -> np.ndarray:
 def collate(samples: Sequence[Batch]) -> Batch:
     """One batch of many samples, all with a truth or none."""
     truths = [sample.truth for sample in samples if sample.truth is not None]
+    voxels = [sample.voxels for sample in samples if sample.voxels is not None]
     return Batch(
         torch.cat([sample.bev for sample in samples]),
         torch.cat([sample.tile for sample in samples]),
         torch.cat([sample.prior_yaw_rad for sample in samples]),
         torch.cat(truths) if truths else None,
+        Voxels.together(voxels) if voxels else None,
     )

@@ -5,7 +5,7 @@ Nothing here knows one mechanism from another: each is judged by what comes out 
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -124,7 +124,7 @@ def layer_weights(model: FusionNet, insight: Insight) -> dict[str, LayerWeight]:
         blank = tile.clone()
         blank[:, index] = 0.0
         written = (features - model.map_encoder(blank)).abs().mean((0, 2, 3))
-        without = model(Batch(insight.batch.bev, blank, insight.batch.prior_yaw_rad), insight.window)
+        without = model(replace(insight.batch, tile=blank), insight.window)
         moved = 0.5 * (prob - without.volume.log_prob.exp()).abs().sum()
         passed = (gate * written).sum() / written.sum().clamp(min=1e-12)
         weights[name] = LayerWeight(float(passed), float(moved))

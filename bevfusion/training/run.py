@@ -17,7 +17,7 @@ from lightning.pytorch.callbacks import LearningRateMonitor, ModelCheckpoint
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from rich.console import Console
 
-from bevfusion.build import bev_grid, build_model, search_window, tile_grid
+from bevfusion.build import bev_grid, build_model, search_window, tile_grid, voxel_grid
 from bevfusion.checkpoint import save_checkpoint
 from bevfusion.config import Config, SimulationConfig, load_config
 from bevfusion.datasets.drive import Drive
@@ -134,6 +134,7 @@ def _data(config: Config) -> PoseData:
             offset_rad=math.radians(config.search.offset_deg),
             variation=variation,
             seed=seed,
+            voxel_grid=voxel_grid(config),
         )
 
     return PoseData(
