@@ -97,18 +97,19 @@ def credibility(belief: PoseBelief, prior: SE2, truth: SE2) -> tuple[float, floa
         truth: the true pose, map frame.
 
     Returns:
-        The mass of all bins more probable than the truth's (0 to 1: a credible region of that mass just reaches the
-        truth), and minus the log of the probability density at the truth, in nats, the density per m^2 and radian.
-        A truth outside the window has mass 1 and an infinite second value.
+        The mass of the smallest credible region that reaches the truth (0 to 1), and minus the log of the probability
+        density at the truth, in nats, the density per m^2 and radian. A region takes in bin after bin, the most
+        probable first, and each bin from its centre outwards: else a belief in one coarse bin would hold every truth
+        in it at no cost, and would look too modest. A truth outside the window has mass 1 and an infinite second value.
     """
     volume = belief.log_prob[0].double().numpy()
     place = _bin_of(belief.window, prior, truth)
     if place is None:
         return 1.0, math.inf
-    window = belief.window
+    window, (bins, share) = belief.window, place
     step_rad = 2.0 * math.pi / volume.shape[0] if window.full_circle else window.yaw_step_rad
-    at_truth = float(volume[place])
-    mass = float(np.exp(volume[volume > at_truth]).sum())
+    at_truth = float(volume[bins])
+    mass = float(np.exp(volume[volume > at_truth]).sum()) + share * math.exp(at_truth)
     return min(mass, 1.0), -at_truth + math.log(window.cell_m**2 * step_rad)
 
 
@@ -117,19 +118,24 @@ def coverage(credible_mass: Float[np.ndarray, " n"], level: float) -> float:
     return _percent(credible_mass < level)
 
 
-def _bin_of(window: PoseWindow, prior: SE2, pose: SE2) -> tuple[int, int, int] | None:
-    """Nearest bin (r, y, x) of a pose, or None outside the window; shift in map axes, yaw about the prior.
+def _bin_of(window: PoseWindow, prior: SE2, pose: SE2) -> tuple[tuple[int, int, int], float] | None:
+    """Nearest bin (r, y, x) of a pose and the share of it nearer to its centre; None outside the window.
 
-    A pose up to one bin outside belongs to the border: locators move the window to whole cells of their map.
+    Shift in map axes, yaw about the prior. A pose up to one bin outside belongs to the border: locators move the
+    window to whole cells of their map.
     """
     offset = SE2(pose.x_m - prior.x_m, pose.y_m - prior.y_m, wrap_angle(pose.yaw_rad - prior.yaw_rad))
-    bins = [round(value) for value in window.bins_from_offset(offset)]
+    exact = window.bins_from_offset(offset)
+    bins = [round(value) for value in exact]
+    from_centre = min(0.5, max(abs(value - found) for value, found in zip(exact, bins, strict=True)))
     if window.full_circle:
         bins[0] %= window.shape[0]
     if any(not -1 <= found <= size for found, size in zip(bins, window.shape, strict=True)):
         return None
-    clamped = [min(max(found, 0), size - 1) for found, size in zip(bins, window.shape, strict=True)]
-    return clamped[0], clamped[1], clamped[2]
+    r, y, x = (min(max(found, 0), size - 1) for found, size in zip(bins, window.shape, strict=True))
+    if [r, y, x] != bins:
+        from_centre = 0.5
+    return (r, y, x), (2.0 * from_centre) ** 3
 
 
 def _percent(hits: np.ndarray) -> float:

@@ -116,6 +116,7 @@ def test_credibility_against_a_loop(offset_rad: float) -> None:
         mass, nll = metrics.credibility(belief, prior, truth)
         own = belief.log_prob[0, r, y, x].item()
         expected = sum(math.exp(v) for v in belief.log_prob.flatten().tolist() if v > own)
+        expected += 0.6**3 * math.exp(own)  # the part of its own bin that is nearer to the centre
         assert mass == pytest.approx(expected, abs=1e-6)
         step_rad = 2 * math.pi / len(yaws_rad) if window.full_circle else math.radians(2)
         assert nll == pytest.approx(-math.log(math.exp(own) / (0.5 * 0.5 * step_rad)), abs=1e-6)
@@ -125,7 +126,7 @@ def test_uniform_belief_has_the_density_of_its_window() -> None:
     window = PoseWindow(1.0, math.pi, 1.0, math.pi / 2)
     log_prob = torch.full((1, *window.shape), -math.log(math.prod(window.shape)))
     mass, nll = metrics.credibility(PoseBelief(log_prob, window), SE2(), SE2(0.2, 0.2, 3.1))
-    assert mass == 0.0  # nothing is more probable
+    assert 0.0 < mass < 1.0 / log_prob.numel()  # nothing is more probable, but a part of its own bin
     assert nll == pytest.approx(math.log(3.0 * 3.0 * 2 * math.pi))  # three cells of a metre a side, the full circle
 
 
@@ -138,18 +139,24 @@ def test_a_truth_outside_the_window_is_not_covered() -> None:
 def test_a_truth_just_past_the_border_belongs_to_the_border() -> None:
     window = PoseWindow(2.0, math.radians(6), 0.5, math.radians(2))
     belief = belief_of(window)
-    assert metrics.credibility(belief, SE2(), SE2(2.3)) == metrics.credibility(belief, SE2(), SE2(2.0))
+    (mass, nll), (centre_mass, centre_nll) = (metrics.credibility(belief, SE2(), SE2(x_m)) for x_m in (2.3, 2.0))
+    assert nll == centre_nll
+    assert mass == pytest.approx(centre_mass + math.exp(belief.log_prob[0, 3, 4, 8].item()))
 
 
-def test_coverage_of_an_honest_belief() -> None:
-    """Truths drawn from the belief itself fall into its credible regions as often as those say."""
+@pytest.mark.parametrize("peaked", [1.0, 10.0])
+def test_coverage_of_an_honest_belief(peaked: float) -> None:
+    """Truths drawn from the belief itself fall into its credible regions as often as those say, coarse bins or not."""
     window = PoseWindow(4.0, math.radians(10), 0.5, math.radians(2))
-    belief = belief_of(window)
-    probabilities = belief.log_prob.flatten().double().exp().numpy()
+    scores = belief_of(window).log_prob.double() * peaked
+    belief = PoseBelief(scores - scores.logsumexp((1, 2, 3)), window)
+    probabilities = belief.log_prob.flatten().exp().numpy()
+    assert (probabilities.max() > 0.4) == (peaked == 10.0)
     rng = np.random.default_rng(1)
     chosen = rng.choice(len(probabilities), size=2000, p=probabilities / probabilities.sum())
     masses = []
     for r, y, x in zip(*np.unravel_index(chosen, window.shape), strict=True):
-        masses.append(metrics.credibility(belief, SE2(), window.offset_from_bins(float(r), float(y), float(x)))[0])
-    assert metrics.coverage(np.array(masses), 0.68) == pytest.approx(68.0, abs=4.0)
-    assert metrics.coverage(np.array(masses), 0.95) == pytest.approx(95.0, abs=2.0)
+        dr, dy, dx = rng.uniform(-0.5, 0.5, 3)  # anywhere in the bin
+        masses.append(metrics.credibility(belief, SE2(), window.offset_from_bins(r + dr, y + dy, x + dx))[0])
+    for level in (0.25, 0.68, 0.95):
+        assert metrics.coverage(np.array(masses), level) == pytest.approx(100.0 * level, abs=3.0), level
