@@ -1,0 +1,281 @@
+"""What the node publishes, in messages; their packages are named alike in ROS 1 and ROS 2, so that this serves both.
+
+Nothing is computed for a topic without a subscriber.
+"""
+
+import array
+import contextlib
+import logging
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
+from geometry_msgs.msg import Point, PoseWithCovarianceStamped, TransformStamped
+from nav_msgs.msg import OccupancyGrid
+from sensor_msgs.msg import Image, Imu
+from visualization_msgs.msg import Marker, MarkerArray
+
+from bevfusion.geometry.se2 import SE2
+from bevfusion.localizer import Localizer
+from bevfusion.ros.core import NodeCore, Output
+from bevfusion.ros.diagnostics import LEVELS
+from bevfusion.ros.topology import (
+    Occupancy,
+    attention_picture,
+    belief_slice,
+    colour_of,
+    map_segments_m,
+    occupancy_of_map,
+)
+from bevfusion.structures import DataError
+
+TFMessage: Any = None
+with contextlib.suppress(ImportError):  # ROS 2 from pip has none
+    import tf2_msgs.msg
+
+    TFMessage = tf2_msgs.msg.TFMessage
+
+log = logging.getLogger(__name__)
+
+NAME = "bevfusion: localization"
+NOT_MEASURED = 1e6  # variance of what is not estimated: height, roll and pitch
+_LINE_WIDTHS_M = {"road": 1.0, "building": 0.5}
+
+
+@runtime_checkable
+class Publisher(Protocol):
+    """Of rclpy and rospy."""
+
+    def publish(self, message: Any, /) -> None:
+        """Send."""
+
+
+@dataclass(frozen=True, slots=True)
+class Topic:
+    """One that is published."""
+
+    name: str
+    kind: Any
+    latched: bool = False
+
+
+TOPICS = (
+    Topic("~/pose", PoseWithCovarianceStamped),
+    Topic("~/heading", Imu),
+    Topic("~/transform", TransformStamped),
+    Topic("~/map", OccupancyGrid, latched=True),
+    Topic("~/map_markers", MarkerArray, latched=True),
+    Topic("~/belief", OccupancyGrid),
+    Topic("~/attention", Image),
+    Topic("~/timing", DiagnosticArray),
+    Topic("/diagnostics", DiagnosticArray),
+    *((Topic("/tf", TFMessage),) if TFMessage is not None else ()),
+)
+
+
+class Outlet:
+    """Turns what the core says into messages."""
+
+    def __init__(self, advertise: Callable[[Topic], Publisher], is_wanted: Callable[[str], bool]) -> None:
+        """Advertise all topics.
+
+        Args:
+            advertise: makes the publisher of a topic.
+            is_wanted: whether the topic of a name has subscribers.
+        """
+        self._publishers = {topic.name: advertise(topic) for topic in TOPICS}
+        self._is_wanted = is_wanted
+        self._shown: set[str] = set()  # latched topics that have been sent
+
+    def output(self, core: NodeCore, output: Output) -> None:
+        """Everything that came of a cloud; called in the worker."""
+        names = core.parameters
+        if output.pose is not None and output.estimate is not None:
+            if output.tf is not None:
+                self._transform(output)
+            self._send("~/pose", lambda: pose_message(output, names.map_frame))
+            self._send("~/heading", lambda: heading_message(output, names.base_frame))
+            self._belief(output, names.map_frame)
+            self._attention(core, output, names.base_frame)
+        self._send("~/timing", lambda: timing_message(output))
+
+    def show_map(self, core: NodeCore) -> None:
+        """Send the map to whoever asked for it, once; later ones get it from the middleware."""
+        source, names = core.source, core.parameters
+        if source is None:
+            return
+        if self._is_new("~/map"):
+            occupancy = occupancy_of_map(source, names.map_cell_m)
+            self._publishers["~/map"].publish(occupancy_message(occupancy, names.map_frame, 0))
+        if self._is_new("~/map_markers"):
+            self._publishers["~/map_markers"].publish(markers_message(map_segments_m(source), names.map_frame))
+
+    def _is_new(self, name: str) -> bool:
+        """Whether a latched topic is asked for, and has not been sent; then it counts as sent."""
+        if name in self._shown or not self._is_wanted(name):
+            return False
+        self._shown.add(name)
+        return True
+
+    def forget_map(self) -> None:
+        """There is another map."""
+        self._shown.clear()
+
+    def diagnostics(self, core: NodeCore, now_ns: int) -> None:
+        """The status."""
+        status = core.status()
+        message = DiagnosticArray()
+        set_header(message.header, "", now_ns)
+        item = DiagnosticStatus()
+        item.level, item.name, item.hardware_id = _level(LEVELS.index(status.level)), NAME, "lidar"
+        item.message = status.message
+        item.values = [_key_value(key, value) for key, value in status.values]
+        message.status = [item]
+        self._publishers["/diagnostics"].publish(message)
+
+    def _transform(self, output: Output) -> None:
+        if TFMessage is not None:
+            self._publishers["/tf"].publish(TFMessage([transform_message(output)]))
+        self._send("~/transform", lambda: transform_message(output))
+
+    def _belief(self, output: Output, frame: str) -> None:
+        if output.estimate is not None and self._is_wanted("~/belief"):
+            belief = belief_slice(output.estimate)
+            if belief is not None:
+                self._publishers["~/belief"].publish(occupancy_message(belief, frame, output.stamp_ns))
+
+    def _attention(self, core: NodeCore, output: Output, frame: str) -> None:
+        if not (self._is_wanted("~/attention") and isinstance(core.locator, Localizer) and output.estimate is not None):
+            return
+        try:
+            picture = attention_picture(core.locator, output.scan, output.estimate)
+        except DataError as error:
+            log.warning("no picture of the attention: %s", error)
+            return
+        self._publishers["~/attention"].publish(image_message(picture, frame, output.stamp_ns))
+
+    def _send(self, name: str, make: Callable[[], Any]) -> None:
+        if self._is_wanted(name):
+            self._publishers[name].publish(make())
+
+
+def set_header(header: Any, frame: str, stamp_ns: int) -> None:
+    """Frame and stamp of a std_msgs/Header, of ROS 1 or ROS 2."""
+    header.frame_id = frame
+    seconds, rest_ns = divmod(stamp_ns, 10**9)
+    if hasattr(header.stamp, "nanosec"):
+        header.stamp.sec, header.stamp.nanosec = seconds, rest_ns
+    else:
+        header.stamp.secs, header.stamp.nsecs = seconds, rest_ns
+
+
+def set_pose(position: Any, orientation: Any, pose: SE2) -> None:
+    """Position (or translation) and quaternion of a pose in the plane."""
+    position.x, position.y, position.z = pose.x_m, pose.y_m, 0.0
+    orientation.x, orientation.y = 0.0, 0.0
+    orientation.z, orientation.w = math.sin(0.5 * pose.yaw_rad), math.cos(0.5 * pose.yaw_rad)
+
+
+def pose_message(output: Output, frame: str) -> Any:
+    """geometry_msgs/PoseWithCovarianceStamped of the vehicle, with the stamp of the cloud."""
+    assert output.pose is not None
+    message = PoseWithCovarianceStamped()
+    set_header(message.header, frame, output.stamp_ns)
+    set_pose(message.pose.pose.position, message.pose.pose.orientation, output.pose.map_from_base)
+    covariance = np.diag([0.0, 0.0, NOT_MEASURED, NOT_MEASURED, NOT_MEASURED, 0.0])
+    covariance[np.ix_((0, 1, 5), (0, 1, 5))] = output.pose.covariance
+    message.pose.covariance = covariance.reshape(-1).tolist()
+    return message
+
+
+def heading_message(output: Output, frame: str) -> Any:
+    """sensor_msgs/Imu with nothing but a yaw about map east and its variance; -1 marks what is not measured."""
+    assert output.pose is not None
+    message = Imu()
+    set_header(message.header, frame, output.stamp_ns)
+    yaw_rad = output.pose.map_from_base.yaw_rad
+    message.orientation.x = message.orientation.y = 0.0
+    message.orientation.z, message.orientation.w = math.sin(0.5 * yaw_rad), math.cos(0.5 * yaw_rad)
+    variance = min(output.heading_std_rad**2, NOT_MEASURED)
+    message.orientation_covariance = [NOT_MEASURED, 0.0, 0.0, 0.0, NOT_MEASURED, 0.0, 0.0, 0.0, variance]
+    message.angular_velocity_covariance = message.linear_acceleration_covariance = [-1.0] + 8 * [0.0]
+    return message
+
+
+def transform_message(output: Output) -> Any:
+    """geometry_msgs/TransformStamped, what goes to TF."""
+    assert output.tf is not None
+    parent, child, parent_from_child = output.tf
+    message = TransformStamped()
+    set_header(message.header, parent, output.stamp_ns)
+    message.child_frame_id = child
+    set_pose(message.transform.translation, message.transform.rotation, parent_from_child)
+    return message
+
+
+def occupancy_message(occupancy: Occupancy, frame: str, stamp_ns: int) -> Any:
+    """nav_msgs/OccupancyGrid."""
+    message = OccupancyGrid()
+    set_header(message.header, frame, stamp_ns)
+    message.info.resolution = float(occupancy.cell_m)
+    message.info.height, message.info.width = occupancy.cells.shape
+    set_pose(message.info.origin.position, message.info.origin.orientation, occupancy.origin)
+    message.data = array.array("b", occupancy.cells.tobytes())  # element by element would take seconds
+    return message
+
+
+def image_message(picture: np.ndarray, frame: str, stamp_ns: int) -> Any:
+    """sensor_msgs/Image, rgb8."""
+    message = Image()
+    set_header(message.header, frame, stamp_ns)
+    message.height, message.width = picture.shape[:2]
+    message.encoding, message.step = "rgb8", 3 * picture.shape[1]
+    message.is_bigendian = 0
+    message.data = bytes_field(picture.tobytes(), message)
+    return message
+
+
+def bytes_field(data: bytes, message: Any) -> Any:
+    """Bytes as `message.data` takes them fastest: rclpy an array (lists take minutes), rospy the bytes themselves."""
+    return array.array("B", data) if hasattr(message.header.stamp, "nanosec") else data
+
+
+def markers_message(segments_m: dict[str, np.ndarray], frame: str) -> Any:
+    """visualization_msgs/MarkerArray: one list of lines for each kind."""
+    array_of = MarkerArray()
+    for number, (kind, ends_m) in enumerate(segments_m.items()):
+        marker = Marker()
+        set_header(marker.header, frame, 0)
+        marker.ns, marker.id, marker.type, marker.action = kind, number, Marker.LINE_LIST, Marker.ADD
+        marker.pose.orientation.w = 1.0
+        marker.scale.x = _LINE_WIDTHS_M.get(kind, 0.3)
+        marker.color.r, marker.color.g, marker.color.b = colour_of(kind)
+        marker.color.a = 1.0
+        marker.points = [Point(x=x, y=y, z=0.0) for x, y in ends_m.reshape(-1, 2).tolist()]
+        array_of.markers.append(marker)
+    return array_of
+
+
+def timing_message(output: Output) -> Any:
+    """diagnostic_msgs/DiagnosticArray with the stamp of the cloud: the state, and milliseconds of each stage."""
+    message = DiagnosticArray()
+    set_header(message.header, "", output.stamp_ns)
+    item = DiagnosticStatus()
+    item.level, item.name, item.message = _level(0), "bevfusion: timing", output.state
+    item.values = [_key_value(name, f"{value:.3f}") for name, value in output.stages_ms.items()]
+    message.status = [item]
+    return message
+
+
+def _level(number: int) -> Any:
+    """DiagnosticStatus.level: a byte in ROS 2, a number in ROS 1."""
+    return bytes([number]) if isinstance(DiagnosticStatus.OK, bytes) else number
+
+
+def _key_value(key: str, value: str) -> Any:
+    item = KeyValue()
+    item.key, item.value = key, value
+    return item

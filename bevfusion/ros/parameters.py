@@ -1,0 +1,115 @@
+"""What can be set on the node: one model, from which both adapters declare, check and describe their parameters."""
+
+import difflib
+import json
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from annotated_types import Ge, Gt, Le, Lt
+from jaxtyping import Float
+from pydantic import Field, ValidationError, model_validator
+from pydantic.fields import FieldInfo
+
+from bevfusion.config import Section
+from bevfusion.datasets.rigid import transform
+from bevfusion.structures import DataError
+
+SCHEMA = Path(__file__).with_name("parameters.schema.json")
+"""The model as JSON schema, for editors and launch tools; a test keeps it up to date."""
+
+
+class NodeParameters(Section):
+    """Parameters of the node; the same names in ROS 2 and ROS 1."""
+
+    map: str = Field(
+        "", description="map file (OpenStreetMap, georeferenced picture), or town:SEED; empty: ~/map_image"
+    )
+    map_image_lat_deg: float = Field(0.0, ge=-90, le=90, description="latitude of the centre of ~/map_image")
+    map_image_lon_deg: float = Field(0.0, ge=-180, le=180, description="longitude of the centre of ~/map_image")
+    map_image_cell_m: float = Field(0.5, gt=0, le=10, description="side of a pixel of ~/map_image, metres; north is up")
+    map_image_legend: str = Field("", description='JSON: class of each colour of ~/map_image, {"#ff0000": "road"}')
+    checkpoint: str = Field("default", description="default, classical, a .safetensors file or the folder of a run")
+    threads: int = Field(0, ge=0, le=256, description="CPU threads of the network; 0: as torch chooses")
+
+    map_frame: str = Field("map", min_length=1, description="frame of the map: metres east and north of its centre")
+    odom_frame: str = Field("odom", min_length=1, description="frame of ~/odom; messages of another are refused")
+    base_frame: str = Field("base_link", min_length=1, description="frame of the vehicle, whose pose is published")
+    extrinsics: tuple[float, ...] = Field(
+        (), description="base_from_lidar as x, y, z (m), qx, qy, qz, qw; empty: from TF at the stamp of the cloud"
+    )
+    lidar_frame: str = Field("", description="frame that extrinsics belong to; clouds of another are refused; any: ''")
+    odometry: Literal["auto", "required", "none"] = Field(
+        "auto",
+        description="required: no TF before ~/odom; none: TF is map to base, ~/odom unread; auto: if it is there",
+    )
+    publish_tf: bool = Field(True, description="broadcast TF")
+    transform_wait_s: float = Field(0.1, ge=0, le=5, description="longest wait for TF and ~/odom of a cloud's stamp")
+    odometry_age_s: float = Field(0.2, ge=0, le=5, description="odometry may be so much older than the cloud")
+
+    initial_pose: tuple[float, ...] = Field((), description="x, y (m), yaw (rad) on the map at the start")
+    start_from_fix: bool = Field(True, description="start at the first valid ~/fix, with any heading")
+    offset_m: float = Field(20.0, gt=0, le=100, description="a start may be off by so much, east and north")
+    offset_deg: float = Field(10.0, gt=0, le=180, description="the same for its heading; 180: any")
+
+    autostart: bool = Field(True, description="configure and activate at once (ROS 2: without a lifecycle manager)")
+    reliability: Literal["auto", "reliable", "best_effort"] = Field(
+        "auto", description="of the subscription of ~/points; auto: what its publishers offer (ROS 2)"
+    )
+    map_cell_m: float = Field(1.0, gt=0, le=10, description="cell of the published map")
+    late_s: float = Field(1.0, gt=0, le=60, description="clouds older than this on arrival count as late")
+    silence_s: float = Field(2.0, gt=0, le=60, description="no cloud for so long is a warning")
+    reset_s: float = Field(0.5, ge=0, le=60, description="stamps that go back by more reset the node; by less: refused")
+    slow_ms: float = Field(200.0, gt=0, description="steps longer than this are a warning")
+
+    @model_validator(mode="after")
+    def _parts_fit(self) -> "NodeParameters":
+        if len(self.extrinsics) not in (0, 7):
+            raise ValueError(f"extrinsics are x, y, z, qx, qy, qz, qw, got {len(self.extrinsics)} numbers")
+        if len(self.extrinsics) == 7 and abs(math.hypot(*self.extrinsics[3:]) - 1.0) > 1e-3:
+            raise ValueError("extrinsics: the quaternion qx, qy, qz, qw has not the length 1")
+        if len(self.initial_pose) not in (0, 3):
+            raise ValueError(f"initial_pose is x, y, yaw, got {len(self.initial_pose)} numbers")
+        if len({self.map_frame, self.odom_frame, self.base_frame}) < 3:
+            raise ValueError("map_frame, odom_frame and base_frame must differ")
+        return self
+
+    @property
+    def base_from_lidar(self) -> Float[np.ndarray, "4 4"] | None:
+        """The extrinsics as a matrix; None: they come from TF."""
+        return transform(self.extrinsics[:3], self.extrinsics[3:]) if self.extrinsics else None
+
+
+def parse_parameters(values: Mapping[str, Any]) -> NodeParameters:
+    """Parameters from plain values; integers pass for floats, empty lists for none.
+
+    Raises:
+        DataError: in one line, if a name is unknown or a value out of range.
+    """
+    for name in values:
+        if name not in NodeParameters.model_fields:
+            near = difflib.get_close_matches(name, NodeParameters.model_fields, n=1, cutoff=0.0)
+            raise DataError(f"unknown parameter '{name}'; did you mean '{near[0]}'?")
+    try:
+        return NodeParameters.model_validate(dict(values))
+    except ValidationError as error:
+        problems = (f"{'.'.join(str(part) for part in item['loc'])} {item['msg']}" for item in error.errors())
+        raise DataError("parameters: " + "; ".join(problem.strip() for problem in problems)) from error
+
+
+def range_of(field: FieldInfo) -> tuple[float, float]:
+    """Lowest and highest value of a numeric parameter; infinite where there is no bound."""
+    low, high = -math.inf, math.inf
+    for rule in field.metadata:
+        if isinstance(rule, Ge | Gt):
+            low = float(rule.ge if isinstance(rule, Ge) else rule.gt)  # type: ignore[arg-type]
+        if isinstance(rule, Le | Lt):
+            high = float(rule.le if isinstance(rule, Le) else rule.lt)  # type: ignore[arg-type]
+    return low, high
+
+
+def schema_text() -> str:
+    """Content of `SCHEMA`."""
+    return json.dumps(NodeParameters.model_json_schema(), indent=2) + "\n"

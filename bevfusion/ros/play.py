@@ -1,0 +1,172 @@
+"""Any drive as live messages: clouds on /points, odometry on /odom and TF, and where it starts on /initialpose.
+
+    python3 -m bevfusion.ros.play_ros2 DRIVE|town:SEED [--map MAP] [--rate 10] [--frames N] [--loop]
+
+What stands here serves both ROS 1 and ROS 2, whose message packages are named alike; `play_ros1.py` and `play_ros2.py`
+bring the middleware.
+"""
+
+import argparse
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+from geometry_msgs.msg import PoseWithCovarianceStamped, TransformStamped
+from nav_msgs.msg import Odometry
+from sensor_msgs.msg import PointCloud2, PointField
+
+from bevfusion.datasets.drive import Drive
+from bevfusion.datasets.open import open_drive
+from bevfusion.datasets.simulated import simulated_drive
+from bevfusion.evaluation.sequence import TruthOdometry
+from bevfusion.geometry.se2 import SE2
+from bevfusion.progress import frame_progress
+from bevfusion.ros.maps import CACHE, TOWN, map_of_name
+from bevfusion.ros.outlet import Publisher, TFMessage, bytes_field, set_header, set_pose
+from bevfusion.simulate.drive import DriveOptions
+from bevfusion.structures import Frame, Scan
+
+LIDAR, BASE, ODOM, MAP = "lidar", "base_link", "odom", "map"
+SPACING_M = 0.8  # of the frames of an invented drive: ten a second are 8 m/s
+
+
+@runtime_checkable
+class Port(Protocol):
+    """A middleware, as far as a player needs it."""
+
+    def advertise(self, kind: Any, topic: str, latched: bool) -> Publisher:
+        """A publisher."""
+
+    def is_up(self) -> bool:
+        """Whether to go on."""
+
+    def now_ns(self) -> int:
+        """The clock that stamps are taken from."""
+
+
+@dataclass(frozen=True, slots=True)
+class PlayOptions:
+    """What to play, and how."""
+
+    drive: str
+    map: str
+    rate_hz: float
+    frames: int
+    loop: bool
+
+
+def parse_options(arguments: Sequence[str]) -> PlayOptions:
+    """From a command line without ROS's own words."""
+    parser = argparse.ArgumentParser(description="Play a drive as ROS messages.")
+    parser.add_argument("drive", help="a drive (bag, KITTI, folder of scans, ...) or town:SEED, which is simulated")
+    parser.add_argument("--map", default="", help="with it, the start of the drive is sent on /initialpose")
+    parser.add_argument("--rate", type=float, default=10.0, help="clouds a second")
+    parser.add_argument("--frames", type=int, default=300, help="of an invented drive")
+    parser.add_argument("--loop", action="store_true")
+    found = parser.parse_args(list(arguments))
+    return PlayOptions(found.drive, found.map, found.rate, found.frames, found.loop)
+
+
+def play(port: Port, options: PlayOptions) -> None:
+    """Play until the end.
+
+    Raises:
+        DataError: if the drive or the map cannot be used.
+    """
+    drive = _with_odometry(_opened(options))
+    player = Player(port)
+    source = map_of_name(options.map) if options.map else None
+    period_s = 1.0 / options.rate_hz
+    again = True
+    while again and port.is_up():
+        for number, frame in enumerate(drive):
+            due_s = time.monotonic() + period_s
+            if not port.is_up():
+                return
+            stamp_ns = port.now_ns()
+            if number == 0 and source is not None and frame.truth is not None:
+                player.start(source.frame.map_from_ego(frame.truth), stamp_ns)
+            player.frame(frame, stamp_ns)
+            time.sleep(max(0.0, due_s - time.monotonic()))
+        again = options.loop
+
+
+class Player:
+    """Sends frames; the LiDAR is the vehicle's frame, turned and shifted by nothing."""
+
+    def __init__(self, port: Port) -> None:
+        self._points = port.advertise(PointCloud2, "/points", False)
+        self._odom = port.advertise(Odometry, "/odom", False)
+        self._initial = port.advertise(PoseWithCovarianceStamped, "/initialpose", False)
+        self._tf: Callable[[Any], None] = lambda message: None
+        if TFMessage is not None:
+            self._tf = port.advertise(TFMessage, "/tf", False).publish
+            self._static = port.advertise(TFMessage, "/tf_static", True)
+            self._static.publish(TFMessage([_transform(BASE, LIDAR, SE2(), 0)]))
+
+    def start(self, map_from_base: SE2, stamp_ns: int) -> None:
+        """Tell the node where the drive begins."""
+        self._initial.publish(start_message(map_from_base, stamp_ns))
+
+    def frame(self, frame: Frame, stamp_ns: int) -> None:
+        """Odometry first, so that it is there when the cloud is."""
+        if frame.odom_from_ego is not None:
+            self._odom.publish(odometry_message(frame.odom_from_ego, stamp_ns))
+            self._tf(TFMessage([_transform(ODOM, BASE, frame.odom_from_ego, stamp_ns)]) if TFMessage else None)
+        self._points.publish(cloud_message(frame.scan, stamp_ns))
+
+
+def cloud_message(scan: Scan, stamp_ns: int, frame: str = LIDAR) -> Any:
+    """sensor_msgs/PointCloud2 with x, y, z, intensity as float32."""
+    message = PointCloud2()
+    set_header(message.header, frame, stamp_ns)
+    message.height, message.width, message.point_step = 1, len(scan), 16
+    message.row_step, message.is_bigendian, message.is_dense = 16 * len(scan), False, True
+    message.fields = [
+        PointField(name=name, offset=4 * place, datatype=PointField.FLOAT32, count=1)
+        for place, name in enumerate(("x", "y", "z", "intensity"))
+    ]
+    points = np.column_stack([scan.xyz, scan.intensity]).astype("<f4")
+    message.data = bytes_field(points.tobytes(), message)
+    return message
+
+
+def odometry_message(odom_from_base: SE2, stamp_ns: int) -> Any:
+    """nav_msgs/Odometry."""
+    message = Odometry()
+    set_header(message.header, ODOM, stamp_ns)
+    message.child_frame_id = BASE
+    set_pose(message.pose.pose.position, message.pose.pose.orientation, odom_from_base)
+    return message
+
+
+def start_message(map_from_base: SE2, stamp_ns: int) -> Any:
+    """geometry_msgs/PoseWithCovarianceStamped on the map."""
+    message = PoseWithCovarianceStamped()
+    set_header(message.header, MAP, stamp_ns)
+    set_pose(message.pose.pose.position, message.pose.pose.orientation, map_from_base)
+    return message
+
+
+def _transform(parent: str, child: str, parent_from_child: SE2, stamp_ns: int) -> Any:
+    message = TransformStamped()
+    set_header(message.header, parent, stamp_ns)
+    message.child_frame_id = child
+    set_pose(message.transform.translation, message.transform.rotation, parent_from_child)
+    return message
+
+
+def _opened(options: PlayOptions) -> Drive:
+    if not options.drive.startswith(TOWN):
+        return open_drive(Path(options.drive).expanduser())
+    simulation = DriveOptions(frames=options.frames, spacing_m=SPACING_M, columns=512)
+    with frame_progress(f"simulate {options.drive}", options.frames) as show:
+        return simulated_drive(options.drive, simulation, CACHE.expanduser(), show)
+
+
+def _with_odometry(drive: Drive) -> Drive:
+    """A drive without odometry gets that of its truth, with noise, where it has one."""
+    return TruthOdometry(drive) if drive.odometry == "none" else drive
