@@ -3,7 +3,7 @@
 import statistics
 import time
 import weakref
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,13 +24,15 @@ class Timing:
     low_ms: float  # 25th percentile
     high_ms: float  # 75th percentile
     p95_ms: float
+    processor_ms: float  # of all threads together, median: on a busy machine less is lost in it than in the others
     runs: int
 
     @classmethod
-    def of(cls, times_ms: list[float]) -> "Timing":
-        """Quantiles of at least two runs."""
-        cuts = statistics.quantiles(times_ms, n=20, method="inclusive")
-        return cls(cuts[9], cuts[4], cuts[14], cuts[18], len(times_ms))
+    def of(cls, runs_ms: Sequence[tuple[float, float]]) -> "Timing":
+        """Quantiles of at least two runs, each (by the clock, on the processors)."""
+        cuts = statistics.quantiles([clock_ms for clock_ms, _ in runs_ms], n=20, method="inclusive")
+        processor_ms = statistics.median(spent_ms for _, spent_ms in runs_ms)
+        return cls(cuts[9], cuts[4], cuts[14], cuts[18], processor_ms, len(runs_ms))
 
 
 def copy_ms(moved_bytes: int, device: torch.device) -> float:
@@ -70,24 +72,24 @@ def span(timed: Mapping[str, float]) -> str:
 
 def timing(run: Callable[[], object], device: torch.device) -> Timing:
     """Repeat until there is enough to take quartiles of."""
-    first_ms = _once_ms(run, device)
+    first_ms, _ = _once_ms(run, device)
     long = first_ms > 1e3 * _LONG_S
     for _ in range(0 if long else _WARM_UPS - 1):
         run()
     least_runs = min(_LEAST_RUNS, 3) if long else _LEAST_RUNS
-    times_ms: list[float] = []
+    times_ms: list[tuple[float, float]] = []
     began = time.perf_counter()
     while len(times_ms) < least_runs or (time.perf_counter() - began < _LEAST_S and len(times_ms) < _MOST_RUNS):
         times_ms.append(_once_ms(run, device))
     return Timing.of(times_ms)
 
 
-def _once_ms(run: Callable[[], object], device: torch.device) -> float:
+def _once_ms(run: Callable[[], object], device: torch.device) -> tuple[float, float]:
     _synchronize(device)
-    started = time.perf_counter()
+    started, spent = time.perf_counter(), time.process_time()
     run()
     _synchronize(device)
-    return 1e3 * (time.perf_counter() - started)
+    return 1e3 * (time.perf_counter() - started), 1e3 * (time.process_time() - spent)
 
 
 def _synchronize(device: torch.device) -> None:

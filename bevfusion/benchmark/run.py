@@ -12,6 +12,8 @@ import torch
 from rich.table import Table
 
 from bevfusion.benchmark.attention import attention_rows, attention_table
+from bevfusion.benchmark.comparison import comparison_table
+from bevfusion.benchmark.matching import matching_rows
 from bevfusion.evaluation.summary import hardware
 from bevfusion.structures import DataError
 
@@ -26,6 +28,7 @@ class Suite(NamedTuple):
 # What can be measured: one line a suite.
 SUITES: dict[str, Suite] = {
     "attention": Suite(attention_rows, attention_table),
+    "matching": Suite(matching_rows, comparison_table),
 }
 _HARDWARE = {"cpu": "cpu", "cuda": "gpu"}  # keys of `hardware()`
 

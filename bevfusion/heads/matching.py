@@ -4,6 +4,7 @@ score(r, s) = sum_p w(R_r^-1 p) <t(R_r^-1 p), m(p + s)> / sum_p v(R_r^-1 p)
 
 with template t, its confidence w and validity v in the ego frame, map features m in the tile frame, r a heading and
 s a shift in whole cells. Exhaustive over headings and shifts, as in OrienterNet (Sarlin et al., arXiv:2304.02009).
+`matching_reference.py` is the same written plainly.
 """
 
 import torch
@@ -13,6 +14,7 @@ from torch.nn import functional as F
 
 from bevfusion.fusion.align import cell_centres_m, rotated
 from bevfusion.geometry.grid import Grid
+from bevfusion.heads.correlation import correlation
 
 
 def disc(grid: Grid) -> Float[Tensor, "h w"]:
@@ -29,9 +31,43 @@ def rotate_templates(
     batch, headings = yaw_rad.shape
     # A cell of the turned template at p shows what the ego frame has at R(-yaw) p.
     source_m = rotated(cell_centres_m(grid, template), -yaw_rad.reshape(-1))
-    repeated = template.to(source_m.dtype)[:, None].expand(-1, headings, -1, -1, -1).flatten(0, 1)
-    turned = F.grid_sample(repeated, grid.normalized(source_m), align_corners=False)
-    return turned.reshape(batch, headings, *template.shape[1:])
+    # All headings below one another are one tall picture: no copy of the template for each of them.
+    places = grid.normalized(source_m).view(batch, headings * grid.height, grid.width, 2)
+    turned = F.grid_sample(template.to(source_m.dtype), places, align_corners=False)
+    return turned.view(batch, -1, headings, grid.height, grid.width).transpose(1, 2)
+
+
+def match(
+    template: Float[Tensor, "b c h w"],
+    map_features: Float[Tensor, "b c hm wm"],
+    yaw_rad: Float[Tensor, "b r"],
+    grid: Grid,
+    reach: int,
+    *,
+    circle: bool = False,
+) -> Float[Tensor, "b r s s"]:
+    """Sum over c, p of the template, turned by each heading, times the map at p + shift, up to `reach` cells away.
+
+    Args:
+        template: ego frame, cells of `grid`.
+        map_features: tile frame, the same cells, centred on the template at shift 0.
+        yaw_rad: headings in the tile frame.
+        grid: of the template.
+        reach: shifts on each side of zero, along both axes.
+        circle: the headings are equal steps round a full circle. Then those of one quadrant are enough: a template
+            turned by a right angle more fits the map as the template itself fits the map turned back.
+
+    Raises:
+        ValueError: if the map does not reach `reach` cells beyond the template on every side.
+    """
+    quarter, rest = divmod(yaw_rad.shape[1], 4)
+    if not circle or rest or grid.height != grid.width:
+        return correlate(rotate_templates(template, yaw_rad, grid), map_features, reach)
+    window = _window(template, map_features, reach)
+    # counter-clockwise with y up is clockwise in memory order (row 0 is the lowest y): `rot90` counts the other way
+    turned_back = torch.stack([window.rot90(turns, (-2, -1)) for turns in range(4)], dim=1)
+    scores = correlation(rotate_templates(template, yaw_rad[:, :quarter], grid), turned_back, 2 * reach + 1)
+    return torch.cat([scores[:, turns].rot90(-turns, (-2, -1)) for turns in range(4)], dim=1)
 
 
 def correlate(
@@ -39,42 +75,22 @@ def correlate(
 ) -> Float[Tensor, "b r s s"]:
     """Sum over c, p of template(p) map(p + shift) for every shift of up to `reach` cells, by FFT.
 
-    Template and map are centred on each other at shift 0. Equal to `correlate_direct` up to rounding.
+    Template and map are centred on each other at shift 0.
 
     Raises:
         ValueError: if the map does not reach `reach` cells beyond the template on every side.
     """
-    row, column = _first_shift(templates, map_features, reach)
-    size = map_features.shape[-2:]
-    # float32 throughout: cuFFT has no bfloat16, and half precision would drown the differences between poses
-    map_spectrum = torch.fft.rfft2(map_features.float())
-    template_spectrum = torch.fft.rfft2(templates.float(), s=size)
-    product = torch.einsum("brchw,bchw->brhw", template_spectrum.conj(), map_spectrum)
-    scores: Tensor = torch.fft.irfft2(product, s=size)
-    side = 2 * reach + 1
-    # valid shifts never wrap round: the template fits into the map at each of them
-    return scores[..., row : row + side, column : column + side]
+    return correlation(templates, _window(templates, map_features, reach)[:, None], 2 * reach + 1)[:, 0]
 
 
-def correlate_direct(
-    templates: Float[Tensor, "b r c h w"], map_features: Float[Tensor, "b c hm wm"], reach: int
-) -> Float[Tensor, "b r s s"]:
-    """The same by a plain convolution, slow and obvious: the reference for `correlate`."""
-    row, column = _first_shift(templates, map_features, reach)
-    side = 2 * reach + 1
-    scores = [
-        F.conv2d(features[None], kernels)[0, :, row : row + side, column : column + side]
-        for features, kernels in zip(map_features, templates, strict=True)
-    ]
-    return torch.stack(scores)
-
-
-def _first_shift(templates: Tensor, map_features: Tensor, reach: int) -> tuple[int, int]:
-    """Where shift (-reach, -reach) stands among all placements of the template inside the map."""
+def _window(templates: Tensor, map_features: Float[Tensor, "b c hm wm"], reach: int) -> Float[Tensor, "b c hw ww"]:
+    """The part of the map that the templates touch at one of the shifts."""
     margins = [map_features.shape[axis] - templates.shape[axis] for axis in (-2, -1)]
     if any(margin < 2 * reach or margin % 2 for margin in margins):
         raise ValueError(
             f"a template of {tuple(templates.shape[-2:])} cells cannot move by {reach} cells in a map of "
             f"{tuple(map_features.shape[-2:])}: the map must be larger by an even number, at least {2 * reach}"
         )
-    return margins[0] // 2 - reach, margins[1] // 2 - reach
+    top, left = margins[0] // 2 - reach, margins[1] // 2 - reach
+    height, width = (templates.shape[axis] + 2 * reach for axis in (-2, -1))
+    return map_features[..., top : top + height, left : left + width]

@@ -8,10 +8,8 @@ from torch import Tensor, nn
 
 from bevfusion.geometry.grid import Grid, PoseWindow
 from bevfusion.geometry.se2 import SE2
-from bevfusion.heads.matching import correlate, disc, rotate_templates
+from bevfusion.heads.matching import disc, match
 from bevfusion.structures import PoseBelief
-
-_HEADINGS_AT_ONCE = 24
 
 
 class PoseVolumeHead(nn.Module):
@@ -56,14 +54,7 @@ class PoseVolumeHead(nn.Module):
         offsets_rad = torch.from_numpy(window.yaw_offsets_rad()).to(prior_yaw_rad)
         yaws_rad = prior_yaw_rad[:, None] + offsets_rad
         matched = self.map(map_features)
-        # In portions: the spectra of a full circle of templates at once would take gigabytes.
-        scores = torch.cat(
-            [
-                correlate(rotate_templates(weighted, portion, self.grid), matched, window.reach)
-                for portion in torch.split(yaws_rad, _HEADINGS_AT_ONCE, dim=1)
-            ],
-            dim=1,
-        )
+        scores = match(weighted, matched, yaws_rad, self.grid, window.reach, circle=window.full_circle)
         count = valid.sum((1, 2, 3)).clamp(min=1.0)[:, None, None, None]
         logits = self.log_scale.exp() * scores / count
         return PoseBelief(logits.flatten(1).log_softmax(1).view_as(logits), window)

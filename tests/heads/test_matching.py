@@ -5,7 +5,10 @@ import pytest
 import torch
 
 from bevfusion.geometry.grid import Grid
-from bevfusion.heads.matching import correlate, correlate_direct, disc, rotate_templates
+from bevfusion.heads import correlation
+from bevfusion.heads.correlation import fast_length
+from bevfusion.heads.matching import correlate, disc, match, rotate_templates
+from bevfusion.heads.matching_reference import correlate_all, correlate_direct, rotate_all
 
 
 def problem(dtype: torch.dtype = torch.float32) -> tuple[torch.Tensor, torch.Tensor]:
@@ -35,6 +38,81 @@ def test_direct_correlation_equals_the_sum_written_out():
         top, left = 6 + dy, 7 + dx  # (20 - 8) / 2 and (24 - 10) / 2
         expected = (templates[1, 2] * features[1, :, top : top + 8, left : left + 10]).sum()
         assert scores[1, 2, 5 + dy, 5 + dx] == pytest.approx(expected, rel=1e-4)
+
+
+@pytest.mark.parametrize("headings", [1, 5, 8])
+@pytest.mark.parametrize("circle", [False, True])
+def test_matching_equals_the_plain_method_in_values_and_gradients(headings: int, circle: bool):
+    grid = Grid(14, 14, 1.0)
+    generator = torch.Generator().manual_seed(headings)
+    template = torch.randn(2, 3, 14, 14, generator=generator, requires_grad=True)
+    features = torch.randn(2, 3, 32, 34, generator=generator, requires_grad=True)
+    yaws = torch.tensor([[0.4], [-2.0]]) + torch.arange(headings) * (2.0 * math.pi / headings if circle else 0.03)
+    fast = match(template, features, yaws, grid, 7, circle=circle)
+    slow = correlate_direct(rotate_all(template, yaws, grid), features, 7)
+    torch.testing.assert_close(fast, slow, atol=2e-4, rtol=1e-4)
+    weights = torch.randn(slow.shape, generator=generator)
+    for got, expected in zip(
+        torch.autograd.grad((fast * weights).sum(), (template, features)),
+        torch.autograd.grad((slow * weights).sum(), (template, features)),
+        strict=True,
+    ):
+        torch.testing.assert_close(got, expected, atol=2e-3, rtol=1e-3)
+
+
+@pytest.mark.parametrize("portion_bytes", [1, 20_000])
+def test_portions_make_no_difference(monkeypatch: pytest.MonkeyPatch, portion_bytes: int):
+    templates, features = problem()
+    whole = correlate(templates, features, 5)
+    gradients = torch.autograd.grad(whole.square().sum(), (templates, features))
+    monkeypatch.setitem(correlation._PORTION_BYTES, "cpu", portion_bytes)
+    parts = correlate(templates, features, 5)
+    torch.testing.assert_close(parts, whole)
+    for got, expected in zip(torch.autograd.grad(parts.square().sum(), (templates, features)), gradients, strict=True):
+        torch.testing.assert_close(got, expected, atol=1e-2, rtol=1e-4)
+
+
+def test_only_what_training_needs_is_kept():
+    """Spectra of every template would be several times the templates."""
+    grid = Grid(32, 32, 1.0)
+    template = torch.randn(1, 8, 32, 32, requires_grad=True)
+    kept = 0
+
+    def note(tensor: torch.Tensor) -> torch.Tensor:
+        nonlocal kept
+        kept += tensor.nbytes
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
+        match(template, torch.randn(1, 8, 64, 64), torch.arange(16)[None] * 0.1, grid, 16)
+    templates_bytes, coordinates_bytes = 16 * 8 * 32 * 32 * 4, 16 * 32 * 32 * 2 * 4
+    assert kept < 1.5 * (templates_bytes + coordinates_bytes) + 8 * 64 * 64 * 4
+
+
+@pytest.mark.parametrize("least", [1, 11, 97, 138, 386, 1000])
+def test_fast_lengths_have_small_factors(least: int):
+    length = fast_length(least)
+    assert least <= length <= 1.15 * least + 1
+    assert pow(210, 10, length) == 0  # 210 = 2 * 3 * 5 * 7
+
+
+@pytest.mark.slow
+def test_a_thousand_random_problems_have_the_same_best_pose_and_scores():
+    wrong = 0
+    for seed in range(1000):
+        generator = torch.Generator().manual_seed(seed)
+        side, channels, reach = 2 * (4 + seed % 13), 1 + seed % 8, 3 + seed % 17
+        headings, circle = 4 * (2 + seed % 6), bool(seed % 2)
+        grid = Grid(side, side, 0.5)
+        template = torch.randn(1, channels, side, side, generator=generator)
+        features = torch.randn(1, channels, side + 2 * reach, side + 2 * reach, generator=generator)
+        step = 2.0 * math.pi / headings if circle else math.radians(1.4)
+        yaws = 6.0 * torch.rand(1, 1, generator=generator) + step * torch.arange(headings)
+        fast = match(template, features, yaws, grid, reach, circle=circle)
+        slow = correlate_all(rotate_all(template, yaws, grid), features, reach)
+        assert float((fast - slow).abs().max()) <= 1e-3 * float(slow.abs().max())
+        wrong += int(fast.argmax()) != int(slow.argmax())
+    assert wrong <= 1
 
 
 def test_a_map_too_small_is_refused():

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bevfusion.geometry.grid import Grid, PoseWindow
-from bevfusion.heads.matching import correlate_direct, rotate_templates
+from bevfusion.heads.matching_reference import correlate_direct, rotate_all
 from bevfusion.heads.pose_volume import PoseVolumeHead, negative_log_likelihood
 from bevfusion.structures import PoseBelief
 
@@ -114,7 +114,7 @@ def test_a_full_circle_done_in_portions_is_the_whole():
     valid = inputs["seen"] * head.footprint
     weighted = head.template(inputs["lidar"]) * torch.sigmoid(head.confidence(inputs["lidar"])) * valid
     yaws = inputs["prior_yaw_rad"][:, None] + torch.from_numpy(window.yaw_offsets_rad()).float()
-    scores = correlate_direct(rotate_templates(weighted, yaws, head.grid), head.map(inputs["map_features"]), 3)
+    scores = correlate_direct(rotate_all(weighted, yaws, head.grid), head.map(inputs["map_features"]), 3)
     logits = head.log_scale.exp() * scores / valid.sum((1, 2, 3))[:, None, None, None]
     torch.testing.assert_close(volume, logits.flatten(1).log_softmax(1).view_as(logits), atol=1e-4, rtol=1e-4)
 
