@@ -19,6 +19,8 @@ from bevfusion.structures import DataError, Locator, PoseEstimate, Scan
 
 log = logging.getLogger(__name__)
 
+_NEWEST_SHARE = 0.05  # of the running means of a `Habit`
+_MOST_USUAL = 1.0
 _LEAST_SUPPORT = 0.01  # from here it takes six frames to come back
 NARROW_RAD = math.radians(16.0)  # the window's headings, once the vehicle's is known ...
 _KNOWN_RAD, _KNOWN_MASS = math.radians(12.0), 1.0 - 1e-5  # ... to within this, with this probability
@@ -48,15 +50,20 @@ ReadVolume = Callable[[Float[np.ndarray, "r y x"], PoseWindow], Reading]
 class Evidence:
     """How the odds of "this track follows the vehicle" against "it is elsewhere" are kept.
 
-    log odds <- log odds + news * clip(nats - `expected` best, -`contradiction`, `support`)
+    log odds <- log odds + news * clip(gain, -`contradiction`, `support`),
+    gain = `worth` best - `shortfall` (best - nats - usual) - `drop` best / level max(0, level - nats - `tolerance`)
 
-    within +-logit(1 - `hazard`), with nats and best of `Agreement` and news = 1 - exp(-distance / `independent_m`): a
-    track that is right does not just agree with sharp volumes a little.
+    within +-logit(1 - `hazard`), with nats and best of `Agreement` and news = 1 - exp(-distance / `independent_m`). A
+    track that is right agrees about as well as a sharp volume can, and about as well as a moment ago; streets that
+    merely look alike agree a little all the time, but rather with another place in them. `Habit` keeps usual and level.
     """
 
     contradiction: float = 2.0  # nats that one frame may count against a track
     support: float = 3.0  # and for it
-    expected: float = 0.35  # share of the best agreement that is neither
+    worth: float = 0.25  # of the best agreement, if it is reached
+    shortfall: float = 2.0  # weight of what is missing to it
+    drop: float = 1.5  # weight of a sudden loss of agreement, where volumes still say something, ...
+    tolerance: float = 1.0  # ... beyond so many nats
     hazard: float = 1e-3  # chance a frame of being carried away: no track is ever surer, or less sure than one less it
     update_m: float = 2.0  # distance after which a volume is mostly news, for the belief
     independent_m: float = 0.5  # and for the odds
@@ -66,12 +73,34 @@ class Evidence:
         """Share of a scan that the one before did not show already."""
         return max(self.least_news, 1.0 - math.exp(-distance_m / scale_m))
 
-    def added(self, log_odds: float, agreement: Agreement, news: float) -> float:
+    def added(self, log_odds: float, agreement: Agreement, news: float, habit: "Habit") -> float:
         """The odds after one more frame."""
-        nats = agreement.nats - self.expected * agreement.best
+        gain = self.worth * agreement.best - self.shortfall * (agreement.best - agreement.nats - habit.usual)
+        if habit.level > 0.0:
+            informed = min(1.0, agreement.best / habit.level)
+            gain -= self.drop * informed * max(0.0, habit.level - agreement.nats - self.tolerance)
         limit = math.log((1.0 - self.hazard) / self.hazard)
-        changed = log_odds + news * min(max(nats, -self.contradiction), self.support)
+        changed = log_odds + news * min(max(gain, -self.contradiction), self.support)
         return min(max(changed, -limit), limit)
+
+
+@dataclass(frozen=True, slots=True)
+class Habit:
+    """How a track has agreed with its volumes so far: running means, slow enough to outlive a surprise."""
+
+    usual: float = 0.3  # best - nats, bounded by `_MOST_USUAL`: no track may get used to being wrong
+    level: float = -math.inf  # nats
+
+    def after(self, agreement: Agreement, news: float) -> "Habit":
+        """With one more frame."""
+        short = min(max(agreement.best - agreement.nats, 0.0), _MOST_USUAL)
+        share = _NEWEST_SHARE * news
+        level = agreement.nats if agreement.nats > self.level else self.level + share * (agreement.nats - self.level)
+        return Habit(self.usual + share * (short - self.usual), level)
+
+    def moved(self, nats: float) -> "Habit":
+        """In a window of another size, where everything counts `nats` more."""
+        return Habit(self.usual, self.level + nats)
 
 
 def probability(log_odds: float) -> float:
@@ -108,7 +137,8 @@ class Track:
         self.history: list[Snapshot] = []
         self._record = record
         self._support = 1.0  # of the last frames: falls at once, comes back by a square root a frame
-        self._evidence = evidence
+        self._evidence, self._habit = evidence, Habit()
+        self.waiting = False  # to be right again: it must agree with the volumes as well as before it went wrong
         self._prior = prior
         self._filter: HistogramFilter | None = None  # its grid is that of the first answer
 
@@ -176,13 +206,17 @@ class Track:
         if self._filter is None:
             self._filter = HistogramFilter.uniform(answer.belief.window, answer.prior)
         elif self._filter.window.shape != answer.belief.window.shape:
+            before = self._filter.prob.numel()
             self._filter.narrow(answer.belief.window)
+            self._habit = self._habit.moved(math.log(self._filter.prob.numel() / before))
         predicted = self._filter.prob
         news = 1.0 if first else self._evidence.news(distance_m, self._evidence.update_m)
         agreement = self._filter.update(answer.belief, answer.prior, news)
         news = self._evidence.news(distance_m, self._evidence.independent_m)
         self.score += news * agreement.nats
-        self.log_odds = self._evidence.added(self.log_odds, agreement, news)
+        self.log_odds = self._evidence.added(self.log_odds, agreement, news, self._habit)
+        if not self.waiting:
+            self._habit = self._habit.after(agreement, news)
         supported = math.exp(min(0.0, agreement.nats)) * agreement.support
         # a wrong belief may meet a stray peak by chance, but not again and again
         self._support = max(min(supported, math.sqrt(self._support)), _LEAST_SUPPORT)

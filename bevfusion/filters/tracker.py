@@ -14,7 +14,7 @@ from typing import Literal, Protocol, runtime_checkable
 from bevfusion.filters.motion import Motion, MotionNoise, Velocity, interval_s, motion_between
 from bevfusion.filters.search import GlobalSearch, is_near
 from bevfusion.filters.track import Evidence, ReadVolume, Track
-from bevfusion.geometry.se2 import SE2
+from bevfusion.geometry.se2 import SE2, wrap_angle
 from bevfusion.structures import Frame, Locator, PoseEstimate, Scan
 
 log = logging.getLogger(__name__)
@@ -52,6 +52,9 @@ class Limits:
     settled_frames: int = 10  # that a track must have been right for, to be the only one that is waited for
     reckoning_m: float = 4.0  # that it may then be off dead reckoning ...
     reckoning_share: float = 0.05  # ... and so much of the distance driven
+    reckoning_rad: float = math.radians(4.0)  # the same for its heading ...
+    reckoning_rad_m: float = math.radians(0.1)  # ... and so much a metre
+    regain_m: float = 4.0  # for which it must then be found right
     patience_frames: int = 15  # for candidates to prove themselves before they are sought anew
     hopeless: float = 1e-3  # candidates that are dropped
     keep: int = 24  # candidates of a search
@@ -75,8 +78,10 @@ class _Memory:
     candidates: list[Track] = field(default_factory=list)  # while lost
     waited: int = 0  # frames since they were found
     vague: int = 0  # frames in a row that the belief has known nothing
-    last_known: SE2 = field(default_factory=SE2)  # by dead reckoning while lost
+    ever_settled: bool = False
+    last_known: SE2 = field(default_factory=SE2)  # by dead reckoning since it was known
     gone_m: float = 0.0  # distance since
+    likely_m: float = 0.0  # distance that the old track has been right for
     number: int = 0  # of the frame, from 0
     before: Frame | None = None
     velocity: Velocity | None = None
@@ -186,22 +191,28 @@ class Tracker:
         """One step of the track; it ends where the evidence is against it, or where it has known nothing for long."""
         self._advance(track, scan, motion, memory.number)
         memory.vague = memory.vague + 1 if track.relative_spread > self._limits.vague else 0
-        memory.settled += track.probability >= self._limits.found and track.relative_spread < _STEADY
+        sure = track.probability >= self._limits.found and track.relative_spread < _STEADY
+        memory.settled += sure
+        memory.ever_settled |= memory.settled >= self._limits.settled_frames
+        if not memory.ever_settled or (sure and memory.settled >= self._limits.settled_frames):
+            memory.last_known, memory.gone_m = track.mean, 0.0
+        else:
+            _reckon(memory, motion)
         if track.probability >= self._limits.lost and memory.vague < self._limits.vague_frames:
             return
         log.info("lost at x %.1f m, y %.1f m", track.centre.x_m, track.centre.y_m)
-        memory.last_known, memory.gone_m = track.mean, 0.0
-        memory.old = track if memory.settled >= self._limits.settled_frames else None
-        memory.track, memory.candidates, memory.vague, memory.settled = None, [], 0, 0
+        memory.old = track if memory.ever_settled else None
+        track.waiting = True
+        memory.track, memory.candidates, memory.vague, memory.settled, memory.likely_m = None, [], 0, 0, 0.0
         memory.waited = self._limits.patience_frames  # candidates are sought at the next frame
 
     def _seek(self, memory: _Memory, scan: Scan, motion: Motion | None) -> None:
         """One step of the old track and every candidate; the one that proves itself is followed."""
-        if motion is not None:
-            memory.last_known = memory.last_known @ motion.before_from_after
-            memory.gone_m += motion.distance_m
+        _reckon(memory, motion)
         if memory.old is not None:
             self._advance(memory.old, scan, motion, memory.number)
+            right = memory.old.probability >= self._limits.found
+            memory.likely_m = memory.likely_m + (0.0 if motion is None else motion.distance_m) if right else 0.0
         if memory.waited >= self._limits.patience_frames and (memory.anywhere or memory.old is None):
             memory.candidates, memory.waited = self._new_candidates(memory, scan), 0
             motion = None  # they are where the vehicle is now
@@ -214,6 +225,7 @@ class Tracker:
         elif memory.candidates and self._proven(memory.candidates):
             memory.track = memory.candidates[0]
         if memory.track is not None:
+            memory.track.waiting = False
             memory.old, memory.candidates = None, []
             log.info("found at x %.1f m, y %.1f m", memory.track.centre.x_m, memory.track.centre.y_m)
 
@@ -244,15 +256,24 @@ class Tracker:
 
     def _regained(self, memory: _Memory, old: Track) -> bool:
         """Whether the old track is right again, and still where dead reckoning has it: it may have crept elsewhere."""
-        mean, reckoned = old.mean, memory.last_known
-        allowed_m = self._limits.reckoning_m + self._limits.reckoning_share * memory.gone_m
+        mean, reckoned, limits = old.mean, memory.last_known, self._limits
         crept_m = math.hypot(mean.x_m - reckoned.x_m, mean.y_m - reckoned.y_m)
-        return old.probability >= self._limits.found and crept_m <= allowed_m
+        turned_rad = abs(wrap_angle(mean.yaw_rad - reckoned.yaw_rad))
+        there = crept_m <= limits.reckoning_m + limits.reckoning_share * memory.gone_m
+        there &= turned_rad <= limits.reckoning_rad + limits.reckoning_rad_m * memory.gone_m
+        return there and memory.likely_m >= limits.regain_m
 
     def _proven(self, candidates: list[Track]) -> bool:
         """Whether the best is likely, and ahead of the rest."""
         lead = candidates[0].score - candidates[1].score if len(candidates) > 1 else math.inf
         return candidates[0].probability >= self._limits.found and lead >= self._limits.margin_nats
+
+
+def _reckon(memory: _Memory, motion: Motion | None) -> None:
+    """Where the last known place has moved to by odometry alone."""
+    if motion is not None:
+        memory.last_known = memory.last_known @ motion.before_from_after
+        memory.gone_m += motion.distance_m
 
 
 def _learn_velocity(memory: _Memory, frame: Frame) -> None:
