@@ -1,6 +1,7 @@
 import csv
 import json
 import math
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -14,11 +15,15 @@ import yaml
 from bevfusion.attention import ATTENTION
 from bevfusion.cli import main
 from bevfusion.config import AttentionConfig, Config, ConfigError
+from bevfusion.datasets.kitti import KittiRawDrive
+from bevfusion.datasets.simulated import map_file
 from bevfusion.evaluation.comparison import compared, markdown, write_comparison
 from bevfusion.fusion.fuse import JOINS
+from bevfusion.maps.source import open_map
 from bevfusion.structures import DataError
 from bevfusion.training import ablation
 from bevfusion.training.ablation import Run, ablate, plan_runs, variant
+from bevfusion.training.measures import on_maps
 
 
 def small(cache: Path) -> Config:
@@ -224,9 +229,9 @@ def one_thread() -> Iterator[None]:
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("one_thread")
-def test_three_mechanisms_are_trained_and_compared(tmp_path: Path):
+def test_three_mechanisms_are_trained_and_compared(tmp_path: Path, town_drive):
     config = small(tmp_path / "cache")
-    assert ablate(config, "sam,roadside,select", ["fusion"], [0], tmp_path / "out") == {}
+    assert ablate(config, "sam,roadside,select", ["fusion"], [0], tmp_path / "out", [town_drive]) == {}
     rows = list(csv.DictReader((tmp_path / "out/ablation.csv").open()))
     assert {(row["slot"], row["mechanism"]) for row in rows} == {
         ("fusion", "sam"),
@@ -239,9 +244,47 @@ def test_three_mechanisms_are_trained_and_compared(tmp_path: Path):
         assert float(row["shift_removed_heading_median_deg_mean"]) >= 0.0
         assert float(row["fusion_roadside_lift_mean"]) > 0.0
         assert float(row["votes_roadside_attention_percent_mean"]) > 0.0
+        assert float(row["logged_shift_removed_heading_p95_deg_mean"]) >= 0.0
+        assert float(row["logged_votes_roadside_lift_mean"]) > 0.0
         assert float(row["votes_vehicles_cells_percent_mean"]) > 0.0
         assert float(row["latency_ms_mean"]) > 0.0
     assert (tmp_path / "out/ablation.png").is_file()
+
+
+def test_logs_are_measured_after_the_fact(
+    tmp_path: Path, trained: list[str], town_drive, monkeypatch: pytest.MonkeyPatch
+):
+    """A run that is finished is not trained anew for a drive that comes later."""
+    config, measured = small(tmp_path), []
+
+    def measure_logs(config: Config, folder: Path, logs: list) -> dict[str, float]:
+        measured.append(folder.name)
+        return {"logged_votes_roadside_lift": 1.25}
+
+    monkeypatch.setattr(ablation, "measure_logs", measure_logs)
+    ablate(config, "se,cam", ["fusion"], [0], tmp_path)
+    assert "logged" not in (tmp_path / "ablation.csv").read_text()
+    for _ in range(2):
+        ablate(config, "se,cam", ["fusion"], [0], tmp_path, [town_drive])
+    assert sorted(measured) == sorted(trained) == ["cam+none-seed0", "se+none-seed0"]
+    assert "1.25" in (tmp_path / "ablation.md").read_text()
+    assert town_drive[0].name in (tmp_path / "ablation.md").read_text()
+
+
+def test_a_drive_takes_the_first_map_that_covers_it(town_drive, tmp_path: Path):
+    drive, source = town_drive
+    elsewhere = open_map(map_file("town:8", tmp_path))
+    assert on_maps([drive], [elsewhere, source]) == [(drive, source)]
+    with pytest.raises(DataError, match="no map covers"):
+        on_maps([drive], [elsewhere])
+
+
+def test_a_drive_without_labels_is_refused(town_drive, tmp_path: Path):
+    drive, source = town_drive
+    bare = shutil.copytree(drive._path, tmp_path / "bare")
+    shutil.rmtree(bare / "labels")
+    with pytest.raises(DataError, match="labels"):
+        on_maps([KittiRawDrive(bare)], [source])
 
 
 def config_file(tmp_path: Path) -> str:

@@ -39,20 +39,31 @@ def ablate(
     slots: Annotated[str, typer.Option(help="In which slots; the other stays as in CONFIG.")] = "fusion,refine",
     seeds: Annotated[str, typer.Option(help="Each mechanism is trained once with every seed.")] = "0,1,2",
     overrides: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change one value.")] = None,
+    drives: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--drive", metavar="DRIVE", help="A recorded drive with labels: traffic and attention there, too."
+        ),
+    ] = None,
+    maps: Annotated[list[Path] | None, typer.Option("--map", metavar="MAP", help="Of these drives.")] = None,
     output: Annotated[Path | None, typer.Option(help="Folder.", show_default="runs/ablation-NAME")] = None,
 ) -> None:
     """Train one pipeline with every attention mechanism and compare; finished runs in the folder are not repeated."""
     from bevfusion.config import load_config
+    from bevfusion.datasets.open import open_drive
+    from bevfusion.maps.source import open_map
 
     loaded = load_config(config, overrides or [])
     numbers = [word.strip() for word in seeds.split(",")]
     if not all(number.isdigit() for number in numbers):
         raise typer.BadParameter(f"--seeds are whole numbers from 0 on, as in 0,1,2; got {seeds!r}")
     from bevfusion.training.ablation import ablate as run_ablation
+    from bevfusion.training.measures import on_maps
 
+    logs = on_maps([open_drive(path) for path in drives or []], [open_map(path) for path in maps or []])
     folder = output or Path("runs") / f"ablation-{loaded.name}"
     failed = run_ablation(
-        loaded, attention, [slot.strip() for slot in slots.split(",")], list(map(int, numbers)), folder
+        loaded, attention, [slot.strip() for slot in slots.split(",")], list(map(int, numbers)), folder, logs
     )
     typer.echo(f"tables in {folder}")
     if failed:

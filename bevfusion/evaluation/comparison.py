@@ -27,6 +27,15 @@ COLUMNS = (
     ("{slot}_parameters", "parameters in the slot", 0),
     ("latency_ms", "latency (ms)", 1),
 )
+# The same of recorded drives, where there are any.
+LOGGED = (
+    ("logged_shift_removed_heading_median_deg", "logged: heading shift without its vehicles, median (deg)", 2),
+    ("logged_shift_removed_heading_p95_deg", "p95 (deg)", 2),
+    ("logged_shift_heading_median_deg", "with more vehicles, median (deg)", 2),
+    ("logged_shift_heading_p95_deg", "p95 (deg)", 2),
+    ("logged_votes_roadside_lift", "votes of roadside (x)", 2),
+    ("logged_votes_vehicles_lift", "of vehicles (x)", 2),
+)
 # Panels of the picture: key, title.
 PANELS = (
     ("position_1m", "position @1 m (%)"),
@@ -80,19 +89,20 @@ def write_comparison(folder: Path, rows: Sequence[Row], failed: Mapping[str, str
 def markdown(rows: Sequence[Row], failed: Mapping[str, str], about: str) -> str:
     """A table for each slot, and what is missing."""
     parts = [about.rstrip(), ""]
+    columns = COLUMNS + tuple(column for column in LOGGED if any(column[0] in row.mean for row in rows))
     for slot in _slots(rows):
-        titles = ["mechanism", *(heading for _, heading, _ in COLUMNS), "seeds"]
+        titles = ["mechanism", *(heading for _, heading, _ in columns), "seeds"]
         parts += [f"### In the {slot} slot", "", "| " + " | ".join(titles) + " |", "|" + " --- |" * len(titles)]
-        parts += ["| " + " | ".join(_cells(row)) + " |" for row in rows if row.slot == slot]
+        parts += ["| " + " | ".join(_cells(row, columns)) + " |" for row in rows if row.slot == slot]
         parts.append("")
     if failed:
         parts += ["Not in the table:", "", *(f"- {name}: {reason}" for name, reason in failed.items()), ""]
     return "\n".join(parts)
 
 
-def _cells(row: Row) -> list[str]:
+def _cells(row: Row, columns: Sequence[tuple[str, str, int]]) -> list[str]:
     cells = [f"`{row.name}`"]
-    for key, _, digits in COLUMNS:
+    for key, _, digits in columns:
         mean, spread = (values.get(key.format(slot=row.slot), math.nan) for values in (row.mean, row.spread))
         text = f"{mean:,.{digits}f}" if math.isfinite(mean) else "-"
         cells.append(f"{text} ± {spread:.{digits}f}" if math.isfinite(spread) and digits else text)

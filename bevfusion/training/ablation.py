@@ -1,37 +1,31 @@
 """Every mechanism in every slot of one pipeline, under one budget: train, evaluate, compare."""
 
 import difflib
+import hashlib
 import json
 import logging
 import math
 import os
 import shutil
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-import numpy as np
 
 from bevfusion.attention import ATTENTION
 from bevfusion.build import build_model
 from bevfusion.config import AttentionConfig, Config, ConfigError, load_config
 from bevfusion.evaluation.comparison import Row, Values, compared, write_comparison
-from bevfusion.evaluation.explain import report
-from bevfusion.evaluation.run import Protocol
 from bevfusion.evaluation.summary import hardware
-from bevfusion.evaluation.traffic import COUNTS, Shift, summarise_shifts, vehicle_shifts
+from bevfusion.evaluation.traffic import COUNTS
 from bevfusion.fusion.fuse import JOINS
-from bevfusion.localizer import open_localizer
-from bevfusion.progress import frame_progress
 from bevfusion.structures import DataError
-from bevfusion.training.run import prepared_drives, train
+from bevfusion.training.measures import SCANS, measure, measure_logs
+from bevfusion.training.run import Drives, train
 
 log = logging.getLogger(__name__)
 
 SLOTS: dict[str, tuple[str, ...]] = {"fusion": (*ATTENTION, *JOINS), "refine": tuple(ATTENTION)}
-SCANS = 20  # of each test drive, for shifts under vehicles and shares of attention
 RESULT = "result.json"  # what makes a run's folder a finished one
 
 
@@ -52,7 +46,14 @@ class Run:
 Plan = dict[tuple[str, str], list[Run]]  # (slot, mechanism) -> its runs; slots share the run of the configuration
 
 
-def ablate(config: Config, attention: str, slots: Sequence[str], seeds: Sequence[int], output: Path) -> dict[str, str]:
+def ablate(
+    config: Config,
+    attention: str,
+    slots: Sequence[str],
+    seeds: Sequence[int],
+    output: Path,
+    logs: Drives = (),
+) -> dict[str, str]:
     """Train what is not trained yet and write the tables anew after each run.
 
     Args:
@@ -61,6 +62,7 @@ def ablate(config: Config, attention: str, slots: Sequence[str], seeds: Sequence
         slots: of `SLOTS`.
         seeds: each is the seed of weights, of drives and of samples.
         output: folder; finished runs in it are not repeated, unfinished ones are done again.
+        logs: recorded drives with labels, and their maps; what traffic and attention do is measured there, too.
 
     Returns:
         What failed, and why; mechanisms that a slot refuses are in the table's notes alone.
@@ -71,7 +73,7 @@ def ablate(config: Config, attention: str, slots: Sequence[str], seeds: Sequence
     """
     plan, refused = _possible(config, plan_runs(config, attention, slots, seeds))
     runs = list(dict.fromkeys(run for seed in seeds for of in plan.values() for run in of if run.seed == seed))
-    results = {run: found for run in runs if (found := _finished(config, run, output)) is not None}
+    results = {run: found for run in runs if (found := _finished(config, run, output, logs)) is not None}
     output.mkdir(parents=True, exist_ok=True)
     failed: dict[str, str] = {}
     missing = [run for run in runs if run not in results]
@@ -80,14 +82,14 @@ def ablate(config: Config, attention: str, slots: Sequence[str], seeds: Sequence
     for done, run in enumerate(missing):
         log.info("run %d of %d: %s%s", done + 1, len(missing), run.name, _time_left(began, done, len(missing)))
         try:
-            results[run] = _run(config, run, output)
+            results[run] = _run(config, run, output, logs)
         except (RuntimeError, ValueError, MemoryError) as error:
             # what a mechanism can do wrong: not build, diverge, not fit into memory
             failed[run.name] = " ".join(str(error).split()) or type(error).__name__
             log.error("%s failed: %s", run.name, failed[run.name])
-        write_comparison(output, _rows(plan, results), refused | failed, _about(config, seeds))
+        write_comparison(output, _rows(plan, results), refused | failed, _about(config, seeds, logs))
     if not missing:
-        write_comparison(output, _rows(plan, results), refused, _about(config, seeds))
+        write_comparison(output, _rows(plan, results), refused, _about(config, seeds, logs))
     return failed
 
 
@@ -124,43 +126,24 @@ def variant(config: Config, run: Run) -> Config:
     return config.model_copy(update={"name": name, "seed": run.seed, "model": model.model_copy(update=slots)})
 
 
-def measure(config: Config, folder: Path) -> dict[str, float]:
-    """The numbers of a trained run: from its evaluation, and on the test drives with other traffic.
-
-    Args:
-        config: of the run.
-        folder: holds the weights and `evaluation/metrics.json`.
-    """
-    metrics = json.loads((folder / "evaluation" / "metrics.json").read_text(encoding="utf-8"))
-    simulation, search = config.simulation, config.search
-    protocol = Protocol(offset_m=search.offset_m, offset_deg=search.offset_deg, seed=config.seed)
-    shifts: list[Shift] = []
-    shares: list[dict[str, dict[str, dict[str, float]]]] = []
-    drives = prepared_drives(simulation, simulation.test, frames=simulation.eval_frames, seed=config.seed)
-    for drive, source in drives:
-        locator = open_localizer(str(folder), source)
-        with frame_progress(f"vehicles in {drive.name}", min(SCANS, len(drive))) as show:
-            shifts += vehicle_shifts(locator, drive, source, frames=SCANS, protocol=protocol, on_frame=show)
-        with frame_progress(f"attention in {drive.name}", min(SCANS, len(drive))) as show:
-            shares.append(report(locator, drive, source, frames=SCANS, protocol=protocol, on_frame=show))
-    return _from_metrics(metrics) | _from_shifts(shifts) | _from_shares(shares) | _parameters(config)
-
-
-def _run(config: Config, run: Run, output: Path) -> Values:
+def _run(config: Config, run: Run, output: Path, logs: Drives) -> Values:
+    """Train and measure, as far as neither is done."""
     own, folder = variant(config, run), output / "runs" / run.name
     if not (folder / "evaluation" / "metrics.json").is_file():
         if (folder / "config.yaml").is_file():
             shutil.rmtree(folder)  # broken off in training
         train(own, folder)
-    values = {key: value for key, value in measure(own, folder).items() if math.isfinite(value)}
-    unfinished = folder / f"{RESULT}.unfinished"
-    unfinished.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
-    os.replace(unfinished, folder / RESULT)
-    shutil.rmtree(folder / "checkpoints", ignore_errors=True)  # optimizer states: fifty runs would fill a disk
+    values = _read(folder / RESULT)
+    if values is None:
+        values = _written(folder / RESULT, measure(own, folder))
+        shutil.rmtree(folder / "checkpoints", ignore_errors=True)  # optimizer states: fifty runs would fill a disk
+    if logs:
+        of_logs = _read(folder / _logged(logs))
+        values = {**values, **(of_logs or _written(folder / _logged(logs), measure_logs(own, folder, logs)))}
     return values
 
 
-def _finished(config: Config, run: Run, output: Path) -> Values | None:
+def _finished(config: Config, run: Run, output: Path, logs: Drives) -> Values | None:
     """The numbers of a run that is done; None if it is not."""
     folder = output / "runs" / run.name
     written = folder / "config.yaml"
@@ -168,10 +151,30 @@ def _finished(config: Config, run: Run, output: Path) -> Values | None:
         return None
     if load_config(written) != variant(config, run):
         raise DataError(f"{folder}: a run of another configuration; name another --output, or remove it")
-    if not (folder / RESULT).is_file():
+    found = [_read(folder / name) for name in (RESULT, *([_logged(logs)] if logs else []))]
+    return None if None in found else {key: value for values in found for key, value in (values or {}).items()}
+
+
+def _logged(logs: Drives) -> str:
+    """Where a run keeps its numbers of these drives on these maps."""
+    names = " ".join(f"{drive.name}@{source.name}" for drive, source in logs)
+    return f"logged-{hashlib.sha256(names.encode()).hexdigest()[:8]}.json"
+
+
+def _read(path: Path) -> Values | None:
+    if not path.is_file():
         return None
-    values: dict[str, float] = json.loads((folder / RESULT).read_text(encoding="utf-8"))
+    values: dict[str, float] = json.loads(path.read_text(encoding="utf-8"))
     return values
+
+
+def _written(path: Path, values: Values) -> Values:
+    """The finite ones of the values, once they are safely on disk."""
+    finite = {key: value for key, value in values.items() if math.isfinite(value)}
+    unfinished = path.with_name(f"{path.name}.unfinished")
+    unfinished.write_text(json.dumps(finite, indent=2) + "\n", encoding="utf-8")
+    os.replace(unfinished, path)
+    return finite
 
 
 def _possible(config: Config, plan: Plan) -> tuple[Plan, dict[str, str]]:
@@ -203,42 +206,6 @@ def _rows(plan: Plan, results: Mapping[Run, Values]) -> list[Row]:
     return rows
 
 
-def _from_metrics(metrics: Mapping[str, Any]) -> dict[str, float]:
-    values = {"latency_ms": metrics["runtime_ms"]["p50"]}
-    for quantity, unit in (("position", "m"), ("lateral", "m"), ("longitudinal", "m"), ("heading", "deg")):
-        section = metrics[f"{quantity}_{unit}"]
-        values[f"{quantity}_median_{unit}"] = section["median"]
-        values |= {f"{quantity}_{limit}{unit}": recall for limit, recall in section["recall"].items()}
-    return {key: math.nan if value is None else float(value) for key, value in values.items()}
-
-
-def _from_shifts(shifts: Sequence[Shift]) -> dict[str, float]:
-    values = {}
-    for done, summary in summarise_shifts(shifts).items():
-        prefix = "shift" if done == "inserted" else f"shift_{done}"
-        for quantity, unit in (("heading", "deg"), ("position", "m")):
-            for statistic in ("median", "p95"):
-                values[f"{prefix}_{quantity}_{statistic}_{unit}"] = summary[f"{quantity}_{unit}_{statistic}"]
-    return values
-
-
-def _from_shares(shares: Iterable[Mapping[str, Mapping[str, Mapping[str, float]]]]) -> dict[str, float]:
-    """Means over the drives that have labels."""
-    found: dict[str, list[float]] = {}
-    for of_drive in shares:
-        for slot, sets in of_drive.items():
-            for name, numbers in sets.items():
-                for key, value in numbers.items():
-                    found.setdefault(f"{slot}_{name}_{key}", []).append(value)
-    return {key: float(np.mean(values)) for key, values in found.items()}
-
-
-def _parameters(config: Config) -> dict[str, float]:
-    model = build_model(config)
-    parts = {"parameters": model, "fusion_parameters": model.fusion, "refine_parameters": model.refinement}
-    return {key: float(sum(parameter.numel() for parameter in part.parameters())) for key, part in parts.items()}
-
-
 def _check_known(what: str, words: Sequence[str], known: Sequence[str]) -> None:
     for word in words:
         if word not in known:
@@ -254,7 +221,7 @@ def _time_left(began: float, done: int, count: int) -> str:
     return f" ({minutes / done:.1f} min a run, about {minutes / done * (count - done):.0f} min left)"
 
 
-def _about(config: Config, seeds: Sequence[int]) -> str:
+def _about(config: Config, seeds: Sequence[int], logs: Drives) -> str:
     """What a reader of the table must know."""
     training, simulation, model = config.train, config.simulation, config.model
     machine = hardware()
@@ -270,4 +237,5 @@ def _about(config: Config, seeds: Sequence[int]) -> str:
         f"{', '.join(map(str, COUNTS))} vehicles are inserted, up to {SCANS} scans a drive. Attention on a class is "
         "its share of mean |after| / mean |before| over the class's share of the occupied cells, votes are the same of "
         "what every cell says in the matching; 1 is no preference."
+        + (f" Logged: {', '.join(f'{drive.name} on {source.name}' for drive, source in logs)}." if logs else "")
     )

@@ -36,7 +36,7 @@ from bevfusion.training.module import TrainingModule
 
 log = logging.getLogger(__name__)
 CONFIG_NAME = "config.yaml"  # of a run's folder
-Drives = list[tuple[Drive, MapSource]]
+Drives = Sequence[tuple[Drive, MapSource]]
 
 
 def train(config: Config, output: Path | None = None, resume: Path | None = None) -> Path:
@@ -102,7 +102,7 @@ def _quiet_lightning() -> None:
 def prepared_drives(simulation: SimulationConfig, specs: Sequence[str], *, frames: int, seed: int) -> Drives:
     """Simulated drives through the maps, made now where the cache lacks them, with progress."""
     cache = Path(simulation.cache)
-    drives: Drives = []
+    drives: list[tuple[Drive, MapSource]] = []
     for number, spec in enumerate(specs):
         options = DriveOptions(
             sensor=simulation.sensors[number % len(simulation.sensors)],

@@ -1,0 +1,117 @@
+"""What an ablation measures of a trained run: its evaluation, and what traffic and attention do to it."""
+
+import json
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bevfusion.build import build_model
+from bevfusion.config import Config
+from bevfusion.datasets.drive import Drive
+from bevfusion.evaluation.explain import report
+from bevfusion.evaluation.run import Protocol
+from bevfusion.evaluation.traffic import Shift, summarise_shifts, vehicle_shifts
+from bevfusion.geometry.geodesy import GeoPose
+from bevfusion.localizer import open_localizer
+from bevfusion.maps.source import MapSource
+from bevfusion.progress import frame_progress
+from bevfusion.structures import DataError
+from bevfusion.training.run import Drives, prepared_drives
+
+SCANS = 20  # of each drive, for shifts under vehicles and shares of attention
+
+
+def on_maps(drives: Iterable[Drive], sources: Sequence[MapSource]) -> Drives:
+    """Each drive with the first map that covers its first labelled frame.
+
+    Raises:
+        DataError: if a drive has no labels, or no map covers it.
+    """
+    pairs = []
+    for drive in drives:
+        place = next(
+            (frame.truth for frame in drive if frame.truth is not None and frame.scan.labels is not None), None
+        )
+        if place is None:
+            raise DataError(f"{drive.name}: no frame has both labels and a true pose")
+        covering = [source for source in sources if _covers(source, place)]
+        if not covering:
+            raise DataError(f"{drive.name}: no map covers lat {place.lat_deg:.5f}, lon {place.lon_deg:.5f}")
+        pairs.append((drive, covering[0]))
+    return pairs
+
+
+def measure(config: Config, folder: Path) -> dict[str, float]:
+    """The numbers of a trained run: from its evaluation, and on the test drives with other traffic.
+
+    Args:
+        config: of the run.
+        folder: holds the weights and `evaluation/metrics.json`.
+    """
+    metrics = json.loads((folder / "evaluation" / "metrics.json").read_text(encoding="utf-8"))
+    simulation = config.simulation
+    drives = prepared_drives(simulation, simulation.test, frames=simulation.eval_frames, seed=config.seed)
+    return _from_metrics(metrics) | _under_traffic(config, folder, drives) | _parameters(config)
+
+
+def measure_logs(config: Config, folder: Path, logs: Drives) -> dict[str, float]:
+    """What traffic and attention do on recorded drives with labels; names of numbers start with `logged_`."""
+    return {f"logged_{key}": value for key, value in _under_traffic(config, folder, logs).items()}
+
+
+def _covers(source: MapSource, place: GeoPose) -> bool:
+    pose = source.frame.map_from_ego(place)
+    return source.covers(pose.x_m, pose.y_m)
+
+
+def _under_traffic(config: Config, folder: Path, drives: Drives) -> dict[str, float]:
+    search = config.search
+    protocol = Protocol(offset_m=search.offset_m, offset_deg=search.offset_deg, seed=config.seed)
+    shifts: list[Shift] = []
+    shares: list[dict[str, dict[str, dict[str, float]]]] = []
+    for drive, source in drives:
+        locator = open_localizer(str(folder), source)
+        with frame_progress(f"vehicles in {drive.name}", min(SCANS, len(drive))) as show:
+            shifts += vehicle_shifts(locator, drive, source, frames=SCANS, protocol=protocol, on_frame=show)
+        with frame_progress(f"attention in {drive.name}", min(SCANS, len(drive))) as show:
+            shares.append(report(locator, drive, source, frames=SCANS, protocol=protocol, on_frame=show))
+    return _from_shifts(shifts) | _from_shares(shares)
+
+
+def _from_metrics(metrics: Mapping[str, Any]) -> dict[str, float]:
+    values = {"latency_ms": metrics["runtime_ms"]["p50"]}
+    for quantity, unit in (("position", "m"), ("lateral", "m"), ("longitudinal", "m"), ("heading", "deg")):
+        section = metrics[f"{quantity}_{unit}"]
+        values[f"{quantity}_median_{unit}"] = section["median"]
+        values |= {f"{quantity}_{limit}{unit}": recall for limit, recall in section["recall"].items()}
+    return {key: math.nan if value is None else float(value) for key, value in values.items()}
+
+
+def _from_shifts(shifts: Sequence[Shift]) -> dict[str, float]:
+    values = {}
+    for done, summary in summarise_shifts(shifts).items():
+        prefix = "shift" if done == "inserted" else f"shift_{done}"
+        for quantity, unit in (("heading", "deg"), ("position", "m")):
+            for statistic in ("median", "p95"):
+                values[f"{prefix}_{quantity}_{statistic}_{unit}"] = summary[f"{quantity}_{unit}_{statistic}"]
+    return values
+
+
+def _from_shares(shares: Iterable[Mapping[str, Mapping[str, Mapping[str, float]]]]) -> dict[str, float]:
+    """Means over the drives that have labels."""
+    found: dict[str, list[float]] = {}
+    for of_drive in shares:
+        for slot, sets in of_drive.items():
+            for name, numbers in sets.items():
+                for key, value in numbers.items():
+                    found.setdefault(f"{slot}_{name}_{key}", []).append(value)
+    return {key: float(np.mean(values)) for key, values in found.items()}
+
+
+def _parameters(config: Config) -> dict[str, float]:
+    model = build_model(config)
+    parts = {"parameters": model, "fusion_parameters": model.fusion, "refine_parameters": model.refinement}
+    return {key: float(sum(parameter.numel() for parameter in part.parameters())) for key, part in parts.items()}
