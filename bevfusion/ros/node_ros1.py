@@ -5,7 +5,6 @@ Exit status: 0 ended by a signal, 2 a parameter, map or checkpoint that cannot b
 """
 
 import logging
-import os
 import sys
 import threading
 from typing import Any
@@ -17,6 +16,7 @@ from sensor_msgs.msg import Image, NavSatFix, PointCloud2
 from std_srvs.srv import SetBool, SetBoolResponse, Trigger, TriggerResponse
 
 from bevfusion.ros.core import NodeCore
+from bevfusion.ros.leaving import leave
 from bevfusion.ros.maps import map_of_image, map_of_name
 from bevfusion.ros.outlet import NAME, Outlet, TFMessage, Topic
 from bevfusion.ros.parameters import NodeParameters, parse_parameters
@@ -123,11 +123,10 @@ def main() -> int:
     except (DataError, OSError) as error:
         sys.stderr.write("error: " + " ".join(str(error).split()) + "\n")
         return 2
-    if node is not None and not node.core.stop(STOP_S):
-        sys.stderr.flush()  # a step that takes longer: waiting for it would keep the process alive
-        os._exit(0)
+    if node is not None:
+        node.core.stop(STOP_S)
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    leave(main())

@@ -6,7 +6,6 @@ Exit status: 0 ended by a signal, 2 a parameter, map or checkpoint that cannot b
 
 import logging
 import math
-import os
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -25,6 +24,7 @@ from sensor_msgs.msg import Image, NavSatFix, PointCloud2
 from std_srvs.srv import SetBool, Trigger
 
 from bevfusion.ros.core import NodeCore
+from bevfusion.ros.leaving import leave
 from bevfusion.ros.maps import map_of_image, map_of_name
 from bevfusion.ros.outlet import NAME, Outlet, TFMessage, Topic
 from bevfusion.ros.parameters import NodeParameters, parse_parameters, range_of
@@ -316,12 +316,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (DataError, InvalidParameterTypeException) as error:
         sys.stderr.write("error: " + " ".join(str(error).split()) + "\n")
         status = 2
-    finished = node is None or node.core is None or node.core.stop(STOP_S)
-    if not finished:  # a step that takes longer: waiting for it would keep the process alive
-        sys.stderr.flush()
-        os._exit(status)
-    if node is not None:
-        node.destroy_node()
+    if node is not None and node.core is not None:
+        node.core.stop(STOP_S)
     rclpy.try_shutdown()
     return status
 
@@ -345,4 +341,4 @@ def _plain(value: Any) -> Any:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    leave(main())

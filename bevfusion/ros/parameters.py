@@ -113,3 +113,7 @@ def range_of(field: FieldInfo) -> tuple[float, float]:
 def schema_text() -> str:
     """Content of `SCHEMA`."""
     return json.dumps(NodeParameters.model_json_schema(), indent=2) + "\n"
+
+
+if __name__ == "__main__":
+    SCHEMA.write_text(schema_text(), encoding="utf-8")
