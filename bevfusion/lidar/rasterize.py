@@ -43,32 +43,42 @@ def rasterize(
         grid: raster centred on the sensor; points outside are left out.
         slices_m: ascending borders of the height slices.
     """
-    index, inside = grid.flat_index(xyz[:, 0], xyz[:, 1])
-    inside = inside & torch.isfinite(height_m)
-    index, height_m, intensity = index[inside], height_m[inside], intensity[inside]
-    planes = [_any(index[(height_m >= low) & (height_m < high)], grid) for low, high in itertools.pairwise(slices_m)]
-    count = _sum(index, torch.ones_like(height_m), grid)
-    planes.append((count.log1p() / torch.tensor(1.0 + _DENSITY_FULL).log()).clamp(max=1.0))
-    planes.append((_max(index, height_m, grid) / _HEIGHT_FULL_M).clamp(0.0, 1.0))
-    planes.append(_mean(index, intensity, count, grid))
-    ground = height_m < _GROUND_M
-    ground_count = _sum(index[ground], torch.ones_like(height_m[ground]), grid)
-    planes.append((ground_count > 0).float())
-    planes.append(_standardized(_mean(index[ground], intensity[ground], ground_count, grid), ground_count > 0))
-    free, reached = seen_cells(xyz[inside, :2], height_m, grid)
-    planes.extend([free.float(), (~reached).float()])
-    return torch.stack(planes)
+    # column by column: on strided memory the same arithmetic takes ten times as long
+    x_m, y_m = xyz[:, 0].contiguous(), xyz[:, 1].contiguous()
+    index, inside = grid.flat_index(x_m, y_m)
+    kept = (inside & torch.isfinite(height_m)).nonzero()[:, 0]
+    index, height_m, intensity, x_m, y_m = (
+        values.index_select(0, kept) for values in (index, height_m, intensity, x_m, y_m)
+    )
+    planes = [_occupied(index, height_m, grid, slices_m)]
+    count = _sum(index, None, grid)
+    planes.append((count.log1p() / torch.tensor(1.0 + _DENSITY_FULL).log()).clamp(max=1.0)[None])
+    planes.append((_max(index, height_m, grid) / _HEIGHT_FULL_M).clamp(0.0, 1.0)[None])
+    planes.append(_mean(index, intensity, count, grid)[None])
+    low = (height_m < _GROUND_M).nonzero()[:, 0]
+    ground, ground_intensity = index.index_select(0, low), intensity.index_select(0, low)
+    ground_count = _sum(ground, None, grid)
+    known = ground_count > 0
+    planes.append(known.float()[None])
+    planes.append(_standardized(_mean(ground, ground_intensity, ground_count, grid), known)[None])
+    free, reached = seen_cells(torch.stack([x_m, y_m], dim=1), height_m, grid)
+    planes.append(torch.stack([free.float(), (~reached).float()]))
+    return torch.cat(planes)
 
 
-def _any(index: Tensor, grid: Grid) -> Tensor:
-    plane = torch.zeros(grid.height * grid.width, device=index.device)
-    plane[index] = 1.0
-    return plane.view(grid.height, grid.width)
+def _occupied(index: Tensor, height_m: Tensor, grid: Grid, slices_m: Sequence[float]) -> Float[Tensor, "s h w"]:
+    """1 in the cells that have a point in the slice."""
+    cells = grid.height * grid.width
+    borders_m = torch.tensor(slices_m, dtype=height_m.dtype, device=height_m.device)
+    planes = torch.zeros(len(slices_m) + 1, grid.height, grid.width, device=index.device)
+    planes.view(-1)[torch.bucketize(height_m, borders_m, right=True) * cells + index] = 1.0
+    return planes[1:-1]  # the first is below all slices, the last above
 
 
-def _sum(index: Tensor, values: Tensor, grid: Grid) -> Tensor:
+def _sum(index: Tensor, values: Tensor | None, grid: Grid) -> Tensor:
+    """The sum of the values in every cell; without values the number of points."""
     plane = torch.bincount(index, weights=values, minlength=grid.height * grid.width)
-    return plane.to(values.dtype).view(grid.height, grid.width)
+    return plane.float().view(grid.height, grid.width)
 
 
 def _max(index: Tensor, values: Tensor, grid: Grid) -> Tensor:

@@ -30,13 +30,14 @@ def seen_cells(
     Returns:
         (free, reached): reached covers free.
     """
-    range_m = torch.linalg.vector_norm(xy_m, dim=1)
-    azimuth = torch.atan2(xy_m[:, 1], xy_m[:, 0])
+    x_m, y_m = xy_m[:, 0].contiguous(), xy_m[:, 1].contiguous()  # atan2 of strided memory takes twenty times as long
+    range_m = torch.sqrt(x_m * x_m + y_m * y_m)
+    azimuth = torch.atan2(y_m, x_m)
     sector = ((azimuth / (2.0 * math.pi) + 0.5) * _SECTORS).long().clamp(0, _SECTORS - 1)
     farthest = _across_gaps(range_m.new_zeros(_SECTORS).scatter_reduce(0, sector, range_m, "amax"))
     nearest = torch.full_like(farthest, math.inf)
-    tall = height_m > obstacle_m
-    nearest = nearest.scatter_reduce(0, sector[tall], range_m[tall], "amin")
+    tall_m = torch.where(height_m > obstacle_m, range_m, math.inf)
+    nearest = nearest.scatter_reduce(0, sector, tall_m, "amin")
     cell_range_m, cell_sector = _cell_rays(grid, xy_m.device)
     reached = cell_range_m <= farthest[cell_sector]
     free = reached & (cell_range_m < nearest[cell_sector] - 0.5 * grid.cell_m)

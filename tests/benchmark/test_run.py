@@ -5,11 +5,13 @@ import torch
 
 from bevfusion.attention import ATTENTION
 from bevfusion.benchmark import attention as bench
-from bevfusion.benchmark import measuring
+from bevfusion.benchmark import comparison, measuring
 from bevfusion.benchmark import run as suites_of
 from bevfusion.benchmark.run import Suite
+from bevfusion.benchmark.step import step_rows
 from bevfusion.cli import main
 from bevfusion.fusion.fuse import JOINS
+from bevfusion.localizer import Localizer
 from bevfusion.structures import DataError
 
 CPU = torch.device("cpu")
@@ -21,7 +23,7 @@ EVERY = [("attention", name) for name in ATTENTION] + [("join", name) for name i
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(measuring, "_LEAST_S", 0.0)
     monkeypatch.setattr(measuring, "_LEAST_RUNS", 2)
-    monkeypatch.setattr(measuring, "_WARM_UPS", 0)
+    monkeypatch.setattr(measuring, "_WARM_UPS", 1)
 
 
 @pytest.mark.parametrize(("kind", "name"), EVERY)
@@ -60,6 +62,17 @@ def test_peak_memory_counts_what_backward_keeps():
 
 def test_a_larger_copy_takes_longer():
     assert measuring.copy_ms(2**27, CPU) > measuring.copy_ms(2**16, CPU)
+
+
+def test_what_is_compared_does_its_work(monkeypatch: pytest.MonkeyPatch):
+    """A step that has not started, or is lost, returns at once: its time would be no time of a step."""
+    calls = []
+    predict = Localizer.predict
+    monkeypatch.setattr(Localizer, "predict", lambda *arguments: calls.append(1) or predict(*arguments))
+    monkeypatch.setattr(comparison, "peak_mb", lambda run, device: 0.0)
+    located, stepped = step_rows(CPU)
+    # one that counts the operations; then each method's first run and those that are timed
+    assert len(calls) == 1 + (1 + located.timed.runs) + (1 + stepped.timed.runs)
 
 
 def test_a_report_becomes_tables_and_json(monkeypatch: pytest.MonkeyPatch, tmp_path):
