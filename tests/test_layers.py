@@ -38,6 +38,8 @@ ONLY_IN = {
     "rospy": ("ros/node_ros1.py", "ros/play_ros1.py"),
     "spconv": ("lidar/sparse_spconv.py",),
     "triton": ("attention/kernels",),
+    "rerun": ("evaluation/viewer.py",),
+    "ray": ("evaluation/cluster.py",),
 }
 
 

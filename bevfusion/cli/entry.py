@@ -17,6 +17,7 @@ from bevfusion.cli.measuring import benchmark
 from bevfusion.cli.options import fail
 from bevfusion.cli.simulation import simulate
 from bevfusion.cli.training import ablate, train
+from bevfusion.cli.viewing import view
 
 # typer carries its own copy of click from 0.26 on: the base of its usage errors, whichever module it comes from
 UsageProblem: type[typer.BadParameter] = typer.BadParameter.__mro__[2]
@@ -27,7 +28,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for command in (train, evaluate, locate, simulate, compare, ablate, benchmark):
+for command in (train, evaluate, locate, simulate, compare, view, ablate, benchmark):
     app.command()(command)
 
 

@@ -3,16 +3,11 @@
 from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-from bevfusion.cli.options import Checkpoint, Maps, wide_console
-
-if TYPE_CHECKING:
-    from bevfusion.datasets.drive import Drive
-
-ODOMETRIES, PARTS = ("log", "kiss-icp", "truth"), ("lidar", "gnss", "imu", "odometry")
+from bevfusion.cli.options import BAD_INPUT, ODOMETRIES, PARTS, Checkpoint, Maps, fail, wide_console
 
 
 def evaluate(
@@ -34,7 +29,8 @@ def evaluate(
         str,
         typer.Option(
             help="single: each frame on its own. filter: each drive as a sequence, from a prior for its first frame. "
-            "global: the same without any prior, searching the whole map."
+            "global: the same without any prior, searching the whole map. smooth: filter, then backwards, so that "
+            "every frame knows of those after it; for logs, not for driving."
         ),
     ] = "single",
     odometry: Annotated[
@@ -52,38 +48,54 @@ def evaluate(
         True
     ),
     output: Annotated[Path | None, typer.Option(help="Folder.", show_default="runs/evaluation/NAME-DATE-TIME")] = None,
+    jobs: Annotated[int, typer.Option(min=1, help="Processes, each with a drive of its own.")] = 1,
+    ray: Annotated[
+        bool, typer.Option("--ray", help="A task a drive on the Ray cluster of RAY_ADDRESS, or on this machine.")
+    ] = False,
+    viewer: Annotated[
+        bool, typer.Option("--viewer", help="Also write a recording (.rrd) of each drive, which `view` opens.")
+    ] = False,
 ) -> None:
     """Score a checkpoint on drives with ground truth.
 
-    Writes report.html, metrics.json, predictions.csv, trajectories (.tum) and plots.
+    Writes report.html, metrics.json, predictions.csv, trajectories (.tum) and plots. A drive that fails is reported
+    and ends no other; the status is 2 then, and the same command with the same --output repeats only what failed.
     """
     from bevfusion.datasets.logged import LogOptions
-    from bevfusion.datasets.open import open_drive
-    from bevfusion.evaluation.run import Protocol
-    from bevfusion.evaluation.run import evaluate as run_evaluation
+    from bevfusion.evaluation.jobs import INTERNAL
+    from bevfusion.evaluation.many import evaluate_files
+    from bevfusion.evaluation.protocol import Protocol
     from bevfusion.evaluation.table import print_table
-    from bevfusion.localizer import describe_checkpoint, open_locator
-    from bevfusion.maps.source import open_map
+    from bevfusion.localizer import describe_checkpoint
 
+    if odometry not in ODOMETRIES:
+        raise typer.BadParameter(f"--odometry is one of {', '.join(ODOMETRIES)}, got {odometry!r}")
     described = describe_checkpoint(checkpoint)
-    readout = str(described.get("readout", "argmax"))
     try:
-        protocol = Protocol(mode, offset_m, offset_deg, draws, seed, readout)
+        protocol = Protocol(mode, offset_m, offset_deg, draws, seed, str(described.get("readout", "argmax")))
     except ValueError as error:
         raise typer.BadParameter(str(error)) from error
     folder = output or Path("runs/evaluation") / f"{Path(checkpoint).stem}-{datetime.now():%Y%m%d-%H%M%S}"
-    options = LogOptions(deskew=deskew, topics=parse_topics(topic or []))
-    opened = [open_drive(path, options) for path in drives]
-    report = run_evaluation(
-        lambda source: open_locator(checkpoint, source),
-        [_with_odometry(drive, odometry, mode != "single", seed, folder) for drive in opened],
-        [open_map(path) for path in maps],
+    report = evaluate_files(
+        checkpoint,
+        drives,
+        maps,
         protocol,
         folder,
         described,
+        options=LogOptions(deskew=deskew, topics=parse_topics(topic or [])),
+        odometry=odometry,
+        jobs=jobs,
+        ray=ray,
+        viewer=viewer,
     )
     print_table(report)
     typer.echo(f"report in {folder}")
+    failed = report["failed"]
+    if isinstance(failed, dict) and failed:
+        told = "; ".join(f"{name}: {reason}" for name, reason in failed.items())
+        bug = any(str(reason).startswith(INTERNAL) for reason in failed.values())
+        raise typer.Exit(fail(f"{len(failed)} of {len(drives)} drives failed: {told}", 1 if bug else BAD_INPUT))
 
 
 def compare(
@@ -107,23 +119,6 @@ def compare(
     if output is not None:
         write_comparison(output, comparison)
         typer.echo(f"comparison in {output}")
-
-
-def _with_odometry(drive: "Drive", odometry: str, sequence: bool, seed: int, folder: Path) -> "Drive":
-    """The drive with the odometry that was asked for; KISS-ICP keeps its poses beside the report."""
-    if odometry not in ODOMETRIES:
-        raise typer.BadParameter(f"--odometry is one of {', '.join(ODOMETRIES)}, got {odometry!r}")
-    if odometry == "truth":
-        from bevfusion.evaluation.sequence import TruthOdometry
-
-        return TruthOdometry(drive, seed)
-    if odometry == "log" and (drive.odometry != "none" or not sequence):
-        return drive
-    from bevfusion.datasets.odometry import with_kiss_icp
-    from bevfusion.progress import frame_progress
-
-    with frame_progress(f"odometry of {drive.name}", len(drive)) as show:
-        return with_kiss_icp(drive, folder.with_name(folder.name + "-odometry"), show)
 
 
 def parse_topics(words: Sequence[str]) -> tuple[tuple[str, str], ...]:

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
+from torch.utils.hooks import RemovableHandle
 
 from bevfusion.fusion.fuse import channel_gate
 from bevfusion.geometry.grid import Grid, PoseWindow
@@ -20,7 +21,7 @@ from bevfusion.heads.pose_volume import PoseVolumeHead
 from bevfusion.localizer import Localizer
 from bevfusion.maps.schema import LAYER_NAMES
 from bevfusion.model import FusionNet, Prediction
-from bevfusion.structures import Batch, Fused, PoseEstimate, Scan
+from bevfusion.structures import Batch, Fused, Locator, PoseEstimate, Scan
 
 SLOTS = ("fusion", "refine", "votes")
 _FAINT = 0.01  # of the mean magnitude of a map: what is weaker counts as nothing
@@ -81,13 +82,7 @@ def look(locator: Localizer, scan: Scan, prior: SE2, offset_m: float, offset_rad
         estimate = locator.locate(scan, prior, offset_m, offset_rad)
     (batch, window), prediction = calls["network"]
     (lidar, map_features, _, scene), fused = calls["fusion"]
-    refined: Fused = prediction.fused
     with torch.inference_mode():
-        attention = {
-            "fusion": spatial_attention(lidar, fused.lidar),
-            "refine": spatial_attention(fused.lidar, refined.lidar),
-            "votes": votes(model.pose_volume, refined.lidar, scene.seen),
-        }
         gates = [channel_gate(lidar, fused.lidar), channel_gate(map_features, fused.map)]
     lidar_gate, map_gate = (gate.flatten().float().cpu().numpy() for gate in gates)
     return Insight(
@@ -98,10 +93,34 @@ def look(locator: Localizer, scan: Scan, prior: SE2, offset_m: float, offset_rad
         window,
         model.feature_grid,
         (scene.seen[0, 0] > 0).cpu().numpy(),
-        {slot: weight[0, 0].float().cpu().numpy() for slot, weight in attention.items()},
+        _attention(model, calls),
         lidar_gate,
         map_gate,
     )
+
+
+class Watch:
+    """Attention of a network's last answer, whoever asked for it; of locators without a network there is none."""
+
+    def __init__(self, locator: Locator) -> None:
+        """Look over the shoulder of a locator, for as long as it lives; that costs it next to nothing."""
+        self._model = locator.model if isinstance(locator, Localizer) else None
+        self._calls: dict[str, tuple[Any, Any]] = {}
+        if self._model is not None:
+            _hook(self._model, self._calls)
+
+    def attention(self) -> Mapping[str, Float[np.ndarray, "h w"]] | None:
+        """By `SLOTS`, ego frame, row 0 lowest y; cells that the scan did not reach are NaN."""
+        if self._model is None or not self._calls:
+            return None
+        (*_, scene), _ = self._calls["fusion"]
+        seen = (scene.seen[0, 0] > 0).cpu().numpy()
+        return {slot: np.where(seen, weight, np.nan) for slot, weight in _attention(self._model, self._calls).items()}
+
+    @property
+    def half_extent_m(self) -> float:
+        """Half the side of the square that the attention covers."""
+        return 0.0 if self._model is None else self._model.feature_grid.half_extent_m[0]
 
 
 @torch.inference_mode()
@@ -131,19 +150,36 @@ def layer_weights(model: FusionNet, insight: Insight) -> dict[str, LayerWeight]:
     return weights
 
 
+@torch.inference_mode()
+def _attention(model: FusionNet, calls: Mapping[str, tuple[Any, Any]]) -> dict[str, Float[np.ndarray, "h w"]]:
+    """By `SLOTS`, of the recorded call (a batch of one)."""
+    (lidar, *_, scene), fused = calls["fusion"]
+    refined: Fused = calls["network"][1].fused
+    attention = {
+        "fusion": spatial_attention(lidar, fused.lidar),
+        "refine": spatial_attention(fused.lidar, refined.lidar),
+        "votes": votes(model.pose_volume, refined.lidar, scene.seen),
+    }
+    return {slot: weight[0, 0].float().cpu().numpy() for slot, weight in attention.items()}
+
+
 @contextmanager
 def _recorded(model: FusionNet) -> Iterator[dict[str, tuple[Any, Any]]]:
     """(inputs, output) of the last call of the network and of its fusion, filled while the context lasts."""
     calls: dict[str, tuple[Any, Any]] = {}
-
-    def keeper(name: str) -> Callable[[Any, Any, Any], None]:
-        return lambda module, inputs, output: calls.__setitem__(name, (inputs, output))
-
-    handles = [
-        module.register_forward_hook(keeper(name)) for name, module in (("network", model), ("fusion", model.fusion))
-    ]
+    handles = _hook(model, calls)
     try:
         yield calls
     finally:
         for handle in handles:
             handle.remove()
+
+
+def _hook(model: FusionNet, calls: dict[str, tuple[Any, Any]]) -> list[RemovableHandle]:
+    """Keep (inputs, output) of the last call of the network and of its fusion."""
+
+    def keeper(name: str) -> Callable[[Any, Any, Any], None]:
+        return lambda module, inputs, output: calls.__setitem__(name, (inputs, output))
+
+    parts = (("network", model), ("fusion", model.fusion))
+    return [module.register_forward_hook(keeper(name)) for name, module in parts]

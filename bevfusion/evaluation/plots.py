@@ -33,7 +33,7 @@ CLOSE_UP_CELL_M = 0.25
 def write_plots(
     folder: Path,
     predictions: Sequence[Prediction],
-    drives: Sequence[Drive],
+    drives: Sequence[Drive | None],
     maps: Sequence[MapSource],
     mode: str = "single",
     beliefs: WorstMarginals | None = None,
@@ -43,9 +43,9 @@ def write_plots(
     Args:
         folder: made here.
         predictions: what was answered.
-        drives: that the predictions count; the scans of the worst frames are read again.
+        drives: that the predictions count; the scans of the worst frames are read again. None: nothing was predicted.
         maps: the same.
-        mode: of the protocol; in `filter` the priors are what odometry alone makes of the first one, and are drawn.
+        mode: of the protocol; in `filter` and `smooth` the priors are drawn: what odometry makes of the first one.
         beliefs: of the worst frames, where the locator showed any.
     """
     folder.mkdir()
@@ -62,12 +62,14 @@ def write_plots(
     _save(figure, folder / "runtime.png")
     for course in courses(predictions):
         source = maps[course.predictions[0].map_index]
-        _save(_trajectory(course, source, mode == "filter"), folder / f"trajectory_{course.file_name}.png")
+        _save(_trajectory(course, source, mode in ("filter", "smooth")), folder / f"trajectory_{course.file_name}.png")
         _save(_errors_over_time(course.predictions), folder / f"errors_{course.file_name}.png")
     for rank, prediction in enumerate(worst(predictions), start=1):
         source = maps[prediction.map_index]
         name = f"{worst_name(rank, prediction)}.png"
-        _save(_close_up(prediction, drives[prediction.drive_index], source), folder / name)
+        drive = drives[prediction.drive_index]
+        if drive is not None:
+            _save(_close_up(prediction, drive, source), folder / name)
         shown = None if beliefs is None else beliefs.of(prediction)
         if shown is not None:
             _save(_belief(prediction, shown, source), folder / f"belief_of_{name}")

@@ -27,11 +27,13 @@ CHANCE = {
     "single": "chance: the prior itself",
     "filter": "odometry alone, from the first prior",
     "global": "chance: the middle of the map",
+    "smooth": "odometry alone, from the first prior",
 }
 MODES = {
     "single": "every frame on its own, from a prior drawn about its true pose",
     "filter": "each drive as a sequence, from a prior for its first frame",
     "global": "each drive as a sequence, without any prior: the whole map is searched",
+    "smooth": "each drive as a sequence in hindsight (fixed-lag smoother: not causal), from its first prior",
 }
 _LARGE_BYTES = 100_000  # pictures beyond are inlined as WebP, which maps and scans need a quarter of the room for
 _WEBP_QUALITY = 85
@@ -128,7 +130,8 @@ def warnings(report: Mapping[str, Any]) -> list[str]:
         "not_covered": "frames that no map covers, not scored",
         "without_truth": "frames without a true pose, not scored",
     }
-    return [
+    failed = [f"{drive}: failed, and is in no figure: {reason}" for drive, reason in report.get("failed", {}).items()]
+    return failed + [
         f"{drive}: {count} {reason}."
         for key, reason in reasons.items()
         for drive, count in report[key].items()
@@ -171,6 +174,9 @@ def card(report: Mapping[str, Any], written: datetime) -> list[tuple[str, str]]:
     for name, section in report["map"].items():
         origin = f"{section['origin_lat_deg']:.7f}, {section['origin_lon_deg']:.7f}"
         lines.append((f"map {name}", f"{section['frames']} frames; origin at lat, lon {origin}"))
+        if "file" in section:
+            date = section["data_date"] or "the file does not say; it was written " + section["file_date"]
+            lines.append((f"map {name}, file", f"{section['file']} (sha256 {section['sha256'][:12]}); data of {date}"))
     for key, title in (("lost", "without an answer"), ("not_covered", "off all maps"), ("without_truth", "no truth")):
         lines.append((f"frames {title}", ", ".join(f"{name}: {count}" for name, count in report[key].items())))
     p50, p95 = (f"{number(report['runtime_ms'][key], 1)} ms" for key in ("p50", "p95"))

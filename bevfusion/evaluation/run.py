@@ -1,76 +1,46 @@
 """Score a locator on drives: ask for every frame from a displaced prior, compare with the truth, write the report."""
 
-import hashlib
 import json
 import logging
-import math
 import os
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 
-import numpy as np
-
-from bevfusion import metrics
 from bevfusion.datasets.drive import Drive
 from bevfusion.evaluation.marginals import WorstMarginals
-from bevfusion.evaluation.plots import WORST_FRAMES, write_plots
-from bevfusion.evaluation.predictions import Prediction, finite_or_none, write_csv
+from bevfusion.evaluation.plots import write_plots
+from bevfusion.evaluation.predictions import finite_or_none, write_csv
+from bevfusion.evaluation.protocol import Protocol, displaced
 from bevfusion.evaluation.report import write_report
-from bevfusion.evaluation.sequence import ASKERS, Asker
-from bevfusion.evaluation.summary import Section, count_maps, hardware, summarise
+from bevfusion.evaluation.scoring import WORST_FRAMES, Answers, MakeLocator, Scorer
+from bevfusion.evaluation.summary import Section, count_maps, describe_map, hardware, summarise
 from bevfusion.evaluation.trajectories import write_trajectories
-from bevfusion.geometry.geodesy import GeoPose
-from bevfusion.geometry.se2 import SE2, wrap_angle
 from bevfusion.maps.source import MapSource
 from bevfusion.progress import frame_progress
-from bevfusion.structures import DataError, Locator
+from bevfusion.structures import DataError
+
+__all__ = ["Protocol", "displaced", "distinct", "evaluate", "finish", "ready_for"]
 
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
-class Protocol:
-    """How frames are asked for and what counts.
-
-    Raises:
-        ValueError: if a value makes no sense.
-    """
-
-    mode: str = "single"  # a key of `ASKERS`
-    offset_m: float = 20.0  # the prior lies uniformly within, along map x and y
-    offset_deg: float = 10.0  # the same for its heading; 180 is a heading drawn from the full circle
-    draws: int = 1  # priors a frame
-    seed: int = 0
-    readout: str = "argmax"  # how the locator reads its belief, for the record
-
-    def __post_init__(self) -> None:
-        if self.mode not in ASKERS:
-            raise ValueError(f"mode is one of {', '.join(ASKERS)}, got {self.mode!r}")
-        if not (math.isfinite(self.offset_m) and self.offset_m > 0):
-            raise ValueError(f"offset_m is a positive distance in metres, got {self.offset_m}")
-        if not 0 < self.offset_deg <= 180:
-            raise ValueError(f"offset_deg lies above 0 and up to 180, got {self.offset_deg}")
-        if self.draws < 1 or self.seed < 0:
-            raise ValueError(f"draws is at least 1 and seed at least 0, got {self.draws} and {self.seed}")
-
-
 def evaluate(
-    make_locator: Callable[[MapSource], Locator],
+    make_locator: MakeLocator,
     drives: Sequence[Drive],
     maps: Sequence[MapSource],
     protocol: Protocol,
     output: Path,
     provenance: dict[str, object],
 ) -> Section:
-    """Score every frame that a map covers and write the report into `output`.
+    """Score every frame that a map covers, in this process, and write the report into `output`.
 
     It is report.html, metrics.json, predictions.csv, plots/ and trajectories for `evo` (*.tum).
 
     Args:
-        make_locator: what is scored, opened once for each map that is used.
+        make_locator: what is scored, opened once for each drive and map that is used.
         drives: drives with truth.
         maps: each frame takes the first that covers its true place.
         protocol: how to ask.
@@ -83,182 +53,110 @@ def evaluate(
     Raises:
         DataError: if a scan is broken, or no frame can be scored.
     """
+    ready_for(output)
+    names, map_names = distinct(drive.name for drive in drives), distinct(source.name for source in maps)
+    answers = []
+    for index, (drive, name) in enumerate(zip(drives, names, strict=True)):
+        scorer = Scorer(make_locator, drive, maps, protocol, name=name, drive_index=index, map_names=map_names)
+        with frame_progress(f"evaluate {name}", len(drive)) as show:
+            answers.append(scorer.run(show))
+    return finish(answers, drives, maps, protocol, output, provenance)
+
+
+def ready_for(output: Path) -> None:
+    """Make the folder's parent.
+
+    Raises:
+        DataError: if a file is in the way.
+    """
     if output.exists() and not output.is_dir():
         raise DataError(f"{output}: expected a folder to write the report into, this is a file")
     output.parent.mkdir(parents=True, exist_ok=True)
-    run = _Run(make_locator, drives, maps, protocol)
-    frames = run.frames()
-    with frame_progress("evaluate", len(frames)) as show:
-        for done, (drive_index, position, draws) in enumerate(frames, start=1):
-            run.score(drive_index, position, draws)
-            show(done, len(frames))
-    report = run.report() | {"checkpoint": provenance}
-    _write(output, report, run, drives, maps)
+
+
+def finish(
+    answers: Sequence[Answers],
+    drives: Sequence[Drive | None],
+    maps: Sequence[MapSource],
+    protocol: Protocol,
+    output: Path,
+    provenance: dict[str, object],
+    map_files: Sequence[Mapping[str, object]] = (),
+) -> Section:
+    """Put together what came of all drives, and write the report; arguments and result as of `evaluate`.
+
+    Args:
+        answers: one for each drive.
+        drives: None for one that could not be opened.
+        maps: as of `evaluate`.
+        protocol: as of `evaluate`.
+        output: as of `evaluate`.
+        provenance: as of `evaluate`.
+        map_files: what is known of the file of each map.
+
+    Raises:
+        DataError: if nothing was scored.
+    """
+    report = _report(answers, maps, protocol, map_files) | {"checkpoint": provenance}
+    worst = WorstMarginals(WORST_FRAMES)
+    for found in answers:
+        worst.add(found.worst)
+    _write(output, report, answers, worst, drives, maps)
     return report
 
 
-def displaced(truth: SE2, protocol: Protocol, drive: str, frame: int, draw: int) -> SE2:
-    """The prior for a frame: the truth moved at random, the same whatever else is evaluated and in which order."""
-    name_seed = int.from_bytes(hashlib.sha256(drive.encode()).digest()[:8], "little")
-    rng = np.random.default_rng([protocol.seed, name_seed, frame, draw])
-    east, north, turn = (float(value) for value in rng.uniform(-1.0, 1.0, 3))
-    return SE2(
-        truth.x_m + protocol.offset_m * east,
-        truth.y_m + protocol.offset_m * north,
-        wrap_angle(truth.yaw_rad + math.radians(protocol.offset_deg) * turn),
+def _report(
+    answers: Sequence[Answers],
+    maps: Sequence[MapSource],
+    protocol: Protocol,
+    map_files: Sequence[Mapping[str, object]],
+) -> Section:
+    """The content of metrics.json, without the checkpoint.
+
+    Raises:
+        DataError: if nothing was scored.
+    """
+    predictions = [prediction for found in answers for prediction in found.predictions]
+    if not predictions:
+        raise DataError(_why_nothing(answers, maps))
+    for found in answers:
+        if found.not_covered:
+            log.warning("%s: %d frames lie on none of the maps and are not scored", found.drive, found.not_covered)
+    served = count_maps(predictions)
+    map_names = distinct(source.name for source in maps)
+    return summarise(predictions) | {
+        "not_covered": {found.drive: found.not_covered for found in answers},
+        "lost": {found.drive: found.lost for found in answers},
+        "without_truth": {found.drive: found.without_truth for found in answers},
+        "failed": {found.drive: found.failed for found in answers if found.failed is not None},
+        "protocol": asdict(protocol)
+        | {"threshold": "<", "odometry": "+".join(sorted({f.odometry for f in answers if f.failed is None}))},
+        "hardware": hardware(),
+        "map": {
+            name: {"frames": served.get(name, 0), **describe_map(source), **about}
+            for name, source, about in zip(map_names, maps, map_files or [{}] * len(maps), strict=True)
+        },
+    }
+
+
+def _why_nothing(answers: Sequence[Answers], maps: Sequence[MapSource]) -> str:
+    names = ", ".join(found.drive for found in answers)
+    failed = [found.failed for found in answers if found.failed is not None]
+    if len(failed) == len(answers):
+        return "; ".join(failed)
+    boxes = [found.box_deg for found in answers if found.box_deg is not None]
+    if not boxes:
+        return f"none of the frames of {names} has a true pose to compare with"
+    lost = sum(found.lost for found in answers)
+    if lost:
+        return f"nothing to score: lost in all {lost} frames of {names}"
+    south, west = (min(box[i] for box in boxes) for i in (0, 1))
+    north, east = (max(box[i] for box in boxes) for i in (2, 3))
+    shown = (f"{source.name} {_box_deg(source)}" for source in maps)
+    return (
+        f"no map covers any frame: {names} within lat {south:.5f} to {north:.5f}, "
+        f"lon {west:.5f} to {east:.5f}; maps: {', '.join(shown)}"
     )
-
-
-class _Run:
-    """The state of one evaluation: which locators are open, what they answered, what could not be asked."""
-
-    def __init__(
-        self,
-        make_locator: Callable[[MapSource], Locator],
-        drives: Sequence[Drive],
-        maps: Sequence[MapSource],
-        protocol: Protocol,
-    ) -> None:
-        self.predictions: list[Prediction] = []
-        self.beliefs = WorstMarginals(WORST_FRAMES)
-        self._make_locator = make_locator
-        self._drives = drives
-        self._names = _distinct(drive.name for drive in drives)
-        self._maps = maps
-        self._map_names = _distinct(source.name for source in maps)
-        self._protocol = protocol
-        self._locators: dict[int, Locator] = {}
-        self._not_covered: Counter[str] = Counter()  # frames of each drive
-        self._without_truth: Counter[str] = Counter()
-        self._lost: Counter[str] = Counter()
-        self._askers: dict[tuple[int, int], Asker] = {}  # of each drive and draw
-        self._seen_deg: list[tuple[float, float]] = []
-
-    @property
-    def mode(self) -> str:
-        """Of the protocol."""
-        return self._protocol.mode
-
-    def frames(self) -> list[tuple[int, int, range]]:
-        """(drive, position, draws) in the order of asking: a sequence goes through its drive once a draw."""
-        draws = self._protocol.draws
-        together = [range(draws)] if self._protocol.mode == "single" else [range(d, d + 1) for d in range(draws)]
-        return [
-            (index, position, some)
-            for index, drive in enumerate(self._drives)
-            for some in together
-            for position in range(len(drive))
-        ]
-
-    def score(self, drive_index: int, position: int, draws: range) -> None:
-        """Ask for one frame, once a draw, if it has a truth and a map."""
-        name = self._names[drive_index]
-        frame = self._drives[drive_index][position]
-        found = None if frame.truth is None else self._first_map(frame.truth)
-        if frame.truth is not None:
-            self._seen_deg.append((frame.truth.lat_deg, frame.truth.lon_deg))
-        if found is None:
-            missing = self._without_truth if frame.truth is None else self._not_covered
-            missing[name] += draws.start == 0  # a frame counts once
-            for draw in draws:
-                self._asker(drive_index, draw).pass_by(frame)
-            return
-        map_index, truth = found
-        if map_index not in self._locators:
-            self._locators[map_index] = self._make_locator(self._maps[map_index])
-        for draw in draws:
-            drawn = displaced(truth, self._protocol, name, frame.index, draw)
-            try:
-                answer = self._asker(drive_index, draw).ask(
-                    self._locators[map_index], self._maps[map_index], frame, drawn
-                )
-            except DataError as error:
-                raise DataError(f"{name}, frame {frame.index}: {error}") from error
-            estimate = answer.estimate
-            if estimate is None:
-                self._lost[name] += 1
-                continue
-            mass, nll = None, None
-            if estimate.belief is not None:
-                mass, nll = metrics.credibility(estimate.belief, estimate.prior, truth)
-            prediction = Prediction(
-                drive_index=drive_index,
-                position=position,
-                drive=name,
-                frame=frame.index,
-                stamp_ns=frame.stamp_ns,
-                draw=draw,
-                map_index=map_index,
-                map_name=self._map_names[map_index],
-                prior=answer.prior,
-                truth=truth,
-                estimate=estimate.map_from_ego,
-                covariance=estimate.covariance,
-                confidence=estimate.confidence,
-                runtime_ms=answer.runtime_ms,
-                credible_mass=mass,
-                nll=nll,
-            )
-            self.predictions.append(prediction)
-            if estimate.belief is not None:
-                self.beliefs.offer(prediction, estimate.belief, estimate.prior)
-
-    def _first_map(self, place: GeoPose) -> tuple[int, SE2] | None:
-        """The first map that covers a place, and the pose in its frame."""
-        for map_index, source in enumerate(self._maps):
-            pose = source.frame.map_from_ego(place)
-            if source.covers(pose.x_m, pose.y_m):
-                return map_index, pose
-        return None
-
-    def _asker(self, drive_index: int, draw: int) -> Asker:
-        """Who asks for the frames of a drive."""
-        if (drive_index, draw) not in self._askers:
-            protocol = self._protocol
-            asker = ASKERS[protocol.mode](protocol.offset_m, math.radians(protocol.offset_deg))
-            self._askers[drive_index, draw] = asker
-        return self._askers[drive_index, draw]
-
-    def report(self) -> Section:
-        """The content of metrics.json, without the checkpoint.
-
-        Raises:
-            DataError: if nothing was scored.
-        """
-        if not self.predictions:
-            raise DataError(self._why_nothing())
-        for name, count in self._not_covered.items():
-            log.warning("%s: %d frames lie on none of the maps and are not scored", name, count)
-        report = summarise(self.predictions)
-        served = count_maps(self.predictions)
-        odometry = "+".join(sorted({drive.odometry for drive in self._drives}))
-        return report | {
-            "not_covered": dict.fromkeys(self._names, 0) | dict(self._not_covered),
-            "lost": dict.fromkeys(self._names, 0) | dict(self._lost),
-            "without_truth": dict.fromkeys(self._names, 0) | dict(self._without_truth),
-            "protocol": asdict(self._protocol) | {"threshold": "<", "odometry": odometry},
-            "hardware": hardware(),
-            "map": {
-                name: {
-                    "frames": served.get(name, 0),
-                    "origin_lat_deg": source.frame.origin_lat_deg,
-                    "origin_lon_deg": source.frame.origin_lon_deg,
-                }
-                for name, source in zip(self._map_names, self._maps, strict=True)
-            },
-        }
-
-    def _why_nothing(self) -> str:
-        if not self._seen_deg:
-            return f"none of the frames of {', '.join(self._names)} has a true pose to compare with"
-        if self._lost:
-            return f"nothing to score: lost in all {self._lost.total()} frames of {', '.join(self._names)}"
-        low, high = np.min(self._seen_deg, axis=0), np.max(self._seen_deg, axis=0)
-        boxes = (f"{name} {_box_deg(source)}" for name, source in zip(self._map_names, self._maps, strict=True))
-        return (
-            f"no map covers any frame: {', '.join(self._names)} within lat {low[0]:.5f} to {high[0]:.5f}, "
-            f"lon {low[1]:.5f} to {high[1]:.5f}; maps: {', '.join(boxes)}"
-        )
 
 
 def _box_deg(source: MapSource) -> str:
@@ -269,7 +167,7 @@ def _box_deg(source: MapSource) -> str:
     return f"within lat {south:.5f} to {north:.5f}, lon {west:.5f} to {east:.5f}"
 
 
-def _distinct(names: Iterable[str]) -> list[str]:
+def distinct(names: Iterable[str]) -> list[str]:
     """The names; of equal ones the second becomes NAME-2 and so on."""
     used: Counter[str] = Counter()
     distinct = []
@@ -279,17 +177,26 @@ def _distinct(names: Iterable[str]) -> list[str]:
     return distinct
 
 
-def _write(output: Path, report: Section, run: _Run, drives: Sequence[Drive], maps: Sequence[MapSource]) -> None:
+def _write(
+    output: Path,
+    report: Section,
+    answers: Sequence[Answers],
+    worst: WorstMarginals,
+    drives: Sequence[Drive | None],
+    maps: Sequence[MapSource],
+) -> None:
     """All files at once: they are made beside `output` and moved into place when the last is complete."""
+    predictions = [prediction for found in answers for prediction in found.predictions]
+    mode = str(report["protocol"]["mode"])  # type: ignore[index]
     with tempfile.TemporaryDirectory(prefix=f".{output.name}-", dir=output.parent) as scratch:
         staged = Path(scratch) / "new"
         staged.mkdir()
         text = json.dumps(finite_or_none(report), indent=2, allow_nan=False)
         (staged / "metrics.json").write_text(text + "\n", encoding="utf-8")
-        write_csv(staged / "predictions.csv", run.predictions)
-        write_plots(staged / "plots", run.predictions, drives, maps, run.mode, run.beliefs)
-        trajectories = write_trajectories(staged, run.predictions)
-        write_report(staged / "report.html", report, run.predictions, staged / "plots")
+        write_csv(staged / "predictions.csv", predictions)
+        write_plots(staged / "plots", predictions, drives, maps, mode, worst)
+        trajectories = write_trajectories(staged, predictions)
+        write_report(staged / "report.html", report, predictions, staged / "plots")
         output.mkdir(exist_ok=True)
         if (output / "plots").exists():
             os.replace(output / "plots", Path(scratch) / "old-plots")

@@ -11,6 +11,7 @@ import torch
 
 from bevfusion import metrics
 from bevfusion.evaluation.predictions import Errors, Prediction, errors_of, pose_rows
+from bevfusion.maps.source import MapSource
 
 Section = dict[str, object]
 QUANTITIES = ("lateral_m", "longitudinal_m", "position_m", "heading_deg")
@@ -58,6 +59,11 @@ def count_maps(predictions: Sequence[Prediction]) -> Mapping[str, int]:
     """Frames that each map served, by the map's name."""
     frames = {(p.drive_index, p.position): p.map_name for p in predictions}
     return Counter(frames.values())
+
+
+def describe_map(source: MapSource) -> Section:
+    """Where a map lies."""
+    return {"origin_lat_deg": source.frame.origin_lat_deg, "origin_lon_deg": source.frame.origin_lon_deg}
 
 
 def _drive_section(predictions: Sequence[Prediction]) -> Section:

@@ -8,7 +8,7 @@ import numpy as np
 
 from bevfusion.datasets.augment import insert_vehicles, without_vehicles
 from bevfusion.datasets.drive import Drive
-from bevfusion.evaluation.run import Protocol, displaced
+from bevfusion.evaluation.protocol import Protocol, displaced
 from bevfusion.geometry.se2 import SE2, wrap_angle
 from bevfusion.lidar.ground import fit_ground
 from bevfusion.maps.source import MapSource

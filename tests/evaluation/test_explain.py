@@ -15,7 +15,7 @@ from bevfusion.datasets.kitti import KittiRawDrive
 from bevfusion.datasets.simulated import map_file
 from bevfusion.evaluation.explain import attention_shares, class_cells, explain, report
 from bevfusion.evaluation.insight import SLOTS, layer_weights, look, spatial_attention
-from bevfusion.evaluation.run import Protocol
+from bevfusion.evaluation.protocol import Protocol
 from bevfusion.geometry.grid import Grid
 from bevfusion.localizer import Localizer
 from bevfusion.maps.schema import LAYER_NAMES

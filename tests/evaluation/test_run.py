@@ -13,7 +13,8 @@ import torch
 
 from bevfusion import metrics
 from bevfusion.evaluation.predictions import COLUMNS
-from bevfusion.evaluation.run import Protocol, displaced, evaluate
+from bevfusion.evaluation.protocol import Protocol, displaced
+from bevfusion.evaluation.run import evaluate
 from bevfusion.evaluation.table import markdown_table, rich_table
 from bevfusion.geometry.geodesy import LocalFrame
 from bevfusion.geometry.grid import Grid, PoseWindow

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from bevfusion.datasets.simulated import simulated_drive
-from bevfusion.evaluation.run import Protocol, evaluate
+from bevfusion.evaluation.protocol import Protocol
+from bevfusion.evaluation.run import evaluate
 from bevfusion.evaluation.sequence import SequenceAsker, TruthOdometry, follower
 from bevfusion.filters.motion import MotionNoise
 from bevfusion.filters.tracker import Tracker
@@ -157,9 +158,10 @@ def test_a_new_map_starts_a_new_sequence() -> None:
     asker = SequenceAsker(20.0, math.radians(15.0), anywhere=False)
     frames, truths = straight(4)
     locator, first, second = InformedLocator(), StreetMap(), StreetMap()
-    for frame, truth in zip(frames[:2], truths[:2], strict=True):
-        asker.ask(locator, first, frame, truth)
-    answer = asker.ask(locator, second, frames[2], SE2(truths[2].x_m + 5.0, truths[2].y_m, 0.1))
+    for position in (0, 1):
+        asker.ask(locator, first, frames[position], truths[position], position)
+    (answer,) = asker.ask(locator, second, frames[2], SE2(truths[2].x_m + 5.0, truths[2].y_m, 0.1), 2)
+    assert answer.position == 2
     assert answer.prior.x_m == truths[2].x_m + 5.0
     assert locator.asked[-1][0] == answer.prior
 

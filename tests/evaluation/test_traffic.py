@@ -8,7 +8,7 @@ from bevfusion.build import build_model
 from bevfusion.config import Config
 from bevfusion.datasets.augment import VEHICLE_CLASSES
 from bevfusion.datasets.kitti import KittiRawDrive
-from bevfusion.evaluation.run import Protocol
+from bevfusion.evaluation.protocol import Protocol
 from bevfusion.evaluation.traffic import (
     Shift,
     changed_share,

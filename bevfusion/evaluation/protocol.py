@@ -1,0 +1,48 @@
+"""How an evaluation asks: the mode, and how far from the truth the priors lie."""
+
+import hashlib
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from bevfusion.evaluation.sequence import ASKERS
+from bevfusion.geometry.se2 import SE2, wrap_angle
+
+
+@dataclass(frozen=True, slots=True)
+class Protocol:
+    """How frames are asked for and what counts.
+
+    Raises:
+        ValueError: if a value makes no sense.
+    """
+
+    mode: str = "single"  # a key of `ASKERS`
+    offset_m: float = 20.0  # the prior lies uniformly within, along map x and y
+    offset_deg: float = 10.0  # the same for its heading; 180 is a heading drawn from the full circle
+    draws: int = 1  # priors a frame
+    seed: int = 0
+    readout: str = "argmax"  # how the locator reads its belief, for the record
+
+    def __post_init__(self) -> None:
+        if self.mode not in ASKERS:
+            raise ValueError(f"mode is one of {', '.join(ASKERS)}, got {self.mode!r}")
+        if not (math.isfinite(self.offset_m) and self.offset_m > 0):
+            raise ValueError(f"offset_m is a positive distance in metres, got {self.offset_m}")
+        if not 0 < self.offset_deg <= 180:
+            raise ValueError(f"offset_deg lies above 0 and up to 180, got {self.offset_deg}")
+        if self.draws < 1 or self.seed < 0:
+            raise ValueError(f"draws is at least 1 and seed at least 0, got {self.draws} and {self.seed}")
+
+
+def displaced(truth: SE2, protocol: Protocol, drive: str, frame: int, draw: int) -> SE2:
+    """The prior for a frame: the truth moved at random, the same whatever else is evaluated and in which order."""
+    name_seed = int.from_bytes(hashlib.sha256(drive.encode()).digest()[:8], "little")
+    rng = np.random.default_rng([protocol.seed, name_seed, frame, draw])
+    east, north, turn = (float(value) for value in rng.uniform(-1.0, 1.0, 3))
+    return SE2(
+        truth.x_m + protocol.offset_m * east,
+        truth.y_m + protocol.offset_m * north,
+        wrap_angle(truth.yaw_rad + math.radians(protocol.offset_deg) * turn),
+    )

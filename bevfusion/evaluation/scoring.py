@@ -1,0 +1,199 @@
+"""Asking a locator for the frames of one drive, and comparing its answers with the truth."""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from bevfusion import metrics
+from bevfusion.datasets.drive import Drive
+from bevfusion.evaluation.insight import Watch
+from bevfusion.evaluation.marginals import WorstMarginals
+from bevfusion.evaluation.predictions import Prediction
+from bevfusion.evaluation.protocol import Protocol, displaced
+from bevfusion.evaluation.sequence import ASKERS, Answer, Asker
+from bevfusion.evaluation.viewer import Recorder
+from bevfusion.geometry.geodesy import GeoPose
+from bevfusion.geometry.se2 import SE2
+from bevfusion.maps.source import MapSource
+from bevfusion.structures import DataError, Frame, Locator
+
+WORST_FRAMES = 10
+
+MakeLocator = Callable[[MapSource], Locator]
+OnFrame = Callable[[int, int], None]
+
+
+@dataclass
+class Answers:
+    """What came of one drive."""
+
+    drive: str
+    odometry: str
+    predictions: list[Prediction] = field(default_factory=list)
+    worst: WorstMarginals = field(default_factory=lambda: WorstMarginals(WORST_FRAMES))
+    not_covered: int = 0  # frames that no map covers
+    without_truth: int = 0
+    lost: int = 0  # answers that were none
+    box_deg: tuple[float, float, float, float] | None = None  # of the truth: south, west, north, east
+    failed: str | None = None  # why the drive could not be evaluated
+
+    def saw(self, place: GeoPose) -> None:
+        """Widen the box."""
+        south, west, north, east = self.box_deg or (place.lat_deg, place.lon_deg, place.lat_deg, place.lon_deg)
+        self.box_deg = (
+            min(south, place.lat_deg),
+            min(west, place.lon_deg),
+            max(north, place.lat_deg),
+            max(east, place.lon_deg),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _Question:
+    """What was asked for a frame that can be scored."""
+
+    frame: int
+    stamp_ns: int
+    truth: SE2
+    map_index: int
+
+
+class Scorer:
+    """Goes through one drive, once a draw for sequences."""
+
+    def __init__(
+        self,
+        make_locator: MakeLocator,
+        drive: Drive,
+        maps: Sequence[MapSource],
+        protocol: Protocol,
+        *,
+        name: str | None = None,
+        drive_index: int = 0,
+        map_names: Sequence[str] = (),
+        recorder: Recorder | None = None,
+    ) -> None:
+        """A drive to be scored.
+
+        Args:
+            make_locator: what is scored, opened once for each map that is used.
+            drive: with truth.
+            maps: each frame takes the first that covers its true place.
+            protocol: how to ask.
+            name: of the drive in the report; that of the drive itself by default.
+            drive_index: the drive's place among all.
+            map_names: of the maps in the report.
+            recorder: is shown every answer of the first draw.
+        """
+        self.answers = Answers(name or drive.name, drive.odometry)
+        self._make_locator, self._drive, self._maps, self._protocol = make_locator, drive, maps, protocol
+        self._drive_index = drive_index
+        self._map_names = map_names or [source.name for source in maps]
+        self._recorder = recorder
+        self._locators: dict[int, Locator] = {}
+        self._watches: dict[int, Watch] = {}
+
+    def run(self, on_frame: OnFrame | None = None) -> Answers:
+        """Ask for every frame.
+
+        Args:
+            on_frame: called with (frames done, frames in all), every draw of a sequence counted.
+
+        Raises:
+            DataError: if a scan is broken or the locator cannot use one.
+        """
+        draws, count, done = self._protocol.draws, len(self._drive), 0
+        together = [range(draws)] if self._protocol.mode == "single" else [range(d, d + 1) for d in range(draws)]
+        for some in together:
+            askers = {draw: self._new_asker() for draw in some}
+            questions: dict[int, _Question] = {}
+            for position in range(count):
+                self._ask(position, askers, questions)
+                done += 1
+                if on_frame is not None:
+                    on_frame(done, count * len(together))
+            for draw, asker in askers.items():
+                self._take(asker.finish(), draw, questions)
+        return self.answers
+
+    def _new_asker(self) -> Asker:
+        return ASKERS[self._protocol.mode](self._protocol.offset_m, math.radians(self._protocol.offset_deg))
+
+    def _ask(self, position: int, askers: dict[int, Asker], questions: dict[int, _Question]) -> None:
+        """One frame, once a draw, if it has a truth and a map."""
+        answers = self.answers
+        frame = self._drive[position]
+        found = None if frame.truth is None else self._first_map(frame.truth)
+        if frame.truth is not None:
+            answers.saw(frame.truth)
+        if found is None:
+            if 0 in askers:  # a frame counts once
+                answers.without_truth += frame.truth is None
+                answers.not_covered += frame.truth is not None
+            for draw, asker in askers.items():
+                self._take(asker.pass_by(frame, position), draw, questions)
+            return
+        map_index, truth = found
+        if map_index not in self._locators:
+            self._locators[map_index] = self._make_locator(self._maps[map_index])
+            self._watches[map_index] = Watch(self._locators[map_index])
+        questions[position] = _Question(frame.index, frame.stamp_ns, truth, map_index)
+        locator, source = self._locators[map_index], self._maps[map_index]
+        for draw, asker in askers.items():
+            prior = displaced(truth, self._protocol, answers.drive, frame.index, draw)
+            try:
+                ready = asker.ask(locator, source, frame, prior, position)
+            except DataError as error:
+                raise DataError(f"{answers.drive}, frame {frame.index}: {error}") from error
+            self._take(ready, draw, questions, frame)
+
+    def _take(
+        self, ready: Sequence[Answer], draw: int, questions: dict[int, _Question], asked: Frame | None = None
+    ) -> None:
+        """Score what is ready; the network still remembers only the frame that was asked for just now."""
+        for answer in ready:
+            if answer.position in questions:
+                self._score(answer, questions[answer.position], draw, asked)
+
+    def _score(self, answer: Answer, question: _Question, draw: int, asked: Frame | None) -> None:
+        estimate = answer.estimate
+        if estimate is None:
+            self.answers.lost += 1
+            return
+        mass, nll = None, None
+        if estimate.belief is not None:
+            mass, nll = metrics.credibility(estimate.belief, estimate.prior, question.truth)
+        prediction = Prediction(
+            drive_index=self._drive_index,
+            position=answer.position,
+            drive=self.answers.drive,
+            frame=question.frame,
+            stamp_ns=question.stamp_ns,
+            draw=draw,
+            map_index=question.map_index,
+            map_name=self._map_names[question.map_index],
+            prior=answer.prior,
+            truth=question.truth,
+            estimate=estimate.map_from_ego,
+            covariance=estimate.covariance,
+            confidence=estimate.confidence,
+            runtime_ms=answer.runtime_ms,
+            credible_mass=mass,
+            nll=nll,
+        )
+        self.answers.predictions.append(prediction)
+        fresh = asked is not None and asked.stamp_ns == question.stamp_ns
+        watch = self._watches[question.map_index] if fresh else None
+        if estimate.belief is not None:
+            self.answers.worst.offer(prediction, estimate.belief, estimate.prior, watch)
+        if self._recorder is not None and draw == 0:
+            scan = (asked if asked is not None and fresh else self._drive[answer.position]).scan
+            self._recorder.add(scan, prediction, estimate, self._maps[question.map_index], watch)
+
+    def _first_map(self, place: GeoPose) -> tuple[int, SE2] | None:
+        """The first map that covers a place, and the pose in its frame."""
+        for map_index, source in enumerate(self._maps):
+            pose = source.frame.map_from_ego(place)
+            if source.covers(pose.x_m, pose.y_m):
+                return map_index, pose
+        return None
