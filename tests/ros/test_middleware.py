@@ -150,6 +150,7 @@ def test_a_minute_of_driving_is_what_evaluation_says(middleware: Middleware, min
     step_ms = np.array([values["step_ms"] for _, _, values in said["timing"]])
     step_of = {stamp: values["step_ms"] for stamp, _, values in said["timing"]}
     lag_ms = latency_ms - np.array([step_of[row[0]] for row in said["poses"]])
+    assert np.percentile(lag_ms, 95) <= np.percentile(step_ms, 95) + 30.0  # the step before, and a little
     with capsys.disabled():
         sys.stdout.write(
             f"\n{middleware.name}: {len(taken)} of {len(minute.drive)} clouds at {RATE_HZ:.0f} Hz, {len(poses)} poses; "
