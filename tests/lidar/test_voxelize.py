@@ -160,3 +160,8 @@ def test_many_scans_become_one_batch():
 def test_a_grid_without_height_is_refused(broken: dict):
     with pytest.raises(ValueError, match="layers of positive height"):
         VoxelGrid(**{"plan": PLAN, "low_m": 0.0, "layer_m": 0.5, "layers": 4, **broken})
+
+
+def test_too_many_voxels_to_number_are_refused():
+    with pytest.raises(ValueError, match=r"less than 2\^31 voxels"):
+        VoxelGrid(Grid(40_000, 40_000, 0.01), 0.0, 0.1, 2)
