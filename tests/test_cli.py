@@ -24,7 +24,7 @@ OSM = """<?xml version='1.0' encoding='UTF-8'?>
 <way id="9"><nd ref="1"/><nd ref="2"/><tag k="highway" v="residential"/></way></osm>
 """
 
-COMMANDS = ("train", "evaluate", "locate", "simulate", "compare", "ablate", "benchmark")
+COMMANDS = ("train", "evaluate", "locate", "simulate", "compare", "ablate", "benchmark", "export")
 
 
 @pytest.fixture
@@ -63,10 +63,9 @@ class Guessing:
 @pytest.fixture
 def locator(monkeypatch: pytest.MonkeyPatch) -> Guessing:
     guessing = Guessing()
-    fake = types.ModuleType("bevfusion.localizer")
-    fake.open_locator = lambda checkpoint, source: guessing  # type: ignore[attr-defined]
-    fake.describe_checkpoint = lambda checkpoint: {"path": checkpoint}  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, "bevfusion.localizer", fake)
+    monkeypatch.setattr("bevfusion.evaluation.jobs.open_locator", lambda checkpoint, source: guessing)
+    monkeypatch.setattr("bevfusion.localizer.open_locator", lambda checkpoint, source: guessing)
+    monkeypatch.setattr("bevfusion.localizer.describe_checkpoint", lambda checkpoint: {"path": checkpoint})
     return guessing
 
 
@@ -195,7 +194,7 @@ def test_unreadable_input_is_bad_input(
     def refuse(path: Path, options: object) -> None:
         raise PermissionError(13, "Permission denied", str(path / "oxts"))
 
-    monkeypatch.setattr("bevfusion.datasets.open.open_drive", refuse)
+    monkeypatch.setattr("bevfusion.evaluation.many.open_drive", refuse)
     message = fails_in_one_line(capsys, ["evaluate", "c", str(drive_path), "--map", str(map_path)])
     assert message == f"error: {drive_path}/oxts: Permission denied\n"
 
@@ -208,7 +207,7 @@ def test_bugs_keep_their_traceback(
     def fail(path: Path, options: object) -> None:
         raise error
 
-    monkeypatch.setattr("bevfusion.datasets.open.open_drive", fail)
+    monkeypatch.setattr("bevfusion.evaluation.many.open_drive", fail)
     with pytest.raises(type(error)):
         main("evaluate", ["c", str(drive_path), "--map", str(map_path)])
 

@@ -110,8 +110,12 @@ def perform(task: DriveTask, *, quiet: bool = False) -> bytes:
         else:
             with frame_progress(f"evaluate {task.name}", len(drive)) as show:
                 answers = scorer.run(show)
-    except (DataError, OSError) as error:
+    except DataError as error:
         answers = Answers(task.name, "none", failed=" ".join(str(error).split()))
+    except OSError as error:
+        if not isinstance(error.filename, str) or task.drive.resolve() not in Path(error.filename).resolve().parents:
+            raise
+        answers = Answers(task.name, "none", failed=f"{error.filename}: {error.strerror}")
     finally:
         if recorder is not None:
             recorder.close()
@@ -136,10 +140,11 @@ def perform_all(tasks: Sequence[DriveTask], folder: Path, jobs: int = 1, ray: bo
         )
     for task, data in _performed(left, jobs, ray):
         answers = kept.from_bytes(data, task.index)
-        if answers.failed is not None:
-            log.error("%s: %s", task.name, answers.failed)
-        elif len(tasks) > 1:
-            kept.save(files[task.index], data)
+        if len(tasks) > 1:
+            if answers.failed is None:
+                kept.save(files[task.index], data)
+            else:
+                log.error("%s: %s", task.name, answers.failed)
         found[task.index] = answers
     return [answers for answers in found.values() if answers is not None]
 

@@ -1,6 +1,5 @@
 """From the paths on a command line to a report: every drive opened, evaluated, and put together."""
 
-import logging
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -17,8 +16,6 @@ from bevfusion.evaluation.viewer import SUFFIX
 from bevfusion.maps.provenance import map_provenance
 from bevfusion.maps.source import open_map
 from bevfusion.structures import DataError
-
-log = logging.getLogger(__name__)
 
 
 def evaluate_files(
@@ -102,5 +99,4 @@ def _opened(path: Path, options: LogOptions) -> Drive | DataError:
     try:
         return open_drive(path, options)
     except DataError as error:
-        log.error("%s", error)
         return error
