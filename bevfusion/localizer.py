@@ -23,7 +23,7 @@ from bevfusion.maps.schema import layer_index
 from bevfusion.maps.source import MapSource
 from bevfusion.maps.tiles import TileStore
 from bevfusion.model import FusionNet, Prediction
-from bevfusion.structures import Batch, DataError, Frame, Locator, PoseBelief, PoseEstimate, Scan
+from bevfusion.structures import Batch, DataError, DirectionBelief, Frame, Locator, PoseBelief, PoseEstimate, Scan
 
 CHECKPOINT_NAME = "model.safetensors"  # of a training run's folder
 CLASSICAL = "classical"  # in place of a checkpoint: the training-free matcher
@@ -83,20 +83,7 @@ class Localizer:
             DataError: if the scan has no point inside the network's range.
         """
         prediction, centre = self.predict(scan, prior, offset_m, offset_rad)
-        log_prob = prediction.volume.log_prob.cpu()
-        reading = read_out(log_prob[0].numpy(), prediction.volume.window, self.kind)
-        _, heading_std_rad = mean_direction(prediction.direction)
-        offset = reading.offset
-        return PoseEstimate(
-            map_from_ego=SE2(
-                centre.x_m + offset.x_m, centre.y_m + offset.y_m, wrap_angle(centre.yaw_rad + offset.yaw_rad)
-            ),
-            covariance=reading.covariance,
-            heading_std_rad=float(heading_std_rad),
-            confidence=reading.confidence,
-            prior=centre,
-            belief=PoseBelief(log_prob, prediction.volume.window),
-        )
+        return estimate_of(prediction.volume, prediction.direction, centre, self.kind)
 
     @torch.inference_mode()
     def predict(self, scan: Scan, prior: SE2, offset_m: float, offset_rad: float) -> tuple[Prediction, SE2]:
@@ -115,6 +102,22 @@ class Localizer:
             voxels=voxels,
         ).to(self.device)
         return self.model(batch, search_window(self.config, offset_m, offset_rad)), centre
+
+
+def estimate_of(volume: PoseBelief, direction: DirectionBelief, centre: SE2, kind: ReadOut) -> PoseEstimate:
+    """The answer in a volume of one sample about `centre`, a pose of the map frame."""
+    log_prob = volume.log_prob.cpu()
+    reading = read_out(log_prob[0].numpy(), volume.window, kind)
+    _, heading_std_rad = mean_direction(direction)
+    offset = reading.offset
+    return PoseEstimate(
+        map_from_ego=SE2(centre.x_m + offset.x_m, centre.y_m + offset.y_m, wrap_angle(centre.yaw_rad + offset.yaw_rad)),
+        covariance=reading.covariance,
+        heading_std_rad=float(heading_std_rad),
+        confidence=reading.confidence,
+        prior=centre,
+        belief=PoseBelief(log_prob, volume.window),
+    )
 
 
 def open_locator(checkpoint: str, source: MapSource) -> Locator:
@@ -138,7 +141,7 @@ def open_localizer(checkpoint: str, source: MapSource) -> Localizer:
     """
     if checkpoint == CLASSICAL:
         raise DataError("'classical' has no network to look into; name a checkpoint")
-    loaded = _read(checkpoint)
+    loaded = read_weights(checkpoint)
     model = build_model(loaded.config)
     load_weights(model, loaded.weights, checkpoint)
     return Localizer(model, loaded.config, source, device="cuda" if torch.cuda.is_available() else "cpu")
@@ -148,10 +151,15 @@ def describe_checkpoint(checkpoint: str) -> dict[str, Any]:
     """What a report should say of a checkpoint: path, hash, name of the configuration, provenance."""
     if checkpoint == CLASSICAL:
         return {"path": CLASSICAL, "name": CLASSICAL}
-    loaded = _read(checkpoint)
+    loaded = read_weights(checkpoint)
     return {"path": checkpoint, "sha256": loaded.sha256, "name": loaded.config.name, **loaded.provenance}
 
 
-def _read(checkpoint: str) -> Checkpoint:
+def read_weights(checkpoint: str) -> Checkpoint:
+    """The file that a name stands for: `default`, a checkpoint file, or the folder of a training run.
+
+    Raises:
+        DataError: if there is none or it cannot be read.
+    """
     path = DEFAULT_PATH if checkpoint == DEFAULT else Path(checkpoint)
     return read_checkpoint(path / CHECKPOINT_NAME if path.is_dir() else path)

@@ -12,6 +12,7 @@ from pathlib import Path
 import typer
 
 from bevfusion.cli.evaluation import compare, evaluate
+from bevfusion.cli.exporting import export
 from bevfusion.cli.location import locate
 from bevfusion.cli.measuring import benchmark
 from bevfusion.cli.options import fail
@@ -28,7 +29,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for command in (train, evaluate, locate, simulate, compare, view, ablate, benchmark):
+for command in (train, evaluate, locate, simulate, compare, view, ablate, benchmark, export):
     app.command()(command)
 
 

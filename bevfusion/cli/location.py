@@ -3,6 +3,7 @@
 import json
 import math
 from collections.abc import Sequence
+from enum import Enum
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -11,6 +12,13 @@ import typer
 from bevfusion.cli.options import Checkpoint, Maps, wide_console
 
 WINDOW_M, WINDOW_DEG, ANY_HEADING_DEG = 20.0, 10.0, 180.0
+
+
+class Backend(str, Enum):
+    """What runs the network."""
+
+    TORCH = "torch"
+    ONNX = "onnx"
 
 
 def locate(
@@ -30,14 +38,19 @@ def locate(
     explain: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Write pictures of attention and belief there.")
     ] = None,
+    backend: Annotated[
+        Backend, typer.Option(help="onnx: CHECKPOINT is a file that tools/export.py wrote, run by onnxruntime.")
+    ] = Backend.TORCH,
 ) -> None:
     """Find scans on a map, given about where they were taken."""
     lat_deg, lon_deg, heading_deg = parse_near(near)
+    if explain is not None and backend is Backend.ONNX:
+        raise typer.BadParameter("--explain looks into the network's parts: it needs --backend torch")
     from bevfusion.datasets.open import read_scan
     from bevfusion.geometry.geodesy import GeoPose
     from bevfusion.localizer import open_locator
     from bevfusion.maps.source import open_map
-    from bevfusion.structures import DataError
+    from bevfusion.structures import DataError, Locator
 
     guess = GeoPose(lat_deg, lon_deg, math.radians(heading_deg or 0.0))
     offset_deg = ANY_HEADING_DEG if heading_deg is None else WINDOW_DEG
@@ -51,7 +64,13 @@ def locate(
         from bevfusion.localizer import open_localizer
 
         network = open_localizer(checkpoint, source)
-    locator = network if explain is not None else open_locator(checkpoint, source)
+    locator: Locator
+    if backend is Backend.ONNX:
+        from bevfusion.export.runtime import OnnxLocalizer
+
+        locator = OnnxLocalizer(Path(checkpoint), source)
+    else:
+        locator = network if explain is not None else open_locator(checkpoint, source)
     answers: list[dict[str, Any]] = []
     for path in scans:
         scan = read_scan(path)

@@ -63,7 +63,7 @@ def match(
     quarter, rest = divmod(yaw_rad.shape[1], 4)
     if not circle or rest or grid.height != grid.width:
         return correlate(rotate_templates(template, yaw_rad, grid), map_features, reach)
-    window = _window(template, map_features, reach)
+    window = window_of(template, map_features, reach)
     # counter-clockwise with y up is clockwise in memory order (row 0 is the lowest y): `rot90` counts the other way
     turned_back = torch.stack([window.rot90(turns, (-2, -1)) for turns in range(4)], dim=1)
     scores = correlation(rotate_templates(template, yaw_rad[:, :quarter], grid), turned_back, 2 * reach + 1)
@@ -80,10 +80,10 @@ def correlate(
     Raises:
         ValueError: if the map does not reach `reach` cells beyond the template on every side.
     """
-    return correlation(templates, _window(templates, map_features, reach)[:, None], 2 * reach + 1)[:, 0]
+    return correlation(templates, window_of(templates, map_features, reach)[:, None], 2 * reach + 1)[:, 0]
 
 
-def _window(templates: Tensor, map_features: Float[Tensor, "b c hm wm"], reach: int) -> Float[Tensor, "b c hw ww"]:
+def window_of(templates: Tensor, map_features: Float[Tensor, "b c hm wm"], reach: int) -> Float[Tensor, "b c hw ww"]:
     """The part of the map that the templates touch at one of the shifts."""
     margins = [map_features.shape[axis] - templates.shape[axis] for axis in (-2, -1)]
     if any(margin < 2 * reach or margin % 2 for margin in margins):

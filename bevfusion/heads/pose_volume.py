@@ -24,6 +24,7 @@ class PoseVolumeHead(nn.Module):
         # Scores are means over thousands of cells: without a scale every softmax would start flat.
         self.log_scale = nn.Parameter(torch.tensor(math.log(50.0)))
         self.grid = grid
+        self.match = match  # an export puts another way to the same result here
         self.register_buffer("footprint", disc(grid), persistent=False)
         self.footprint: Tensor
 
@@ -54,7 +55,7 @@ class PoseVolumeHead(nn.Module):
         offsets_rad = torch.from_numpy(window.yaw_offsets_rad()).to(prior_yaw_rad)
         yaws_rad = prior_yaw_rad[:, None] + offsets_rad
         matched = self.map(map_features)
-        scores = match(weighted, matched, yaws_rad, self.grid, window.reach, circle=window.full_circle)
+        scores = self.match(weighted, matched, yaws_rad, self.grid, window.reach, circle=window.full_circle)
         count = valid.sum((1, 2, 3)).clamp(min=1.0)[:, None, None, None]
         logits = self.log_scale.exp() * scores / count
         return PoseBelief(logits.flatten(1).log_softmax(1).view_as(logits), window)

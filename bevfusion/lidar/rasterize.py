@@ -13,9 +13,9 @@ from bevfusion.lidar.ground import height_above_ground
 from bevfusion.lidar.visibility import seen_cells
 from bevfusion.structures import Scan
 
-_DENSITY_FULL = 32.0  # points in a cell that count as dense
-_HEIGHT_FULL_M = 10.0
-_GROUND_M = 0.3  # what is lower is ground: its reflectance tells asphalt from grass
+DENSITY_FULL = 32.0  # points in a cell that count as dense
+HEIGHT_FULL_M = 10.0
+GROUND_M = 0.3  # what is lower is ground: its reflectance tells asphalt from grass
 
 
 def bev_channels(slices_m: Sequence[float]) -> tuple[str, ...]:
@@ -52,10 +52,10 @@ def rasterize(
     )
     planes = [_occupied(index, height_m, grid, slices_m)]
     count = _sum(index, None, grid)
-    planes.append((count.log1p() / torch.tensor(1.0 + _DENSITY_FULL).log()).clamp(max=1.0)[None])
-    planes.append((_max(index, height_m, grid) / _HEIGHT_FULL_M).clamp(0.0, 1.0)[None])
+    planes.append((count.log1p() / torch.tensor(1.0 + DENSITY_FULL).log()).clamp(max=1.0)[None])
+    planes.append((_max(index, height_m, grid) / HEIGHT_FULL_M).clamp(0.0, 1.0)[None])
     planes.append(_mean(index, intensity, count, grid)[None])
-    low = (height_m < _GROUND_M).nonzero()[:, 0]
+    low = (height_m < GROUND_M).nonzero()[:, 0]
     ground, ground_intensity = index.index_select(0, low), intensity.index_select(0, low)
     ground_count = _sum(ground, None, grid)
     known = ground_count > 0

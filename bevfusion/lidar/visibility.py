@@ -9,12 +9,13 @@ from torch import Tensor
 
 from bevfusion.geometry.grid import Grid
 
-_SECTORS = 720  # half a degree: finer than a cell's width at 40 m
-_GAP = 4  # sectors: two degrees without a return are a gap between firings, more are open sky
+SECTORS = 720  # half a degree: finer than a cell's width at 40 m
+OBSTACLE_M = 0.4
+GAP = 4  # sectors: two degrees without a return are a gap between firings, more are open sky
 
 
 def seen_cells(
-    xy_m: Float[Tensor, "n 2"], height_m: Float[Tensor, " n"], grid: Grid, *, obstacle_m: float = 0.4
+    xy_m: Float[Tensor, "n 2"], height_m: Float[Tensor, " n"], grid: Grid, *, obstacle_m: float = OBSTACLE_M
 ) -> tuple[Bool[Tensor, "h w"], Bool[Tensor, "h w"]]:
     """Cells that the rays crossed free, and cells that the rays reached at all.
 
@@ -33,12 +34,12 @@ def seen_cells(
     x_m, y_m = xy_m[:, 0].contiguous(), xy_m[:, 1].contiguous()  # atan2 of strided memory takes twenty times as long
     range_m = torch.sqrt(x_m * x_m + y_m * y_m)
     azimuth = torch.atan2(y_m, x_m)
-    sector = ((azimuth / (2.0 * math.pi) + 0.5) * _SECTORS).long().clamp(0, _SECTORS - 1)
-    farthest = _across_gaps(range_m.new_zeros(_SECTORS).scatter_reduce(0, sector, range_m, "amax"))
+    sector = ((azimuth / (2.0 * math.pi) + 0.5) * SECTORS).long().clamp(0, SECTORS - 1)
+    farthest = _across_gaps(range_m.new_zeros(SECTORS).scatter_reduce(0, sector, range_m, "amax"))
     nearest = torch.full_like(farthest, math.inf)
     tall_m = torch.where(height_m > obstacle_m, range_m, math.inf)
     nearest = nearest.scatter_reduce(0, sector, tall_m, "amin")
-    cell_range_m, cell_sector = _cell_rays(grid, xy_m.device)
+    cell_range_m, cell_sector = cell_rays(grid, xy_m.device)
     reached = cell_range_m <= farthest[cell_sector]
     free = reached & (cell_range_m < nearest[cell_sector] - 0.5 * grid.cell_m)
     return free, reached
@@ -49,15 +50,15 @@ def _across_gaps(farthest_m: Float[Tensor, " s"]) -> Float[Tensor, " s"]:
 
     A coarse sensor fires less often than there are sectors, and a lost return leaves a hole: neither hides anything.
     """
-    around = torch.cat([farthest_m[-_GAP:], farthest_m, farthest_m[:_GAP]]).unfold(0, 2 * _GAP + 1, 1)
-    ends_m = torch.minimum(around[:, :_GAP].amax(1), around[:, _GAP + 1 :].amax(1))
+    around = torch.cat([farthest_m[-GAP:], farthest_m, farthest_m[:GAP]]).unfold(0, 2 * GAP + 1, 1)
+    ends_m = torch.minimum(around[:, :GAP].amax(1), around[:, GAP + 1 :].amax(1))
     return torch.where(farthest_m > 0, farthest_m, ends_m)
 
 
 @lru_cache(maxsize=8)
-def _cell_rays(grid: Grid, device: torch.device) -> tuple[Float[Tensor, "h w"], Int[Tensor, "h w"]]:
+def cell_rays(grid: Grid, device: torch.device) -> tuple[Float[Tensor, "h w"], Int[Tensor, "h w"]]:
     """Range and sector of every cell centre."""
     centres_m = torch.from_numpy(grid.centres_m()).float().to(device)
     azimuth = torch.atan2(centres_m[..., 1], centres_m[..., 0])
-    sector = ((azimuth / (2.0 * math.pi) + 0.5) * _SECTORS).long().clamp(0, _SECTORS - 1)
+    sector = ((azimuth / (2.0 * math.pi) + 0.5) * SECTORS).long().clamp(0, SECTORS - 1)
     return torch.linalg.vector_norm(centres_m, dim=-1), sector

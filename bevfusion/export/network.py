@@ -1,0 +1,58 @@
+"""`Localizer.predict` from points on, as one module with tensors in and out."""
+
+import copy
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from bevfusion.build import search_window
+from bevfusion.config import Config
+from bevfusion.export.norm import norms_by_rows
+from bevfusion.export.products import match_by_products
+from bevfusion.export.raster import GraphRaster
+from bevfusion.geometry.grid import PoseWindow
+from bevfusion.model import FusionNet
+from bevfusion.structures import Batch
+
+
+class PointsToBeliefs(nn.Module):
+    """Raster, encoders, fusion, refinement, matching and both heads, for one window of poses."""
+
+    def __init__(self, model: FusionNet, config: Config, offset_m: float, offset_rad: float) -> None:
+        """The window is part of the graph: within +-offset_m and +-offset_rad of the prior. The model is copied."""
+        super().__init__()
+        self.model = copy.deepcopy(model).cpu().eval()
+        self.model.pose_volume.match = match_by_products
+        norms_by_rows(self.model)
+        self.raster = GraphRaster(model.bev_grid, config.bev.slices_m)
+        self.window: PoseWindow = search_window(config, offset_m, offset_rad)
+
+    def forward(
+        self,
+        xyz: Float[Tensor, "n 3"],
+        height_m: Float[Tensor, " n"],
+        intensity: Float[Tensor, " n"],
+        tile: Float[Tensor, "1 l hm wm"],
+        prior_yaw_rad: Float[Tensor, " 1"],
+    ) -> tuple[Tensor, Tensor]:
+        """Log-probabilities of the poses (1, R, Y, X) and of the headings (1, R).
+
+        Args:
+            xyz: points in metres, ego frame.
+            height_m: of the points above ground (`lidar.ground.height_above_ground`).
+            intensity: reflectance, 0 to 1.
+            tile: map layers, 1.0 where they are, centred on the prior.
+            prior_yaw_rad: heading of the prior in the map frame.
+        """
+        bev = self.raster(xyz, height_m, intensity)
+        prediction = self.model(Batch(bev[None], tile, prior_yaw_rad), self.window)
+        return prediction.volume.log_prob, prediction.direction.log_prob
+
+
+def example_inputs(points: int, layers: int, tile_cells: int) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """Something of the right shapes to trace with."""
+    generator = torch.Generator().manual_seed(0)
+    xyz = torch.rand(points, 3, generator=generator) * torch.tensor([60.0, 60.0, 4.0]) - torch.tensor([30.0, 30.0, 1.7])
+    tile = (torch.rand(1, layers, tile_cells, tile_cells, generator=generator) < 0.2).float()
+    return xyz, xyz[:, 2] + 1.7, torch.rand(points, generator=generator), tile, torch.tensor([0.3])

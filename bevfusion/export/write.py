@@ -1,0 +1,68 @@
+"""A checkpoint as a file for another runtime: ONNX, or a package of torch.export."""
+
+import json
+import logging
+import math
+from importlib.util import find_spec
+from pathlib import Path
+
+import torch
+
+from bevfusion.build import build_model, tile_grid
+from bevfusion.checkpoint import load_weights
+from bevfusion.export.network import PointsToBeliefs, example_inputs
+from bevfusion.localizer import read_weights
+from bevfusion.maps.schema import LAYERS
+from bevfusion.structures import DataError
+
+INPUTS = ("xyz", "height_m", "intensity", "tile", "prior_yaw_rad")
+OUTPUTS = ("log_prob", "heading_log_prob")
+METADATA_KEY = "bevfusion"  # under which a file says what it was made from
+FORMAT = "bevfusion-export-1"
+SUFFIXES = (".onnx", ".pt2")
+_EXAMPLE_POINTS = 5000
+_MOST_POINTS = 2**24
+
+
+def write_export(checkpoint: str, output: Path, offset_m: float, offset_deg: float) -> None:
+    """Write the whole network for priors within +-offset_m and +-offset_deg; the file appears whole or not at all.
+
+    Raises:
+        DataError: if the suffix is neither .onnx nor .pt2, the checkpoint cannot be used, or a package is missing.
+    """
+    if output.suffix not in SUFFIXES:
+        raise DataError(f"{output}: expected a name that ends in {' or '.join(SUFFIXES)}")
+    missing = [name for name in ("onnx", "onnxscript") if output.suffix == ".onnx" and find_spec(name) is None]
+    if missing:
+        raise DataError(f"writing ONNX needs the package {missing[0]}: pip install -e '.[onnx]'")
+    loaded = read_weights(checkpoint)
+    model = build_model(loaded.config)
+    load_weights(model, loaded.weights, checkpoint)
+    network = PointsToBeliefs(model, loaded.config, offset_m, math.radians(offset_deg)).eval()
+    inputs = example_inputs(_EXAMPLE_POINTS, len(LAYERS), tile_grid(loaded.config, offset_m).height)
+    points = {0: torch.export.Dim("points", min=2, max=_MOST_POINTS)}
+    program = torch.export.export(network, inputs, dynamic_shapes=(points, points, points, None, None))
+    about = json.dumps(
+        {
+            "format": FORMAT,
+            "offset_m": offset_m,
+            "offset_deg": offset_deg,
+            "config": loaded.config.model_dump(mode="json"),
+            "sha256": loaded.sha256,
+        }
+    )
+    output.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = output.with_name(f"unfinished.{output.name}")
+    if output.suffix == ".pt2":
+        torch.export.save(program, unfinished, extra_files={METADATA_KEY: about})
+    else:
+        for chatty in ("onnxscript", "onnx_ir", "torch.onnx"):
+            logging.getLogger(chatty).setLevel(logging.ERROR)
+        onnx = torch.onnx.export(
+            program, (), input_names=INPUTS, output_names=OUTPUTS, dynamo=True, external_data=False, verbose=False
+        )
+        if onnx is None:
+            raise RuntimeError("torch.onnx.export returned no program")
+        onnx.model.metadata_props[METADATA_KEY] = about
+        onnx.save(unfinished, external_data=False)
+    unfinished.replace(output)
