@@ -49,6 +49,13 @@ def along_cells(of: Layout) -> tuple[int, int]:
     return power(of.channels, 32), power(of.cells, 64)
 
 
+def along_both(of: Layout) -> tuple[int, int]:
+    """(channels, cells) of a tile where values of each cell serve all channels: each is read once for many of them."""
+    if of.cell_stride == 1:
+        return power(of.channels, 16), power(of.cells, 128)
+    return power(of.channels, 32), power(of.cells, 64)
+
+
 def along_channels(of: Layout) -> tuple[int, int]:
     """(channels, cells) of a tile for sums over channels."""
     if of.cell_stride == 1:

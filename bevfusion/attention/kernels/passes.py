@@ -5,9 +5,10 @@ import triton
 from torch import Tensor, nn
 
 from bevfusion.attention.kernels import cells, gates, strips
-from bevfusion.attention.kernels.layout import along_cells, along_channels, layout, parts, power
+from bevfusion.attention.kernels.layout import along_both, along_cells, along_channels, layout, parts, power
 
 _STRIP_TILE = 2048  # elements
+_MANY_WARPS = 8  # for tiles of 4096 elements: with 4 they take so many registers that a processor holds only two
 
 
 def cell_sums(x: Tensor, *, g: Tensor | None = None, peak: bool = False) -> tuple[Tensor, Tensor, Tensor]:
@@ -33,6 +34,7 @@ def channel_sums(x: Tensor, a: Tensor | None) -> tuple[Tensor, Tensor]:
     cells.sum_channels[triton.cdiv(of.cells, block_p), of.batch](
         x, x if a is None else a, planes, ties, *of[1:],
         BLOCK_C=block_c, BLOCK_P=block_p, GATED=a is not None, REVERSE=a is not None,
+        num_warps=_MANY_WARPS,
     )  # fmt: skip
     return planes, ties
 
@@ -40,7 +42,7 @@ def channel_sums(x: Tensor, a: Tensor | None) -> tuple[Tensor, Tensor]:
 def product(x: Tensor, a: Tensor | None, s: Tensor | None) -> Tensor:
     """The result x a s in the type and layout of x; a is (B, C), s is (B, 1, H, W), either may be absent."""
     of, y = layout(x), torch.empty_like(x)
-    block_c, block_p = along_cells(of)
+    block_c, block_p = along_cells(of) if s is None else along_both(of)
     # with both gates this is the third pass over x, and the second went backwards
     cells.multiply[triton.cdiv(of.cells, block_p), triton.cdiv(of.channels, block_c), of.batch](
         x, x if a is None else a, x if s is None else s, y, *of[1:],
@@ -59,7 +61,7 @@ def gate_gradients(x: Tensor, g: Tensor, a: Tensor | None, s: Tensor) -> tuple[T
     of_a = of_s if a is None else _float(x, of.batch, of.channels, blocks)
     cells.gate_gradients[blocks, of.batch](
         x, g, x if a is None else a, s, of_a, of_s, *of[1:], blocks,
-        BLOCK_C=block_c, BLOCK_P=block_p, CHANNEL=a is not None,
+        BLOCK_C=block_c, BLOCK_P=block_p, CHANNEL=a is not None, num_warps=_MANY_WARPS,
     )  # fmt: skip
     return None if a is None else of_a.sum(2), of_s
 
@@ -67,7 +69,7 @@ def gate_gradients(x: Tensor, g: Tensor, a: Tensor | None, s: Tensor) -> tuple[T
 def pooled_gradient(x: Tensor, a: Tensor, planes: Tensor, ties: Tensor, of_planes: Tensor) -> Tensor:
     """Gradient (B, C) of a through `channel_sums`."""
     of = layout(x)
-    block_c, block_p = along_cells(of)
+    block_c, block_p = along_both(of)
     channel_blocks = triton.cdiv(of.channels, block_c)
     splits, each = parts(of.batch * channel_blocks, of.cells, block_p)
     of_a = _float(x, of.batch, of.channels, splits)
@@ -96,7 +98,7 @@ def input_gradient(
         spatial: s, and planes, ties and gradient of the planes as of `channel_sums`.
     """
     of, out = layout(x), torch.empty_like(x)
-    block_c, block_p = along_cells(of)
+    block_c, block_p = along_cells(of) if spatial is None else along_both(of)
     a, of_mean = channel or (x, x)
     top, of_max = peak or (x, x)
     s, planes, ties, of_planes = spatial or (x, x, x, x)

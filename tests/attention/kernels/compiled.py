@@ -18,7 +18,9 @@ TYPES = {torch.float32: "*fp32", torch.float16: "*fp16", torch.bfloat16: "*bf16"
 compiled: dict[str, set[tuple[object, ...]]] = {}
 
 
-def launch(kernel: JITFunction, *arguments: object, grid: object, warmup: bool, **constants: object) -> None:
+def launch(
+    kernel: JITFunction, *arguments: object, grid: object, warmup: bool, num_warps: int = 4, **constants: object
+) -> None:
     """In place of `JITFunction.run`: compile for the arguments' types, launch nothing."""
     values = dict(zip(kernel.arg_names, arguments, strict=False)) | constants
     signature = {}
@@ -30,10 +32,18 @@ def launch(kernel: JITFunction, *arguments: object, grid: object, warmup: bool, 
         else:
             signature[name] = "fp32" if isinstance(value, float) else "i32"
     fixed = {(kernel.arg_names.index(name),): values[name] for name in values if signature[name] == "constexpr"}
-    key = (*signature.items(), *fixed.items())
+    # alignment is what lets loads be wide; Triton tells it from the arguments, too
+    aligned = {
+        (kernel.arg_names.index(name),): [["tt.divisibility", 16]]
+        for name, value in values.items()
+        if signature[name] != "constexpr"
+        and (isinstance(value, Tensor) or (value % 16 == 0 and isinstance(value, int)))
+    }
+    key = (*signature.items(), *fixed.items(), *aligned)
     if key in compiled.setdefault(kernel.__name__, set()):
         return
-    binary = triton.compile(ASTSource(kernel, signature, fixed), target=GPUTarget("cuda", 90, 32))
+    source, target = ASTSource(kernel, signature, fixed, aligned), GPUTarget("cuda", 90, 32)
+    binary = triton.compile(source, target=target, options={"num_warps": num_warps})
     assert "cubin" in binary.asm
     compiled[kernel.__name__].add(key)
 

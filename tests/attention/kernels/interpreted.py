@@ -196,7 +196,8 @@ def test_the_parallel_arrangement_takes_the_kernel_of_its_channel_half(calls: li
 
 def test_sums_in_parts(monkeypatch: pytest.MonkeyPatch):
     """One sample of few channels is cut up, so that a GPU has work for all its processors."""
-    monkeypatch.setattr(passes, "along_cells", lambda of: (1, 16))
+    for tile in ("along_cells", "along_both"):
+        monkeypatch.setattr(passes, tile, lambda of: (1, 16))
     monkeypatch.setattr(passes, "_STRIP_TILE", 32)
     x = features((1, 2, 7, 9))
     assert passes.cell_sums(x, peak=True)[0].shape[2] > 1

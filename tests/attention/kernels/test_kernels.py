@@ -11,7 +11,16 @@ import pytest
 import torch
 
 from bevfusion.attention import kernels
-from bevfusion.attention.kernels.layout import along_cells, along_channels, dense, layout, parts, power, same_layout
+from bevfusion.attention.kernels.layout import (
+    along_both,
+    along_cells,
+    along_channels,
+    dense,
+    layout,
+    parts,
+    power,
+    same_layout,
+)
 
 INTERPRETED = Path(__file__).with_name("interpreted.py")
 KERNELS = [Path(kernels.__file__).with_name(name) for name in ("cells.py", "gates.py", "strips.py")]
@@ -107,6 +116,6 @@ def test_tiles_are_powers_of_two_that_fit_registers(shape: tuple[int, int, int, 
         torch.empty(shape, device="meta"),
         torch.empty(shape, device="meta").to(memory_format=torch.channels_last),
     ):
-        for block_c, block_p in (along_cells(layout(x)), along_channels(layout(x))):
+        for block_c, block_p in (tile(layout(x)) for tile in (along_cells, along_both, along_channels)):
             assert block_c.bit_count() == block_p.bit_count() == 1
             assert block_c * block_p <= 4096
