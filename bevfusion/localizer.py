@@ -46,8 +46,8 @@ class Localizer:
             device: where to compute.
             kind: read-out of the pose volume.
         """
-        # Channels last: a CPU convolves a third faster, results are equal up to rounding.
-        self.model = model.to(device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
+        # Not channels last: a tenth faster on a CPU, but its group norm rounds fifteen times as coarsely.
+        self.model = model.to(device).eval()
         self.config = config
         self.source = source
         self.device = device
