@@ -86,7 +86,7 @@ class _GatherScatter(Function):
         out = features.new_zeros(count, weight.shape[0])
         for (source, target), matrix in zip(rulebook, _matrices(weight), strict=True):
             if len(source):
-                out.index_add_(0, target, features[source] @ matrix.T)
+                out.index_add_(0, target, features.index_select(0, source) @ matrix.T)
         return out
 
     @staticmethod
@@ -97,9 +97,9 @@ class _GatherScatter(Function):
         into = _matrices(of_weight)
         for (source, target), matrix, sink in zip(ctx.rulebook, _matrices(weight), into, strict=True):
             if len(source):
-                arrived = gradient[target]
+                arrived = gradient.index_select(0, target)
                 of_features.index_add_(0, source, arrived @ matrix)
-                sink.add_(arrived.T @ features[source])
+                sink.add_(arrived.T @ features.index_select(0, source))
         return of_features, of_weight, None, None
 
 
