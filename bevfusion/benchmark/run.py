@@ -18,6 +18,7 @@ from bevfusion.benchmark.encoders import encoder_rows
 from bevfusion.benchmark.kernels import kernel_rows
 from bevfusion.benchmark.matching import matching_rows
 from bevfusion.benchmark.step import step_rows
+from bevfusion.benchmark.tiles import tiles_rows
 from bevfusion.evaluation.summary import hardware
 from bevfusion.structures import DataError
 
@@ -34,6 +35,7 @@ SUITES: dict[str, Suite] = {
     "attention": Suite(attention_rows, attention_table),
     "matching": Suite(matching_rows, comparison_table),
     "bev": Suite(bev_rows, comparison_table),
+    "tiles": Suite(tiles_rows, comparison_table),
     "step": Suite(step_rows, comparison_table),
     "encoders": Suite(encoder_rows, comparison_table),
     "kernels": Suite(kernel_rows, comparison_table),

@@ -5,10 +5,11 @@ import torch
 
 from bevfusion.attention import ATTENTION
 from bevfusion.benchmark import attention as bench
-from bevfusion.benchmark import comparison, measuring
+from bevfusion.benchmark import comparison, matching, measuring, tiles
 from bevfusion.benchmark import run as suites_of
 from bevfusion.benchmark.run import Suite
 from bevfusion.benchmark.step import step_rows
+from bevfusion.benchmark.tiles import shown_centres
 from bevfusion.cli import main
 from bevfusion.fusion.fuse import JOINS
 from bevfusion.localizer import Localizer
@@ -73,6 +74,21 @@ def test_what_is_compared_does_its_work(monkeypatch: pytest.MonkeyPatch):
     located, stepped = step_rows(CPU)
     # one that counts the operations; then each method's first run and those that are timed
     assert len(calls) == 1 + (1 + located.timed.runs) + (1 + stepped.timed.runs)
+
+
+def test_tiles_that_are_timed_show_something(town_drive):
+    source = town_drive[1]
+    centres = shown_centres(source)
+    assert centres
+    assert all(source.draw(tiles.GRID, centre).any() for centre in centres)
+
+
+def test_matching_is_timed_on_one_problem():
+    """Both methods, before anything is said of their speed."""
+    template, features = matching.problem(1, 0, CPU)
+    yaws = matching.circle_rad(1, matching.HEADINGS, CPU)[:, :3]
+    expected = matching.baseline(template, features, yaws, 6)
+    torch.testing.assert_close(matching.ours(template, features, yaws, 6, circle=False), expected, atol=1e-2, rtol=1e-4)
 
 
 def test_a_report_becomes_tables_and_json(monkeypatch: pytest.MonkeyPatch, tmp_path):
