@@ -36,7 +36,7 @@ KEYS: tuple[Key, ...] = (
     Key("clouds_late", "older than late_s on arrival; they are used all the same", "the last one"),
     Key(
         "clouds_refused",
-        "empty, broken, of an unknown frame, or older than the one before",
+        "empty, broken, of an unknown frame, out of order, or from the future",
         "the last one",
         "10 on end",
     ),

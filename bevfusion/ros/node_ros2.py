@@ -5,7 +5,6 @@ Exit status: 0 ended by a signal, 2 a parameter, map or checkpoint that cannot b
 """
 
 import logging
-import math
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -13,7 +12,7 @@ from typing import Any
 import rclpy
 from geometry_msgs.msg import PoseWithCovarianceStamped
 from nav_msgs.msg import Odometry
-from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor, SetParametersResult
+from rcl_interfaces.msg import SetParametersResult
 from rclpy.clock import Clock, ClockType
 from rclpy.exceptions import InvalidParameterTypeException
 from rclpy.executors import ExternalShutdownException
@@ -24,10 +23,11 @@ from sensor_msgs.msg import Image, NavSatFix, PointCloud2
 from std_srvs.srv import SetBool, Trigger
 
 from bevfusion.ros.core import NodeCore
+from bevfusion.ros.declare_ros2 import descriptor_of, overridden, parameter, plain, type_of
 from bevfusion.ros.leaving import leave
 from bevfusion.ros.maps import map_of_image, map_of_name
 from bevfusion.ros.outlet import NAME, Outlet, TFMessage, Topic
-from bevfusion.ros.parameters import NodeParameters, parse_parameters, range_of
+from bevfusion.ros.parameters import NodeParameters, parse_parameters
 from bevfusion.ros.tf_messages import take_transforms
 from bevfusion.structures import DataError
 
@@ -39,7 +39,6 @@ BEST_EFFORT = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
 EVERY_ODOMETRY = QoSProfile(depth=100, reliability=ReliabilityPolicy.BEST_EFFORT)
 LATCHED = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 STATIC = QoSProfile(depth=100, durability=DurabilityPolicy.TRANSIENT_LOCAL)
-TYPES = {bool: Parameter.Type.BOOL, int: Parameter.Type.INTEGER, float: Parameter.Type.DOUBLE}
 
 
 class LocalizationNode(LifecycleNode):
@@ -51,10 +50,10 @@ class LocalizationNode(LifecycleNode):
         Args:
             given: checked values, from `overridden`.
         """
-        overrides = [_parameter(name, value) for name, value in given if value != ()]
+        overrides = [parameter(name, value) for name, value in given if value != ()]
         super().__init__(NODE, parameter_overrides=overrides)
         for name in NodeParameters.model_fields:
-            self.declare_parameter(name, _type_of(name), descriptor_of(name))
+            self.declare_parameter(name, type_of(name), descriptor_of(name))
         self.add_on_set_parameters_callback(self._check_change)
         self.core: NodeCore | None = None
         self.failure = ""  # why the last transition did not come about
@@ -85,7 +84,7 @@ class LocalizationNode(LifecycleNode):
 
     def _set_up(self) -> None:
         values = {name: self.get_parameter_or(name).value for name in NodeParameters.model_fields}
-        parameters = parse_parameters({name: _plain(value) for name, value in values.items()})
+        parameters = parse_parameters({name: plain(value) for name, value in values.items()})
         source = map_of_name(parameters.map) if parameters.map else None
         outlet = Outlet(self._advertise, self._is_wanted)
         odometry = self.resolve_topic_name("~/odom")
@@ -251,7 +250,7 @@ class LocalizationNode(LifecycleNode):
         return int(self.get_clock().now().nanoseconds)
 
     def _check_change(self, changed: list[Parameter]) -> SetParametersResult:
-        ours = {item.name: _plain(item.value) for item in changed if item.name in NodeParameters.model_fields}
+        ours = {item.name: plain(item.value) for item in changed if item.name in NodeParameters.model_fields}
         if ours and self.core is not None:
             return SetParametersResult(successful=False, reason="set parameters before the node is configured")
         try:
@@ -261,42 +260,6 @@ class LocalizationNode(LifecycleNode):
         return SetParametersResult(successful=True)
 
 
-def descriptor_of(name: str) -> ParameterDescriptor:
-    """Description and range of a parameter, from the model."""
-    field = NodeParameters.model_fields[name]
-    descriptor = ParameterDescriptor(name=name, description=field.description or "", type=_type_of(name).value)
-    low, high = range_of(field)
-    if math.isinf(low) and math.isinf(high):
-        return descriptor
-    if field.annotation is int:
-        descriptor.integer_range = [IntegerRange(from_value=int(low), to_value=int(high), step=1)]
-    else:
-        bounds = (max(low, -sys.float_info.max), min(high, sys.float_info.max))
-        descriptor.floating_point_range = [FloatingPointRange(from_value=bounds[0], to_value=bounds[1], step=0.0)]
-    return descriptor
-
-
-def overridden() -> NodeParameters:
-    """The parameters of the command line and its files, checked.
-
-    They are read through a node that lives for that only: the real one is to declare nothing that is not its own.
-
-    Raises:
-        DataError: if one is unknown or out of range.
-    """
-    probe = rclpy.create_node(
-        NODE, automatically_declare_parameters_from_overrides=True, start_parameter_services=False, enable_rosout=False
-    )
-    try:
-        found = {name: _plain(item.value) for name, item in probe.get_parameters_by_prefix("").items()}
-    finally:
-        probe.destroy_node()
-    middleware = ("use_sim_time", "start_type_description_service")
-    return parse_parameters(
-        {n: v for n, v in found.items() if n not in middleware and not n.startswith("qos_overrides.")}
-    )
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the node; the result is the exit status."""
     logging.basicConfig(level=logging.INFO, format=f"%(levelname)s {NAME} %(message)s")
@@ -304,7 +267,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     node: LocalizationNode | None = None
     status = 0
     try:
-        given = overridden()
+        given = overridden(NODE)
         node = LocalizationNode(given)
         if given.autostart:
             if node.trigger_configure() != TransitionCallbackReturn.SUCCESS:
@@ -320,24 +283,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         node.core.stop(STOP_S)
     rclpy.try_shutdown()
     return status
-
-
-def _type_of(name: str) -> Parameter.Type:
-    annotation = NodeParameters.model_fields[name].annotation
-    if annotation in TYPES:
-        return TYPES[annotation]
-    return Parameter.Type.DOUBLE_ARRAY if "tuple" in str(annotation) else Parameter.Type.STRING
-
-
-def _parameter(name: str, value: Any) -> Parameter:
-    return Parameter(name, _type_of(name), list(value) if isinstance(value, tuple) else value)
-
-
-def _plain(value: Any) -> Any:
-    """Arrays as tuples; None, of a parameter without a value, as an empty one."""
-    if value is None:
-        return ()
-    return value if isinstance(value, bool | int | float | str) else tuple(value)
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ bring the middleware.
 """
 
 import argparse
+import logging
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -29,6 +30,9 @@ from bevfusion.ros.outlet import Publisher, TFMessage, bytes_field, set_header, 
 from bevfusion.simulate.drive import DriveOptions
 from bevfusion.structures import Frame, Scan
 
+log = logging.getLogger(__name__)
+
+POINTS, INITIAL = "/points", "/initialpose"
 LIDAR, BASE, ODOM, MAP = "lidar", "base_link", "odom", "map"
 SPACING_M = 0.8  # of the frames of an invented drive: ten a second are 8 m/s
 
@@ -39,6 +43,9 @@ class Port(Protocol):
 
     def advertise(self, kind: Any, topic: str, latched: bool) -> Publisher:
         """A publisher."""
+
+    def readers(self, publisher: Any) -> int:
+        """How many listen to a publisher of `advertise`."""
 
     def is_up(self) -> bool:
         """Whether to go on."""
@@ -80,6 +87,7 @@ def play(port: Port, options: PlayOptions) -> None:
     player = Player(port)
     source = map_of_name(options.map) if options.map else None
     period_s = 1.0 / options.rate_hz
+    player.wait_for_readers()
     again = True
     while again and port.is_up():
         for number, frame in enumerate(drive):
@@ -98,14 +106,21 @@ class Player:
     """Sends frames; the LiDAR is the vehicle's frame, turned and shifted by nothing."""
 
     def __init__(self, port: Port) -> None:
-        self._points = port.advertise(PointCloud2, "/points", False)
+        self._port = port
+        self._points = port.advertise(PointCloud2, POINTS, False)
         self._odom = port.advertise(Odometry, "/odom", False)
-        self._initial = port.advertise(PoseWithCovarianceStamped, "/initialpose", False)
+        self._initial = port.advertise(PoseWithCovarianceStamped, INITIAL, False)
         self._tf: Callable[[Any], None] = lambda message: None
         if TFMessage is not None:
             self._tf = port.advertise(TFMessage, "/tf", False).publish
             self._static = port.advertise(TFMessage, "/tf_static", True)
             self._static.publish(TFMessage([_transform(BASE, LIDAR, SE2(), 0)]))
+
+    def wait_for_readers(self) -> None:
+        """Until somebody listens to clouds and starts: a start that nobody hears is lost."""
+        log.info("waiting for somebody who listens to %s and %s", POINTS, INITIAL)
+        while self._port.is_up() and not (self._port.readers(self._points) and self._port.readers(self._initial)):
+            time.sleep(0.1)
 
     def start(self, map_from_base: SE2, stamp_ns: int) -> None:
         """Tell the node where the drive begins."""

@@ -20,6 +20,10 @@ class Ros1Port:
         publisher: Publisher = rospy.Publisher(topic, kind, queue_size=10, latch=latched, tcp_nodelay=True)
         return publisher
 
+    def readers(self, publisher: Any) -> int:
+        """Connections."""
+        return int(publisher.get_num_connections())
+
     def is_up(self) -> bool:
         """Until a signal."""
         return not rospy.is_shutdown()

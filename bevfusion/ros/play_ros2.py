@@ -27,6 +27,10 @@ class Ros2Port:
         publisher: Publisher = self._node.create_publisher(kind, topic, QoSProfile(depth=10, durability=durability))
         return publisher
 
+    def readers(self, publisher: Any) -> int:
+        """Subscriptions that match."""
+        return int(publisher.get_subscription_count())
+
     def is_up(self) -> bool:
         """Until a signal."""
         return bool(rclpy.ok())

@@ -51,17 +51,21 @@ class Ros2:
     def readers(self, publisher: Any) -> int:
         return publisher.get_subscription_count()
 
-    def call(self, kind: Any, name: str, data: bool | None) -> tuple[bool, str]:
+    def ask(self, kind: Any, name: str, request: Any) -> Any:
         client = self.node.create_client(kind, name)
         assert client.wait_for_service(20.0), name
+        future = client.call_async(request)
+        until = time.monotonic() + 60.0
+        while not future.done() and time.monotonic() < until:
+            time.sleep(0.01)
+        return future.result()
+
+    def call(self, kind: Any, name: str, data: bool | None) -> tuple[bool, str]:
         request = kind.Request()
         if data is not None:
             request.data = data
-        future = client.call_async(request)
-        until = time.monotonic() + 20.0
-        while not future.done() and time.monotonic() < until:
-            time.sleep(0.01)
-        return future.result().success, future.result().message
+        answer = self.ask(kind, name, request)
+        return answer.success, answer.message
 
     def close(self) -> None:
         import rclpy
@@ -122,14 +126,17 @@ class Robot:
         self.result |= {"diagnostics": [], "map": None, "markers": None, "belief": None, "attention": None}
         self.result |= {"events": [], "sent_s": {}, "calls": []}
         self.kinds = {"points": PointCloud2, "odom": Odometry, "initialpose": PoseWithCovarianceStamped}
-        self.out = {name: ros.advertise(kind, IN[name]) for name, kind in self.kinds.items() if name != "points"}
-        self.clock = ros.advertise(Clock, "/clock")
+        self.silent = bool(script.get("silent"))  # somebody else plays
+        inputs = () if self.silent else ("odom", "initialpose")
+        self.out = {name: ros.advertise(self.kinds[name], IN[name]) for name in inputs}
+        self.clock = None if self.silent else ros.advertise(Clock, "/clock")
         self.points: Any = None
         self.best_effort = bool(script.get("best_effort"))
         self.static = None
         if TFMessage is not None:
-            self.static = ros.advertise(TFMessage, "/tf_static", latched=True)
-            self.static.publish(TFMessage([self._static_transform()]))
+            if not self.silent:
+                self.static = ros.advertise(TFMessage, "/tf_static", latched=True)
+                self.static.publish(TFMessage([self._static_transform()]))
             ros.listen(TFMessage, "/tf", self._on_tf)
         ros.listen(PoseWithCovarianceStamped, "/bevfusion/pose", self._on_pose)
         ros.listen(DiagnosticArray, "/bevfusion/timing", self._on_timing)
@@ -198,17 +205,86 @@ class Robot:
             self.result["events"].append([name, len(self.result["poses"]), len(self.result["diagnostics"])])
         return self.result
 
-    def wait_for_node(self) -> None:
+    def wait_for_node(self, with_clouds: bool = True) -> None:
         """Until the node listens, and is heard."""
-        self.publish_clouds()
+        if with_clouds:
+            self.publish_clouds()
         until = time.monotonic() + 60.0
         while time.monotonic() < until:
-            listened = all(self.ros.readers(publisher) for publisher in (*self.out.values(), self.points))
-            if listened and self.result["diagnostics"]:
+            publishers = [*self.out.values(), *([self.points] if with_clouds else [])]
+            if all(self.ros.readers(publisher) for publisher in publishers) and self.result["diagnostics"]:
                 time.sleep(0.5)
                 return
             time.sleep(0.05)
         raise TimeoutError("the node does not listen")
+
+    def wait_for_poses(self, count: int, limit_s: float) -> None:
+        """Somebody else plays."""
+        until = time.monotonic() + limit_s
+        while len(self.result["poses"]) < count:
+            if time.monotonic() > until:
+                raise TimeoutError(f"{len(self.result['poses'])} poses")
+            time.sleep(0.05)
+
+    def change_state(self, transition: str) -> None:
+        """Of a lifecycle node, the way that a manager does it."""
+        from lifecycle_msgs.msg import Transition
+        from lifecycle_msgs.srv import ChangeState
+
+        request = ChangeState.Request()
+        request.transition.id = getattr(Transition, f"TRANSITION_{transition.upper()}")
+        answer = self.ros.ask(ChangeState, "/bevfusion/change_state", request)
+        self.result["calls"].append(["change_state", transition, answer.success, ""])
+
+    def set_parameter(self, name: str, value: float) -> None:
+        from rcl_interfaces.srv import SetParameters
+        from rclpy.parameter import Parameter
+
+        request = SetParameters.Request(parameters=[Parameter(name, value=value).to_parameter_msg()])
+        answer = self.ros.ask(SetParameters, "/bevfusion/set_parameters", request).results[0]
+        self.result["calls"].append(["set_parameter", name, answer.successful, answer.reason])
+
+    def describe_parameter(self, name: str) -> None:
+        from rcl_interfaces.srv import DescribeParameters
+
+        request = DescribeParameters.Request(names=[name])
+        (found,) = self.ros.ask(DescribeParameters, "/bevfusion/describe_parameters", request).descriptors
+        bounds = [[bound.from_value, bound.to_value] for bound in found.floating_point_range]
+        self.result["calls"].append(["describe_parameter", name, found.type, [found.description, bounds]])
+
+    def send_map(self, path: str) -> None:
+        """A picture as the map."""
+        from sensor_msgs.msg import Image
+
+        from bevfusion.ros.outlet import image_message
+
+        publisher = self.ros.advertise(Image, "/bevfusion/map_image")
+        self._until_read(publisher)
+        publisher.publish(image_message(np.load(path), "map", 0))
+
+    def send_fix(self, lat_deg: float, lon_deg: float) -> None:
+        from sensor_msgs.msg import NavSatFix
+
+        publisher = self.ros.advertise(NavSatFix, "/bevfusion/fix")
+        self._until_read(publisher)
+        message = NavSatFix()
+        message.latitude, message.longitude, message.status.status = lat_deg, lon_deg, 0
+        publisher.publish(message)
+        time.sleep(0.5)
+
+    def wait_for_state(self, state: str) -> None:
+        until = time.monotonic() + 30.0
+        while not self.result["diagnostics"] or self.result["diagnostics"][-1][2]["state"] != state:
+            if time.monotonic() > until:
+                raise TimeoutError(f"the node is not {state}")
+            time.sleep(0.05)
+
+    def _until_read(self, publisher: Any) -> None:
+        until = time.monotonic() + 20.0
+        while not self.ros.readers(publisher):
+            assert time.monotonic() < until, "nobody reads"
+            time.sleep(0.05)
+        time.sleep(0.3)
 
     def wait(self, seconds: float) -> None:
         time.sleep(seconds)
@@ -222,11 +298,7 @@ class Robot:
         self.points = None
 
     def wait_for_reader(self) -> None:
-        until = time.monotonic() + 20.0
-        while not self.ros.readers(self.points):
-            assert time.monotonic() < until, "nobody reads clouds"
-            time.sleep(0.05)
-        time.sleep(0.3)
+        self._until_read(self.points)
 
     def start(self, x_m: float, y_m: float, yaw: float) -> None:
         from bevfusion.geometry.se2 import SE2

@@ -33,16 +33,18 @@ class Middleware:
 
     def run(self, arguments: list[str], log: Path | None = None) -> subprocess.Popen[str]:
         """Start a Python program there."""
+        return self.start([self.python, *arguments], log)
+
+    def start(self, command: list[str], log: Path | None = None) -> subprocess.Popen[str]:
+        """Start a program in the environment of this ROS."""
         environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(REPOSITORY)} | self.environment
         out = None if log is None else log.open("w")
-        return subprocess.Popen(
-            [self.python, *arguments],
-            env=environment,
-            cwd=REPOSITORY,
-            stdout=out,
-            stderr=subprocess.STDOUT if out else None,
-            text=True,
-        )
+        error = subprocess.STDOUT if out else None
+        return subprocess.Popen(command, env=environment, cwd=REPOSITORY, stdout=out, stderr=error, text=True)
+
+    def forget(self, names: set[str]) -> None:
+        """Take parameters off the ROS 1 master."""
+        self._set_ros1({}, names)
 
     def node(self, parameters: dict[str, Any], log: Path | None = None) -> subprocess.Popen[str]:
         """Start the node with its topics where the robot has them."""

@@ -321,6 +321,16 @@ def test_clouds_out_of_order_are_refused_and_no_reset(bench):
     assert tested.send(6) is not None
 
 
+def test_a_stamp_from_the_future_is_refused_and_does_no_harm(bench):
+    tested = bench(initial_pose=[0.0, 0.0, 0.0])
+    tested.send(0)
+    tested.core.points(cloud(START_NS + 3600 * 10**9), START_NS)
+    time.sleep(0.1)
+    assert "3600.0 s ahead" in tested.value("last_refusal")
+    assert tested.send(1).pose is not None
+    assert (tested.value("resets"), tested.value("clouds_refused")) == ("0", "1")
+
+
 def test_late_clouds_are_counted_and_used(bench):
     tested = bench(initial_pose=[0.0, 0.0, 0.0])
     tested.core.points(cloud(START_NS), START_NS + 3 * 10**9)

@@ -12,9 +12,12 @@ import pytest
 import torch
 
 from bevfusion.datasets.drive import Drive
-from bevfusion.evaluation.run import Protocol, displaced, evaluate
+from bevfusion.evaluation.protocol import Protocol, displaced
+from bevfusion.evaluation.run import evaluate
+from bevfusion.geometry.grid import Grid
 from bevfusion.geometry.se2 import SE2, wrap_angle
 from bevfusion.localizer import open_locator
+from bevfusion.maps.schema import layer_index
 from bevfusion.structures import Frame
 from tests.ros.stage import KIDNAPPED_AT, Middleware, Played, base_from_lidar, extrinsics, interrupted
 
@@ -52,7 +55,7 @@ def parameters(middleware: Middleware, played: Played, **more: Any) -> dict[str,
 
 def script(played: Played, steps: list[list[Any]], **more: Any) -> dict[str, Any]:
     matrix = base_from_lidar().tolist()
-    return {"drive": str(played.file), "base_from_lidar": matrix, "steps": [["wait_for_node"], *steps]} | more
+    return {"drive": str(played.file), "base_from_lidar": matrix, "steps": steps} | more
 
 
 def start_at(played: Played, map_from_ego: SE2) -> list[Any]:
@@ -91,7 +94,12 @@ def error_of(played: Played, row: Sequence[Any]) -> tuple[float, float]:
 def test_a_minute_of_driving_is_what_evaluation_says(middleware: Middleware, minute: Played, tmp_path: Path, capsys):
     protocol = Protocol("filter", OFFSET_M, OFFSET_DEG)
     prior = displaced(minute.truth(0), protocol, minute.drive.name, minute.drive[0].index, 0)
-    steps = [start_at(minute, prior), ["answered", 0], ["in_real_time", 1, len(minute.drive), RATE_HZ]]
+    steps = [
+        ["wait_for_node"],
+        start_at(minute, prior),
+        ["answered", 0],
+        ["in_real_time", 1, len(minute.drive), RATE_HZ],
+    ]
     node = middleware.node(parameters(middleware, minute), tmp_path / "node.log")
     try:
         said = middleware.play(script(minute, steps, all_topics=True), tmp_path, 200.0)
@@ -165,6 +173,10 @@ def test_a_minute_of_driving_is_what_evaluation_says(middleware: Middleware, min
 def test_it_survives_what_robots_do(middleware: Middleware, kidnapped: Played, tmp_path: Path):
     spoilt = [["refused", 6, "empty"], ["refused", 7, "nan"], ["refused", 8, "sizes"], ["refused", 9, "frame"]]
     steps = [
+        ["wait_for_node", False],
+        ["wait", 2.5],  # the LiDAR starts late
+        ["publish_clouds"],
+        ["wait_for_reader"],
         ["call", "activate", True],
         start_at(kidnapped, kidnapped.truth(0)),
         ["answered_frames", 0, 6],
@@ -220,6 +232,7 @@ def test_relocalize_finds_a_kidnapped_vehicle(middleware: Middleware, kidnapped:
     carried_m = math.dist(*((kidnapped.truth(p).x_m, kidnapped.truth(p).y_m) for p in (KIDNAPPED_AT - 1, KIDNAPPED_AT)))
     assert carried_m >= 300.0
     steps = [
+        ["wait_for_node"],
         start_at(kidnapped, kidnapped.truth(0)),
         ["answered_frames", 0, KIDNAPPED_AT],
         ["call", "relocalize", None],
@@ -267,3 +280,120 @@ def test_a_wrong_parameter_is_one_line(
     lines = [line for line in log.read_text().splitlines() if line.startswith("error: ")]
     assert len(lines) == 1
     assert said in lines[0]
+
+
+def test_a_picture_is_the_map_and_a_fix_the_start(middleware: Middleware, kidnapped: Played, tmp_path: Path):
+    source = kidnapped.source
+    layers = source.draw(Grid.square(260.0, 0.5), SE2())[:, ::-1]  # the first row of a picture is the north
+    picture = np.zeros((*layers.shape[1:], 3), np.uint8)
+    picture[layers[layer_index("road")] > 0] = (255, 0, 0)
+    picture[layers[layer_index("building")] > 0] = (0, 0, 255)
+    np.save(tmp_path / "picture.npy", picture)
+    origin = source.frame
+    values = {
+        "map": "",
+        "map_image_lat_deg": origin.origin_lat_deg,
+        "map_image_lon_deg": origin.origin_lon_deg,
+        "map_image_legend": '{"#ff0000": "road", "#0000ff": "building"}',
+    }
+    place = source.frame.geo_pose(kidnapped.truth(0))
+    steps = [
+        ["wait_for_node"],
+        ["wait_for_state", "no map"],
+        ["send_map", str(tmp_path / "picture.npy")],
+        ["wait_for_state", "waiting"],
+        ["send_fix", place.lat_deg, place.lon_deg],
+        ["answered_frames", 0, 6, 90.0],
+        ["wait", 2.5],
+    ]
+    node = middleware.node(parameters(middleware, kidnapped, **values), tmp_path / "node.log")
+    try:
+        said = middleware.play(script(kidnapped, steps, all_topics=True), tmp_path, 300.0)
+        assert interrupted(node)[0] == 0
+    finally:
+        node.kill()
+    assert said["problem"] == ""
+    width, height, cell_m, counts = said["map"]
+    assert (width, height, cell_m) == (pytest.approx(520, abs=1), pytest.approx(520, abs=1), 1.0)
+    assert min(counts["0"], counts["100"]) > 10_000
+    assert [state for _, state, _ in said["timing"]] == ["following"] * 6
+    assert error_of(kidnapped, said["poses"][-1])[0] < 3.0
+
+
+def test_a_manager_leads_a_lifecycle_node(middleware: Middleware, kidnapped: Played, tmp_path: Path):
+    if middleware.name != "ros2":
+        pytest.skip("ROS 1 has no lifecycle")
+    steps = [
+        ["wait", 2.0],
+        ["set_parameter", "offset_deg", 8.0],
+        ["set_parameter", "offset_deg", 400.0],
+        ["set_parameter", "offset_degg", 8.0],
+        ["describe_parameter", "offset_deg"],
+        ["change_state", "configure"],
+        ["set_parameter", "offset_deg", 9.0],
+        ["change_state", "activate"],
+        ["wait_for_node"],
+        start_at(kidnapped, kidnapped.truth(0)),
+        ["answered_frames", 0, 3],
+        ["change_state", "deactivate"],
+        ["cloud", 3],
+        ["wait", 1.5],
+        ["change_state", "cleanup"],
+        ["change_state", "configure"],
+        ["change_state", "activate"],
+        ["wait_for_reader"],
+        start_at(kidnapped, kidnapped.truth(4)),
+        ["answered_frames", 4, 7],
+    ]
+    node = middleware.node(parameters(middleware, kidnapped, autostart=False), tmp_path / "node.log")
+    try:
+        said = middleware.play(script(kidnapped, steps), tmp_path, 120.0)
+        assert interrupted(node)[0] == 0
+    finally:
+        node.kill()
+    assert said["problem"] == ""
+    assert positions_of(kidnapped, [row[0] for row in said["timing"]]) == [0, 1, 2, 4, 5, 6]
+    assert len(said["poses"]) == 6
+    assert all(done for call, _, done, _ in said["calls"] if call == "change_state")
+    changes = [(done, why) for call, _, done, why in said["calls"] if call == "set_parameter"]
+    assert [done for done, _ in changes] == [True, False, False, False]
+    assert "before the node is configured" in changes[3][1]
+    (described,) = [answer for call, _, *answer in said["calls"] if call == "describe_parameter"]
+    assert described == [3, ["the same for its heading; 180: any", [[0.0, 180.0]]]]
+
+
+def test_the_player_brings_a_pose_in_ros_2(middleware: Middleware, kidnapped: Played, tmp_path: Path):
+    if middleware.name != "ros2":
+        pytest.skip("in ROS 1 the launch file does it")
+    folder = next(path for path in kidnapped.map.parent.glob("small_town_501_hdl64e_*"))
+    words = [str(folder), "--map", str(kidnapped.map), "--rate", "5", "--loop"]
+    player = middleware.run(["-m", "bevfusion.ros.play_ros2", *words], tmp_path / "player.log")
+    values = {"extrinsics": [0.0] * 6 + [1.0], "use_sim_time": False}
+    node = middleware.node(parameters(middleware, kidnapped, **values), tmp_path / "node.log")
+    try:
+        said = middleware.play(script(kidnapped, [["wait_for_poses", 3, 90.0]], silent=True), tmp_path, 120.0)
+        assert interrupted(node)[0] == interrupted(player)[0] == 0
+    finally:
+        node.kill()
+        player.kill()
+    assert said["problem"] == ""
+    assert said["diagnostics"][-1][2]["odometry"] == "used"
+
+
+def test_roslaunch_brings_a_pose_and_the_player_plays(middleware: Middleware, kidnapped: Played, tmp_path: Path):
+    if middleware.name != "ros1":
+        pytest.skip("the launch package of ROS 2 is not on the package index")
+    folder = next(path for path in kidnapped.map.parent.glob("small_town_501_hdl64e_*"))
+    words = [f"map:={kidnapped.map}", f"play:={folder}", f"python:={middleware.python}"]
+    middleware.forget({"/bevfusion", "/use_sim_time"})
+    launched = middleware.start(["roslaunch", "bevfusion", "localize.launch", *words], tmp_path / "launch.log")
+    try:
+        said = middleware.play(script(kidnapped, [["wait_for_poses", 3, 90.0]], silent=True), tmp_path, 120.0)
+        status, _ = interrupted(launched)
+    finally:
+        launched.kill()
+    assert said["problem"] == ""
+    assert status == 0
+    assert said["diagnostics"][-1][2]["extrinsics"] == "tf"
+    assert said["diagnostics"][-1][2]["odometry"] == "used"
+    assert said["tf"][-1][1:3] in (["map", "odom"], ["odom", "base_link"])

@@ -1,0 +1,134 @@
+"""When to start following the vehicle, where to start again, and what to call the state of it."""
+
+import logging
+import math
+import threading
+from typing import Literal, Protocol, runtime_checkable
+
+from bevfusion.filters.tracker import SequenceLocator
+from bevfusion.geometry.se2 import SE2
+from bevfusion.ros.inputs import Start
+from bevfusion.structures import Frame, PoseEstimate
+
+log = logging.getLogger(__name__)
+
+REPLAYED_NS = 5 * 10**9  # a log that begins again within so much of the start is started as before
+Progress = Literal["waiting", "searching", "lost", "following"]
+
+
+@runtime_checkable
+class Follower(SequenceLocator, Protocol):
+    """What follows the vehicle, and says how it fares."""
+
+    @property
+    def state(self) -> str:
+        """Idle, following or lost."""
+
+
+class Stopped(Exception):  # noqa: N818 - no error: the node ends in the middle of a search
+    """Raised out of a search over the map when the node stops."""
+
+
+class Following:
+    """A follower and its starts; `ask_for`, `progress` and `stop` may be called from any thread."""
+
+    def __init__(self, start: Start | None) -> None:
+        """Nothing to follow with yet.
+
+        Args:
+            start: to make with the first frame.
+        """
+        self.search = ""  # tiles done / all of the last search
+        self.is_searching = False
+        self._follower: Follower | None = None
+        self._lock = threading.Lock()
+        self._asked = start  # to be made with the next frame
+        self._made: tuple[Start, int] | None = None  # the last one, and the stamp of its frame
+        self._started = False
+        self._stopping = False
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether there is a follower."""
+        return self._follower is not None
+
+    @property
+    def has_start(self) -> bool:
+        """Whether one was made or asked for."""
+        return self._started or self._asked is not None
+
+    @property
+    def progress(self) -> Progress:
+        """How it stands."""
+        asked = self._asked
+        if self.is_searching or (asked is not None and asked.map_from_base is None):
+            return "searching"
+        if not self._started or self._follower is None:
+            return "waiting"
+        return "lost" if self._follower.state == "lost" else "following"
+
+    def follow_with(self, follower: Follower) -> None:
+        """Take this from now on; another map begins with a start of its own."""
+        if self._follower is not None:
+            self._started, self._made = False, None
+        self._follower = follower
+
+    def ask_for(self, start: Start) -> None:
+        """Start there with the next frame."""
+        with self._lock:
+            self._asked = start
+        place = start.map_from_base
+        log.info("start %s", "anywhere" if place is None else f"at x {place.x_m:.1f} m, y {place.y_m:.1f} m")
+
+    def rewind(self, stamp_ns: int) -> bool:
+        """The clock went back to this moment: forget the vehicle; True: it is known where it starts again.
+
+        A log that begins again finds it where it began; after any other jump it may be anywhere.
+        """
+        self._started = False
+        if self._asked is None and self._made is not None and stamp_ns <= self._made[1] + REPLAYED_NS:
+            self._asked = self._made[0]
+        return self._asked is not None
+
+    def step(self, frame: Frame, base_from_ego: SE2) -> PoseEstimate | None:
+        """The estimate of a frame, after the start that was asked for; None: waiting, lost or doubtful.
+
+        Args:
+            frame: in ego axes.
+            base_from_ego: where the LiDAR sits on the vehicle; starts are of the vehicle.
+
+        Raises:
+            Stopped: if the node stops in the middle of a search.
+        """
+        if self._follower is None:
+            return None
+        with self._lock:
+            start, self._asked = self._asked, None
+        try:
+            if start is not None:
+                self._made, self._started = (start, frame.stamp_ns), True
+                self._begin(self._follower, start, base_from_ego)
+            return self._follower.step(frame) if self._started else None
+        finally:
+            self.is_searching = False
+
+    def stop(self) -> None:
+        """End a search that is under way."""
+        self._stopping = True
+
+    def _begin(self, follower: Follower, start: Start, base_from_ego: SE2) -> None:
+        self.search = ""
+        if start.map_from_base is None:
+            self.is_searching = True
+            follower.start_anywhere(self._on_tile)
+        elif start.offset_rad >= math.pi:  # which way the LiDAR is off the vehicle's middle is not known either
+            reach_m = math.hypot(base_from_ego.x_m, base_from_ego.y_m)
+            follower.start(start.map_from_base, start.offset_m + reach_m, math.pi)
+        else:
+            follower.start(start.map_from_base @ base_from_ego, start.offset_m, start.offset_rad)
+
+    def _on_tile(self, done: int, count: int) -> None:
+        if self._stopping:
+            raise Stopped
+        self.is_searching = done < count
+        self.search = f"{done}/{count}"
