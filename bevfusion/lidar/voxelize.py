@@ -23,7 +23,7 @@ from bevfusion.structures import Scan, Voxels
 # their mean reflectance, as it is and against the rest of the scan (-1 to 1).
 VOXEL_FEATURES = ("offset_x", "offset_y", "offset_z", "density", "intensity", "contrast")
 _DENSITY_FULL = 32.0  # points that count as dense
-_TABLE_CELLS = 2**25  # up to here a table of all cells is faster than sorting the points
+_TABLE_CELLS = 2**23  # up to here a table of all cells is faster than sorting the points
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,8 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from bevfusion.build import build_model
+from bevfusion.config import ConfigError, config_from_dict
 from bevfusion.lidar.sparse import SparseEncoder, open_backend
 from bevfusion.lidar.sparse_map import Backend, SparseMap, collapsed, halved
 from bevfusion.lidar.sparse_reference import ReferenceBackend, neighbours
@@ -221,6 +223,19 @@ def test_a_backend_that_does_not_exist_is_refused():
 def test_without_spconv_the_message_says_what_to_install():
     with pytest.raises(ImportError, match=r"bevfusion\[gpu\]"):
         open_backend("spconv")
+
+
+@pytest.mark.skipif(not NO_SPCONV, reason="spconv is installed")
+def test_a_configuration_that_asks_for_spconv_where_there_is_none_is_one_line():
+    config = config_from_dict({"model": {"encoder": "sparse", "sparse": {"backend": "spconv"}}}, "test")
+    with pytest.raises(ConfigError, match=r"model\.sparse\.backend: .*pip install.*or choose auto"):
+        build_model(config)
+
+
+@pytest.mark.parametrize("voxel_m", [0.3, 1.0, 0.1])
+def test_voxels_that_do_not_divide_the_cells_are_refused(voxel_m: float):
+    with pytest.raises(ConfigError, match=r"model\.sparse\.voxel_m"):
+        config_from_dict({"model": {"encoder": "sparse", "sparse": {"voxel_m": voxel_m}}}, "test")
 
 
 @needs_spconv

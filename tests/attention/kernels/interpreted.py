@@ -27,7 +27,7 @@ MECHANISMS: dict[str, Callable[[int], nn.Module]] = {
     "cbam without norm": partial(CBAM, reduction=4, norm=False, kernel_size=5),
     "coordinate": partial(Coordinate, reduction=4),
 }
-CASES = [((2, 10, 5, 7), "contiguous"), ((2, 6, 8, 8), "channels last"), ((1, 3, 1, 5), "contiguous")]
+CASES = [((2, 6, 5, 7), "contiguous"), ((2, 6, 8, 8), "channels last"), ((1, 3, 1, 5), "contiguous")]
 FORMATS = {"contiguous": torch.contiguous_format, "channels last": torch.channels_last}
 
 
@@ -121,9 +121,9 @@ def test_values_gradients_and_statistics_in_training(name: str, shape: tuple[int
 @pytest.mark.parametrize("type_", [torch.float16, torch.bfloat16])
 @pytest.mark.parametrize("name", ["se", "cam", "sam", "cbam", "coordinate"])
 def test_half_precision_loses_no_more_than_the_last_digits_of_the_result(name: str, type_: torch.dtype):
-    made, x = module(name, 8), features((2, 8, 5, 6))
+    made, x = module(name, 4), features((2, 4, 5, 6))
     wide, half = x.clone().requires_grad_(), x.to(type_).requires_grad_()
-    upstream = features((2, 8, 5, 6)).flip(3)
+    upstream = features((2, 4, 5, 6)).flip(3)
     wanted, y = plain(made, wide), made(half)
     assert y.dtype == type_
     step = torch.finfo(type_).eps
@@ -142,8 +142,8 @@ def test_half_precision_loses_no_more_than_the_last_digits_of_the_result(name: s
 
 @pytest.mark.parametrize("name", ["cbam", "coordinate"])
 def test_weights_in_half_precision(name: str):
-    x = features((2, 8, 5, 6))
-    made = module(name, 8).eval()
+    x = features((2, 4, 5, 6))
+    made = module(name, 4).eval()
     with torch.no_grad():
         wanted = plain(made, x)
         y = made.half()(x.half())
@@ -152,18 +152,18 @@ def test_weights_in_half_precision(name: str):
 
 @pytest.mark.parametrize("name", ["se", "cam", "sam", "cbam", "coordinate"])
 def test_only_weights_want_gradients(name: str):
-    made = module(name, 8)
+    made = module(name, 4)
     slow = copy.deepcopy(made)
-    made(features((2, 8, 5, 6))).square().sum().backward()
-    plain(slow, features((2, 8, 5, 6))).square().sum().backward()
+    made(features((2, 4, 5, 6))).square().sum().backward()
+    plain(slow, features((2, 4, 5, 6))).square().sum().backward()
     for got, wanted in zip(made.parameters(), slow.parameters(), strict=True):
         close(got.grad, wanted.grad, float(wanted.grad.abs().max()) + 1.0)
 
 
 @pytest.mark.parametrize("name", ["se", "cam", "sam", "cbam", "coordinate"])
 def test_weights_are_frozen_and_the_gradient_comes_twice(name: str):
-    made = module(name, 8).requires_grad_(False)
-    x, x_slow = (features((2, 8, 5, 6)).requires_grad_() for _ in range(2))
+    made = module(name, 4).requires_grad_(False)
+    x, x_slow = (features((2, 4, 5, 6)).requires_grad_() for _ in range(2))
     y, y_slow = made(x), plain(made, x_slow)
     for weight in (1.0, -2.0):
         (got,) = torch.autograd.grad((weight * y).sum(), x, retain_graph=True)
@@ -172,8 +172,8 @@ def test_weights_are_frozen_and_the_gradient_comes_twice(name: str):
 
 
 def test_the_same_module_twice_in_one_graph():
-    made = module("cbam", 8)
-    x, x_slow = (features((2, 8, 5, 6)).requires_grad_() for _ in range(2))
+    made = module("cbam", 4)
+    x, x_slow = (features((2, 4, 5, 6)).requires_grad_() for _ in range(2))
     made.eval()
     made(made(x)).square().sum().backward()
     plain(made, plain(made, x_slow)).square().sum().backward()
@@ -182,14 +182,14 @@ def test_the_same_module_twice_in_one_graph():
 
 @pytest.mark.parametrize("name", ["se", "coordinate"])
 def test_a_part_of_a_larger_tensor(name: str):
-    made, whole = module(name, 8).eval(), features((2, 16, 5, 6))
+    made, whole = module(name, 4).eval(), features((2, 8, 5, 6))
     x = whole[:, ::2]
     with torch.no_grad():
         close(made(x), plain(made, x.contiguous()))
 
 
 def test_the_parallel_arrangement_takes_the_kernel_of_its_channel_half(calls: list[str]):
-    made, x = CBAM(8, arrangement="parallel").to(DEVICE).eval(), features((2, 8, 5, 6))
+    made, x = CBAM(4, arrangement="parallel").to(DEVICE).eval(), features((2, 4, 5, 6))
     close(made(x), plain(made, x))
     assert calls == ["product"]
 
@@ -215,32 +215,32 @@ def test_sums_in_parts(monkeypatch: pytest.MonkeyPatch):
 @pytest.mark.parametrize(
     ("made", "seen", "type_"),
     [
-        (SE(8, occupancy=True), True, torch.float32),
-        (CAM(8, occupancy=True), True, torch.float32),
-        (SAM(8, occupancy=True), True, torch.float32),
-        (CBAM(8, occupancy=True), True, torch.float32),
-        (Coordinate(8, occupancy=True), True, torch.float32),
-        (CBAM(8), False, torch.float64),
+        (SE(4, occupancy=True), True, torch.float32),
+        (CAM(4, occupancy=True), True, torch.float32),
+        (SAM(4, occupancy=True), True, torch.float32),
+        (CBAM(4, occupancy=True), True, torch.float32),
+        (Coordinate(4, occupancy=True), True, torch.float32),
+        (CBAM(4), False, torch.float64),
     ],
 )
 def test_what_the_kernels_do_not_cover_goes_the_plain_way(
     made: nn.Module, seen: bool, type_: torch.dtype, calls: list[str]
 ):
-    made, x = made.to(DEVICE, type_).eval(), features((2, 8, 5, 6)).to(type_)
+    made, x = made.to(DEVICE, type_).eval(), features((2, 4, 5, 6)).to(type_)
     mask = (torch.rand(2, 1, 5, 6, device=DEVICE) < 0.5).float() if seen else None
     torch.testing.assert_close(made(x, mask), plain(made, x, mask), rtol=0, atol=0)
     assert not calls
 
 
 def test_a_mask_where_none_is_wanted_is_still_refused():
-    x = features((2, 8, 5, 6))
+    x = features((2, 4, 5, 6))
     for name in ("se", "cam", "sam", "cbam", "coordinate"):
         with pytest.raises(ValueError, match="occupancy=False"):
-            module(name, 8)(x, torch.ones(2, 1, 5, 6, device=DEVICE))
+            module(name, 4)(x, torch.ones(2, 1, 5, 6, device=DEVICE))
 
 
 def test_second_derivatives_are_refused_not_wrong():
-    x = features((1, 8, 4, 4)).requires_grad_()
-    (gradient,) = torch.autograd.grad(module("se", 8)(x).sum(), x, create_graph=True)
+    x = features((1, 4, 4, 4)).requires_grad_()
+    (gradient,) = torch.autograd.grad(module("se", 4)(x).sum(), x, create_graph=True)
     with pytest.raises(RuntimeError, match="once_differentiable"):
         gradient.sum().backward()
