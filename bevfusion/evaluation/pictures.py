@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Float
 
 from bevfusion.evaluation.insight import Insight, LayerWeight
+from bevfusion.evaluation.marginals import Marginals
 from bevfusion.geometry.grid import Grid
 from bevfusion.geometry.se2 import SE2
 from bevfusion.heads.direction import heading_marginal
@@ -46,6 +47,23 @@ def draw_spatial(insight: Insight, source: MapSource, path: Path) -> None:
         axis.set_ylim(extent[2:])
         axis.set_xlabel("ahead (m)")
         axis.set_ylabel("left (m)")
+    figure.savefig(path, dpi=110)
+
+
+def draw_attention(seen: Marginals, pose: SE2, source: MapSource, path: Path) -> None:
+    """The attention of each slot in the ego frame, over the map at a pose of the map frame."""
+    figure, axes = _figure(15.0, 4.9, columns=len(seen.attention))
+    half_m = seen.attention_half_m
+    extent = (-half_m, half_m, -half_m, half_m)
+    picture = paint(source.draw(Grid.square(half_m, _MAP_CELL_M), pose))
+    for axis, (slot, weight) in zip(axes, seen.attention.items(), strict=True):
+        axis.imshow(picture, origin="upper", extent=extent, alpha=0.6)
+        _overlay(figure, axis, weight, extent, _TITLES.get(slot, slot))
+        axis.plot(0.0, 0.0, marker=">", color=_LIDAR, markeredgecolor="white", markersize=9)
+        axis.set_xlim(extent[:2])
+        axis.set_ylim(extent[2:])
+        axis.set_xlabel("ahead (m)")
+    axes[0].set_ylabel("left (m)")
     figure.savefig(path, dpi=110)
 
 

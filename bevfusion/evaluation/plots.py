@@ -16,6 +16,7 @@ from bevfusion.datasets.drive import Drive
 from bevfusion.evaluation import panels
 from bevfusion.evaluation.marginals import Marginals, WorstMarginals
 from bevfusion.evaluation.panels import ESTIMATE, PRIOR, TRUTH
+from bevfusion.evaluation.pictures import draw_attention
 from bevfusion.evaluation.predictions import Errors, Prediction, errors_of, pose_rows
 from bevfusion.evaluation.trajectories import Course, courses, file_name
 from bevfusion.geometry.grid import Grid
@@ -73,6 +74,8 @@ def write_plots(
         shown = None if beliefs is None else beliefs.of(prediction)
         if shown is not None:
             _save(_belief(prediction, shown, source), folder / f"belief_of_{name}")
+            if shown.attention:
+                draw_attention(shown, prediction.estimate, source, folder / f"attention_of_{name}")
 
 
 def worst_name(rank: int, prediction: Prediction) -> str:

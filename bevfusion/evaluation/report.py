@@ -166,7 +166,10 @@ def card(report: Mapping[str, Any], written: datetime) -> list[tuple[str, str]]:
         ("mode", f"{mode}: {MODES[mode]}"),
         ("window", "none: the whole map is searched" if mode == "global" else window),
         ("priors a frame", f"{protocol['draws']}, seed {protocol['seed']}"),
-        ("recall", f"share of errors {protocol['threshold']} threshold, in percent"),
+        (
+            "recall",
+            f"share of errors {protocol['threshold']} {', '.join(report['position_m']['recall'])} m or °, in percent",
+        ),
         ("read-out of the belief", str(protocol["readout"])),
         ("odometry", str(protocol["odometry"])),
         *((f"checkpoint, {key}", value) for key, value in flat(report["checkpoint"])),
@@ -280,6 +283,7 @@ def _worst_frames(predictions: Sequence[Prediction], plots: Path) -> list[WorstF
         pictures = [
             *_inlined(plots / f"{name}.png", f"Scan over the map, at the estimate and at the truth: {title}"),
             *_inlined(plots / f"belief_of_{name}.png", f"Marginals of the belief over place and heading: {title}"),
+            *_inlined(plots / f"attention_of_{name}.png", f"Where the network attended, over the map: {title}"),
         ]
         if pictures:
             frames.append(WorstFrame(title, pictures))
