@@ -36,6 +36,10 @@ def write_export(checkpoint: str, output: Path, offset_m: float, offset_deg: flo
     if missing:
         raise DataError(f"writing ONNX needs the package {missing[0]}: pip install -e '.[onnx]'")
     loaded = read_weights(checkpoint)
+    if loaded.config.model.encoder == "sparse":
+        raise DataError(
+            f"{checkpoint}: sparse convolutions have no form in ONNX; export a network with encoder: raster"
+        )
     model = build_model(loaded.config)
     load_weights(model, loaded.weights, checkpoint)
     network = PointsToBeliefs(model, loaded.config, offset_m, math.radians(offset_deg)).eval()

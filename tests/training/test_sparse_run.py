@@ -86,6 +86,12 @@ def test_locate_finds_a_pose_in_the_window(run, config, town_drive, tmp_path, ca
     assert "confidence" in capsys.readouterr().out
 
 
+def test_an_export_is_refused(run, tmp_path, capsys):
+    assert main("export", [str(run), "--output", str(tmp_path / "model.pt2")]) == 2
+    assert "sparse convolutions have no form in ONNX" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_scan_out_of_range_is_one_line(run, town_drive):
     localizer = open_localizer(str(run), town_drive[1])
     assert isinstance(localizer.model.lidar_encoder, SparseEncoder)
