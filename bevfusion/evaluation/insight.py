@@ -103,11 +103,16 @@ class Watch:
     """Attention of a network's last answer, whoever asked for it; of locators without a network there is none."""
 
     def __init__(self, locator: Locator) -> None:
-        """Look over the shoulder of a locator, for as long as it lives; that costs it next to nothing."""
+        """Look over the shoulder of a locator until `close`; that costs it next to nothing."""
         self._model = locator.model if isinstance(locator, Localizer) else None
         self._calls: dict[str, tuple[Any, Any]] = {}
-        if self._model is not None:
-            _hook(self._model, self._calls)
+        self._handles = [] if self._model is None else _hook(self._model, self._calls)
+
+    def close(self) -> None:
+        """Leave the network as it was, and forget its answers."""
+        for handle in self._handles:
+            handle.remove()
+        self._calls.clear()
 
     def attention(self) -> Mapping[str, Float[np.ndarray, "h w"]] | None:
         """By `SLOTS`, ego frame, row 0 lowest y; cells that the scan did not reach are NaN."""

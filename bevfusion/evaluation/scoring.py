@@ -102,6 +102,14 @@ class Scorer:
         Raises:
             DataError: if a scan is broken or the locator cannot use one.
         """
+        try:
+            self._run(on_frame)
+        finally:
+            for watch in self._watches.values():
+                watch.close()
+        return self.answers
+
+    def _run(self, on_frame: OnFrame | None) -> None:
         draws, count, done = self._protocol.draws, len(self._drive), 0
         together = [range(draws)] if self._protocol.mode == "single" else [range(d, d + 1) for d in range(draws)]
         for some in together:
@@ -114,7 +122,6 @@ class Scorer:
                     on_frame(done, count * len(together))
             for draw, asker in askers.items():
                 self._take(asker.finish(), draw, questions)
-        return self.answers
 
     def _new_asker(self) -> Asker:
         return ASKERS[self._protocol.mode](self._protocol.offset_m, math.radians(self._protocol.offset_deg))

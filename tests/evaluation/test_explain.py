@@ -14,8 +14,9 @@ from bevfusion.config import AttentionConfig, Config
 from bevfusion.datasets.kitti import KittiRawDrive
 from bevfusion.datasets.simulated import map_file
 from bevfusion.evaluation.explain import attention_shares, class_cells, explain, report
-from bevfusion.evaluation.insight import SLOTS, layer_weights, look, spatial_attention
+from bevfusion.evaluation.insight import SLOTS, Watch, layer_weights, look, spatial_attention
 from bevfusion.evaluation.protocol import Protocol
+from bevfusion.evaluation.run import evaluate
 from bevfusion.geometry.grid import Grid
 from bevfusion.localizer import Localizer
 from bevfusion.maps.schema import LAYER_NAMES
@@ -105,6 +106,33 @@ def test_looking_leaves_no_trace(town_drive):
     truth = source.frame.map_from_ego(drive[0].truth)
     again = locator.locate(drive[0].scan, truth, PROTOCOL.offset_m, math.radians(PROTOCOL.offset_deg))
     assert again.map_from_ego == insight.estimate.map_from_ego
+
+
+def test_watching_sees_what_looking_sees_and_leaves_no_trace(town_drive):
+    drive, source = town_drive
+    locator = tiny_localizer(source)
+    insight = seen_from(drive, source, locator)
+    watch = Watch(locator)
+    assert watch.attention() is None  # nothing was asked yet
+    truth = source.frame.map_from_ego(drive[0].truth)
+    locator.locate(drive[0].scan, truth, PROTOCOL.offset_m, math.radians(PROTOCOL.offset_deg))
+    seen = watch.attention()
+    assert list(seen) == list(SLOTS)
+    for slot, weight in seen.items():
+        np.testing.assert_array_equal(np.isfinite(weight), insight.seen)
+        np.testing.assert_allclose(weight[insight.seen], insight.attention[slot][insight.seen], rtol=1e-5)
+    assert watch.half_extent_m == insight.grid.half_extent_m[0]
+    watch.close()
+    assert not any(module._forward_hooks for module in locator.model.modules())
+    assert watch.attention() is None
+
+
+def test_an_evaluation_leaves_no_hooks(town_drive, tmp_path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("bevfusion.evaluation.run.write_plots", lambda folder, *_, **__: folder.mkdir())
+    drive, source = town_drive
+    locator = tiny_localizer(source)
+    evaluate(lambda _: locator, [drive, drive], [source], PROTOCOL, tmp_path / "out", {})
+    assert not any(module._forward_hooks for module in locator.model.modules())
 
 
 def test_layers_that_are_not_there_do_not_count(town_drive):
