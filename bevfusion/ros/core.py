@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from bevfusion.datasets.deskew import deskewed
 from bevfusion.datasets.pointcloud2 import decode_pointcloud2, header_stamp_ns
 from bevfusion.evaluation.sequence import follower
 from bevfusion.geometry.se2 import SE2
@@ -244,12 +245,15 @@ class NodeCore:
         self._health.extrinsics = "parameter" if self.parameters.extrinsics else "tf"
         odom_from_base = self._odometry_at(arrival.stamp_ns)
         found_s = time.perf_counter()
-        scan, base_from_ego = self._mounting.ego_scan(cloud, base_from_lidar)
+        cloud, base_from_ego = self._mounting.ego_cloud(cloud, base_from_lidar)
+        if self.parameters.deskew and cloud.time_s is not None and odom_from_base is not None:
+            track = self.odometry.track(base_from_ego)
+            cloud = replace(cloud, xyz=deskewed(cloud.xyz, cloud.time_s, arrival.stamp_ns, track))
         turned_s = time.perf_counter()
         decode_ms = 1e3 * (decoded_s - began_s + turned_s - found_s)
         self._last_ns = arrival.stamp_ns
         stages_ms = {"decode_ms": decode_ms, "transform_ms": 1e3 * (found_s - decoded_s)}
-        return scan, base_from_ego, odom_from_base, stages_ms
+        return cloud.scan(), base_from_ego, odom_from_base, stages_ms
 
     def _check_order(self, stamp_ns: int) -> None:
         """Notice a clock that goes back.

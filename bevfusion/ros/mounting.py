@@ -10,7 +10,7 @@ from bevfusion.datasets.cloud import Cloud
 from bevfusion.geometry.se2 import SE2
 from bevfusion.ros.parameters import NodeParameters
 from bevfusion.ros.transforms import TransformBuffer
-from bevfusion.structures import DataError, PoseEstimate, Scan
+from bevfusion.structures import DataError, PoseEstimate
 
 
 class Mounting:
@@ -38,11 +38,11 @@ class Mounting:
             return self._fixed
         return self._transforms.lookup(self._base, frame, stamp_ns, self._wait_s)
 
-    def ego_scan(self, cloud: Cloud, base_from_lidar: Float[np.ndarray, "4 4"]) -> tuple[Scan, SE2]:
-        """The scan in the axes of the vehicle about the LiDAR, as the network knows scans, and `base_from_ego`."""
+    def ego_cloud(self, cloud: Cloud, base_from_lidar: Float[np.ndarray, "4 4"]) -> tuple[Cloud, SE2]:
+        """The points in the axes of the vehicle about the LiDAR, as the network knows them, and `base_from_ego`."""
         turn = base_from_lidar[:3, :3]
         turned = cloud if np.array_equal(turn, np.eye(3)) else cloud.turned(turn)
-        return turned.scan(), SE2(float(base_from_lidar[0, 3]), float(base_from_lidar[1, 3]), 0.0)
+        return turned, SE2(float(base_from_lidar[0, 3]), float(base_from_lidar[1, 3]), 0.0)
 
 
 @dataclass(frozen=True, slots=True)

@@ -45,6 +45,9 @@ class NodeParameters(Section):
         "auto",
         description="required: no TF before ~/odom; none: TF is map to base, ~/odom unread; auto: if it is there",
     )
+    deskew: bool = Field(
+        True, description="undo the motion during a turn, where points carry times and there is odometry"
+    )
     publish_tf: bool = Field(True, description="broadcast TF")
     transform_wait_s: float = Field(0.1, ge=0, le=5, description="longest wait for TF and ~/odom of a cloud's stamp")
     odometry_age_s: float = Field(0.2, ge=0, le=5, description="odometry may be so much older than the cloud")

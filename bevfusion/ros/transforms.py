@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Float
 
 from bevfusion.datasets.rigid import FrameTree, interpolated_rotations
+from bevfusion.datasets.tracks import PoseTrack
 from bevfusion.geometry.se2 import SE2, wrap_angle
 from bevfusion.structures import DataError
 
@@ -128,6 +129,21 @@ class OdometryBuffer:
 
     def __len__(self) -> int:
         return len(self._samples)
+
+    def track(self, base_from_ego: SE2) -> PoseTrack:
+        """What is kept, as poses of the LiDAR.
+
+        Raises:
+            DataError: if nothing is.
+        """
+        with self._changed:
+            samples = list(self._samples)
+        poses = [pose @ base_from_ego for _, pose in samples]
+        return PoseTrack.sorted(
+            np.array([stamp for stamp, _ in samples], dtype=np.int64),
+            np.array([(pose.x_m, pose.y_m) for pose in poses], dtype=np.float64).reshape(-1, 2),
+            np.array([pose.yaw_rad for pose in poses], dtype=np.float64),
+        )
 
     def at(self, stamp_ns: int, wait_s: float, age_s: float) -> SE2 | None:
         """The pose at a moment.

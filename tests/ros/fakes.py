@@ -23,10 +23,13 @@ def header(frame: str, stamp_ns: int) -> SimpleNamespace:
     return SimpleNamespace(frame_id=frame, stamp=SimpleNamespace(sec=sec, nanosec=nanosec))
 
 
-def cloud(stamp_ns: int, xyz: np.ndarray | None = None, frame: str = "lidar") -> SimpleNamespace:
+def cloud(
+    stamp_ns: int, xyz: np.ndarray | None = None, frame: str = "lidar", times_s: np.ndarray | None = None
+) -> SimpleNamespace:
     points = np.array([[5.0, 1.0, 0.0], [7.0, -2.0, 1.0]]) if xyz is None else xyz
-    data = np.column_stack([points, np.zeros(len(points))]).astype("<f4").tobytes()
-    names = enumerate(("x", "y", "z", "intensity"))
+    last = np.zeros(len(points)) if times_s is None else times_s
+    data = np.column_stack([points, last]).astype("<f4").tobytes()
+    names = enumerate(("x", "y", "z", "intensity" if times_s is None else "t"))
     return SimpleNamespace(
         header=header(frame, stamp_ns),
         height=1,

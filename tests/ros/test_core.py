@@ -160,6 +160,18 @@ def test_a_bad_cloud_is_a_diagnostic(bench, changes, said):
     assert len(tested.localizer.frames[0].scan) > 0
 
 
+@pytest.mark.parametrize("deskew", [True, False])
+def test_points_of_a_turn_are_put_together(bench, deskew):
+    tested = bench(extrinsics=[0.0] * 6 + [1.0], initial_pose=[0.0, 0.0, 0.0], deskew=deskew)
+    for number in range(-3, 1):  # 10 m/s ahead
+        tested.core.odom(odometry(START_NS + number * PERIOD_NS, SE2(1.0 * number, 0.0, 0.0)))
+    # one post, 20 m ahead at the stamp, as seen 50 ms and 100 ms before
+    xyz, times_s = np.array([[20.0, 0.0, 0.0], [20.5, 0.0, 0.0], [21.0, 0.0, 0.0]]), np.array([0.0, -0.05, -0.1])
+    tested.send(0, message=cloud(START_NS, xyz, times_s=times_s))
+    seen = tested.localizer.frames[0].scan.xyz[:, 0]
+    assert seen == pytest.approx(20.0 if deskew else xyz[:, 0], abs=1e-3)
+
+
 def test_many_bad_clouds_are_an_error(bench):
     tested = bench(initial_pose=[0.0, 0.0, 0.0])
     for number in range(10):
