@@ -34,6 +34,7 @@ ONLY_IN = {
     "osmium": ("maps",),
     "matplotlib": ("evaluation/plots.py", "evaluation/pictures.py"),
     "typer": ("cli",),
+    "onnxruntime": ("export/runtime.py",),
     "rclpy": ("ros/node_ros2.py", "ros/declare_ros2.py", "ros/play_ros2.py"),
     "rospy": ("ros/node_ros1.py", "ros/play_ros1.py"),
     "spconv": ("lidar/sparse_spconv.py",),
