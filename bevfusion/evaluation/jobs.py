@@ -25,7 +25,7 @@ from bevfusion.evaluation import kept
 from bevfusion.evaluation.protocol import Protocol
 from bevfusion.evaluation.scoring import Answers, OnFrame, Scorer
 from bevfusion.evaluation.sequence import TruthOdometry
-from bevfusion.evaluation.viewer import Recorder
+from bevfusion.evaluation.viewer import SUFFIX, Recorder
 from bevfusion.localizer import open_locator
 from bevfusion.maps.source import open_map
 from bevfusion.progress import frame_progress
@@ -119,6 +119,8 @@ def perform(task: DriveTask, *, quiet: bool = False) -> bytes:
     finally:
         if recorder is not None:
             recorder.close()
+    if answers.failed is not None and task.recording is not None:
+        task.recording.unlink(missing_ok=True)
     return kept.to_bytes(answers)
 
 
@@ -150,8 +152,8 @@ def perform_all(tasks: Sequence[DriveTask], folder: Path, jobs: int = 1, ray: bo
 
 
 def forget(folder: Path) -> None:
-    """Remove the finished drives that `perform_all` has kept."""
-    for file in folder.glob("*.npz"):
+    """Remove the finished drives that `perform_all` has kept, and their recordings."""
+    for file in (*folder.glob("*.npz"), *folder.glob(f"*{SUFFIX}")):
         file.unlink()
     if folder.is_dir() and not any(folder.iterdir()):
         folder.rmdir()

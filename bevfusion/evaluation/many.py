@@ -59,6 +59,7 @@ def evaluate_files(
     names = distinct(
         path.name if isinstance(drive, DataError) else drive.name for path, drive in zip(paths, opened, strict=True)
     )
+    finished = output.with_name(output.name + "-finished")
     tasks = [
         DriveTask(
             checkpoint,
@@ -72,12 +73,11 @@ def evaluate_files(
             options,
             odometry,
             output.with_name(output.name + "-odometry"),
-            output / "viewer" / f"{file_name(name)}{SUFFIX}" if viewer else None,
+            finished / f"{file_name(name)}{SUFFIX}" if viewer else None,
         )
         for index, (path, name, drive) in enumerate(zip(paths, names, opened, strict=True))
         if not isinstance(drive, DataError)
     ]
-    finished = output.with_name(output.name + "-finished")
     found = {task.index: answers for task, answers in zip(tasks, perform_all(tasks, finished, jobs, ray), strict=True)}
     answers, drives = [], list[Drive | None]()
     for index, (name, drive) in enumerate(zip(names, opened, strict=True)):
@@ -89,7 +89,15 @@ def evaluate_files(
         task = next(task for task in tasks if task.index == index)
         drives.append(None if found[index].failed is not None else task.with_odometry(drive))
     about = [map_provenance(path) for path in map_paths]
-    report = finish(answers, drives, maps, protocol, output, provenance, about)
+    try:
+        report = finish(answers, drives, maps, protocol, output, provenance, about)
+    except DataError:  # nothing was scored: no use in keeping it
+        forget(finished)
+        raise
+    for task in tasks:
+        if task.recording is not None and task.recording.is_file():
+            (output / "viewer").mkdir(exist_ok=True)
+            task.recording.replace(output / "viewer" / task.recording.name)
     if not report["failed"]:
         forget(finished)
     return report

@@ -28,7 +28,8 @@ TIMELINE, FRAMES = "log time", "frame"
 TRUTH, ESTIMATE, PRIOR = (0, 80, 200), (216, 27, 96), (240, 160, 0)
 _MAP_HALF_M, _MAP_CELL_M = 60.0, 0.25
 _MAP_LIFE_M = 25.0  # a new piece of map after so many metres
-_MAX_POINTS = 40_000  # of a scan: the viewer draws more, but files grow
+_MAX_POINTS = 15_000  # of a scan: the viewer draws more, but files grow
+_COURSE_EVERY = 10  # frames: each course is written whole
 _FAINT = 0.005  # of the highest probability: below, the map shows through
 
 
@@ -115,8 +116,9 @@ class Recorder:
         )
         if name in self._courses:
             self._courses[name].append((float(start[0]), float(start[1])))
-            line = [[x, y, 1.0] for x, y in self._courses[name]]
-            self._stream.log(f"courses/{name}", rr.LineStrips3D([line], colors=[colour], radii=0.15))
+            if len(self._courses[name]) % _COURSE_EVERY == 1:
+                line = [[x, y, 1.0] for x, y in self._courses[name]]
+                self._stream.log(f"courses/{name}", rr.LineStrips3D([line], colors=[colour], radii=0.15))
 
     def _show_belief(self, belief: Marginals) -> None:
         share = belief.place / max(float(belief.place.max()), 1e-30)

@@ -1,12 +1,15 @@
 """Recordings for the rerun viewer."""
 
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from bevfusion.cli import main
 from bevfusion.datasets.kitti import KittiRawDrive
+from bevfusion.datasets.simulated import map_file
 from bevfusion.evaluation.protocol import Protocol
 from bevfusion.evaluation.scoring import Scorer
 from bevfusion.localizer import open_localizer
@@ -35,6 +38,23 @@ def test_a_recording_holds_scan_map_belief_and_attention(
     for entity in (*wanted, "attention/fusion", "attention/refine", "attention/votes", "plots/position_m"):
         assert f"/{entity}" in printed, entity
     assert "/nothing" not in printed
+
+
+def test_the_command_leaves_a_recording_beside_the_report(
+    tmp_path: Path, town_drive: tuple[KittiRawDrive, MapSource], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bevfusion.evaluation.run.write_plots", lambda folder, *_, **__: folder.mkdir())
+    folder = shutil.copytree(town_drive[0]._path, tmp_path / "a drive")
+    map_path = map_file("town:7", tmp_path)
+    words = ["evaluate", "classical", str(folder), "--map", str(map_path), "--output", str(tmp_path / "out")]
+    options = ["--offset-m", "2", "--offset-deg", "4", "--viewer"]
+    assert main(None, [*words, *options]) == 0
+    assert (tmp_path / "out" / "viewer" / "a_drive.rrd").stat().st_size > 10_000
+    scan = sorted((folder / "velodyne_points" / "data").iterdir())[-1]
+    scan.write_bytes(b"12345")
+    shutil.rmtree(tmp_path / "out")
+    assert main(None, [*words, *options]) == 2
+    assert not list(tmp_path.rglob("*.rrd"))
 
 
 def test_nothing_to_show_is_said(tmp_path: Path) -> None:
