@@ -152,7 +152,7 @@ def test_cut_anywhere(capsys, originals, street, tmp_path, kind: str) -> None:
 
 @pytest.mark.parametrize("kind", FORMATS)
 def test_flipped_bytes(capsys, originals, street, tmp_path, kind: str) -> None:
-    @settings(max_examples=15, deadline=None, suppress_health_check=list(HealthCheck), database=None, derandomize=True)
+    @settings(max_examples=8, deadline=None, suppress_health_check=list(HealthCheck), database=None, derandomize=True)
     @given(
         which=st.integers(0, 10**6),
         flips=st.lists(st.tuples(st.floats(0, 1, exclude_max=True), st.integers(1, 255)), min_size=1, max_size=40),
