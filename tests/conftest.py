@@ -1,8 +1,10 @@
 """Fixtures that more than one folder of tests uses."""
 
+import os
 from pathlib import Path
 
 import pytest
+import torch
 from hypothesis import settings
 
 from bevfusion.datasets.kitti import KittiRawDrive
@@ -13,6 +15,10 @@ from bevfusion.simulate.drive import DriveOptions
 # A shared machine stalls now and then: a slow example is no failure.
 settings.register_profile("bevfusion", deadline=None)
 settings.load_profile("bevfusion")
+
+if "PYTEST_XDIST_WORKER" in os.environ:  # workers share the cores: threads of each would mostly wait for each other
+    torch.set_num_threads(1)
+    os.environ.setdefault("OMP_NUM_THREADS", "1")  # of the processes that tests start
 
 SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 
