@@ -2,7 +2,6 @@
 
 import os
 import shutil
-import signal
 import socket
 import subprocess
 import sys
@@ -74,7 +73,7 @@ def ros1_master(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[
 
     yield start
     for master in masters:
-        master.send_signal(signal.SIGINT)
+        master.terminate()  # it ignores SIGINT where its parent did, as under a shell's background jobs
         master.wait(20)
 
 

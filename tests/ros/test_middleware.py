@@ -25,6 +25,7 @@ pytestmark = [pytest.mark.ros, pytest.mark.slow]
 
 OFFSET_M, OFFSET_DEG = 10.0, 10.0
 RATE_HZ = 10.0
+SETTLED = [["wait_for_poses", 3, 90.0], ["wait", 3.0]]  # diagnostics come once a second
 
 
 class Chosen:
@@ -371,7 +372,7 @@ def test_the_player_brings_a_pose_in_ros_2(middleware: Middleware, kidnapped: Pl
     values = {"extrinsics": [0.0] * 6 + [1.0], "use_sim_time": False}
     node = middleware.node(parameters(middleware, kidnapped, **values), tmp_path / "node.log")
     try:
-        said = middleware.play(script(kidnapped, [["wait_for_poses", 3, 90.0]], silent=True), tmp_path, 120.0)
+        said = middleware.play(script(kidnapped, SETTLED, silent=True), tmp_path, 120.0)
         assert interrupted(node)[0] == interrupted(player)[0] == 0
     finally:
         node.kill()
@@ -388,7 +389,7 @@ def test_roslaunch_brings_a_pose_and_the_player_plays(middleware: Middleware, ki
     middleware.forget({"/bevfusion", "/use_sim_time"})
     launched = middleware.start(["roslaunch", "bevfusion", "localize.launch", *words], tmp_path / "launch.log")
     try:
-        said = middleware.play(script(kidnapped, [["wait_for_poses", 3, 90.0]], silent=True), tmp_path, 120.0)
+        said = middleware.play(script(kidnapped, SETTLED, silent=True), tmp_path, 120.0)
         status, _ = interrupted(launched)
     finally:
         launched.kill()
