@@ -15,7 +15,7 @@ from bevfusion.config import Config
 from bevfusion.filters.search import GlobalSearch
 from bevfusion.filters.tracker import State, Tracker
 from bevfusion.geometry.grid import Grid
-from bevfusion.geometry.se2 import SE2, wrap_angle
+from bevfusion.geometry.se2 import SE2
 from bevfusion.heads.direction import mean_direction
 from bevfusion.heads.read_out import ReadOut, read_out
 from bevfusion.lidar.voxelize import scan_input
@@ -109,9 +109,8 @@ def estimate_of(volume: PoseBelief, direction: DirectionBelief, centre: SE2, kin
     log_prob = volume.log_prob.cpu()
     reading = read_out(log_prob[0].numpy(), volume.window, kind)
     _, heading_std_rad = mean_direction(direction)
-    offset = reading.offset
     return PoseEstimate(
-        map_from_ego=SE2(centre.x_m + offset.x_m, centre.y_m + offset.y_m, wrap_angle(centre.yaw_rad + offset.yaw_rad)),
+        map_from_ego=centre.moved_by(reading.offset),
         covariance=reading.covariance,
         heading_std_rad=float(heading_std_rad),
         confidence=reading.confidence,

@@ -12,7 +12,7 @@ from bevfusion.classical.evidence import gather_evidence
 from bevfusion.classical.expectation import draw_expectation
 from bevfusion.classical.score import belief_of, log_likelihood
 from bevfusion.geometry.grid import Grid, PoseWindow
-from bevfusion.geometry.se2 import SE2, wrap_angle
+from bevfusion.geometry.se2 import SE2
 from bevfusion.heads.direction import heading_marginal, mean_direction
 from bevfusion.heads.read_out import read_out
 from bevfusion.maps.source import MapSource
@@ -52,12 +52,9 @@ class ClassicalLocator:
         scores = log_likelihood(evidence, expectation, prior.yaw_rad, self._grid, window)
         belief = PoseBelief(belief_of(scores, window)[None], window)
         reading = read_out(belief.log_prob[0].numpy(), window)
-        offset = reading.offset
         headings = DirectionBelief(heading_marginal(belief), torch.from_numpy(window.yaw_offsets_rad()).float())
         return PoseEstimate(
-            map_from_ego=SE2(
-                prior.x_m + offset.x_m, prior.y_m + offset.y_m, wrap_angle(prior.yaw_rad + offset.yaw_rad)
-            ),
+            map_from_ego=prior.moved_by(reading.offset),
             covariance=reading.covariance,
             heading_std_rad=float(mean_direction(headings)[1]),
             confidence=reading.confidence,

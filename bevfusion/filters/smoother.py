@@ -21,7 +21,6 @@ from torch import Tensor
 from bevfusion.filters.track import ReadVolume, Track
 from bevfusion.filters.tracker import Tracker
 from bevfusion.filters.transition import Snapshot
-from bevfusion.geometry.se2 import SE2, wrap_angle
 from bevfusion.structures import Frame, PoseBelief, PoseEstimate
 
 LAG_FRAMES = 50
@@ -122,8 +121,8 @@ class Smoother:
     def _estimate(self, snapshot: Snapshot, belief: Float[Tensor, "r y x"], trust: float) -> PoseEstimate:
         mixed = (belief * trust + ((1.0 - trust) / belief.numel() + _LEAST)).log()
         reading = self._read(mixed.numpy(), snapshot.window)
-        centre, offset = snapshot.centre, reading.offset
-        pose = SE2(centre.x_m + offset.x_m, centre.y_m + offset.y_m, wrap_angle(centre.yaw_rad + offset.yaw_rad))
+        centre = snapshot.centre
+        pose = centre.moved_by(reading.offset)
         headings = belief.sum((1, 2)).double().numpy()
         length = abs(complex((headings / headings.sum()) @ np.exp(1j * snapshot.window.yaw_offsets_rad())))
         spread_rad = math.sqrt(-2.0 * math.log(min(max(length, 1e-12), 1.0)))

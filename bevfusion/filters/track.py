@@ -14,7 +14,7 @@ from bevfusion.filters.histogram import Agreement, HistogramFilter
 from bevfusion.filters.motion import Motion
 from bevfusion.filters.transition import Snapshot
 from bevfusion.geometry.grid import PoseWindow
-from bevfusion.geometry.se2 import SE2, wrap_angle
+from bevfusion.geometry.se2 import SE2
 from bevfusion.structures import DataError, Locator, PoseEstimate, Scan
 
 log = logging.getLogger(__name__)
@@ -233,8 +233,8 @@ class Track:
             return None
         belief = self._filter.belief(trust=self.probability * self._support)
         reading = read(belief.log_prob[0].numpy(), belief.window)
-        centre, offset = self._filter.centre, reading.offset
-        pose = SE2(centre.x_m + offset.x_m, centre.y_m + offset.y_m, wrap_angle(centre.yaw_rad + offset.yaw_rad))
+        centre = self._filter.centre
+        pose = centre.moved_by(reading.offset)
         return PoseEstimate(
             pose, reading.covariance, self._filter.heading()[1], reading.confidence, prior=centre, belief=belief
         )

@@ -42,6 +42,10 @@ class SE2:
         c, s = math.cos(self.yaw_rad), math.sin(self.yaw_rad)
         return SE2(-c * self.x_m - s * self.y_m, s * self.x_m - c * self.y_m, wrap_angle(-self.yaw_rad))
 
+    def moved_by(self, offset: "SE2") -> "SE2":
+        """The pose shifted along the axes of the destination and turned on the spot: an offset as windows have them."""
+        return SE2(self.x_m + offset.x_m, self.y_m + offset.y_m, wrap_angle(self.yaw_rad + offset.yaw_rad))
+
     def apply(self, points_m: Float[np.ndarray, "*batch 2"]) -> Float[np.ndarray, "*batch 2"]:
         """Transform points (..., 2) in metres from the source frame to the destination frame."""
         c, s = math.cos(self.yaw_rad), math.sin(self.yaw_rad)

@@ -52,6 +52,12 @@ def test_wrapped_angle_is_the_same_direction(angle: float):
     assert math.sin(wrapped) == pytest.approx(math.sin(angle), abs=1e-9)
 
 
+def test_an_offset_shifts_along_the_axes_of_the_destination_and_turns_on_the_spot():
+    moved = SE2(1.0, 2.0, 3.0).moved_by(SE2(0.5, -1.0, 0.5))
+    assert (moved.x_m, moved.y_m) == (1.5, 1.0)  # whichever way it faces
+    assert moved.yaw_rad == pytest.approx(3.5 - 2.0 * math.pi)
+
+
 def test_a_pose_with_nan_is_refused():
     with pytest.raises(ValueError, match="finite"):
         SE2(math.nan, 0.0, 0.0)
