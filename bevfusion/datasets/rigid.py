@@ -71,10 +71,10 @@ class FrameTree:
 
     def add(self, parent: str, child: str, parent_from_child: Float[np.ndarray, "4 4"]) -> None:
         """One transform more; of a child named twice the last counts."""
-        self._parents[_bare(child)] = (_bare(parent), parent_from_child)
+        self._parents[bare(child)] = (bare(parent), parent_from_child)
 
     def __contains__(self, frame: str) -> bool:
-        return _bare(frame) in self._parents or any(_bare(frame) == parent for parent, _ in self._parents.values())
+        return bare(frame) in self._parents or any(bare(frame) == parent for parent, _ in self._parents.values())
 
     def lookup(self, target: str, source: str) -> Float[np.ndarray, "4 4"] | None:
         """`target_from_source`, or None where no path of transforms leads from one to the other."""
@@ -87,7 +87,7 @@ class FrameTree:
 
     def _ancestors(self, frame: str) -> dict[str, Float[np.ndarray, "4 4"]]:
         """`ancestor_from_frame` of the frame itself and all above it."""
-        frame = _bare(frame)
+        frame = bare(frame)
         found = {frame: np.eye(4)}
         current = np.eye(4)
         while frame in self._parents:
@@ -99,9 +99,9 @@ class FrameTree:
         return found
 
 
-def _bare(frame: str) -> str:
-    """ROS 1 wrote some frames with a slash before them."""
-    return frame.lstrip("/")
+def bare(frame: str) -> str:
+    """The name of a frame: ROS 1 wrote some with a slash before them."""
+    return str(frame).lstrip("/")
 
 
 def angle_between_rad(first: float, second: float) -> float:

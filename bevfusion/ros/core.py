@@ -18,13 +18,14 @@ import torch
 
 from bevfusion.datasets.deskew import deskewed
 from bevfusion.datasets.pointcloud2 import decode_pointcloud2, header_stamp_ns
+from bevfusion.datasets.rigid import bare
 from bevfusion.evaluation.sequence import follower
 from bevfusion.geometry.se2 import SE2
 from bevfusion.localizer import open_locator
 from bevfusion.maps.source import MapSource
 from bevfusion.ros.diagnostics import Health, State, Status, diagnose
 from bevfusion.ros.following import Follower, Following, Stopped
-from bevfusion.ros.inputs import Start, bare, odometry_of, start_at, start_of_fix, start_of_pose
+from bevfusion.ros.inputs import Start, odometry_of, start_at, start_of_fix, start_of_pose
 from bevfusion.ros.mailbox import Mailbox
 from bevfusion.ros.mounting import Mounting, PlanarPose
 from bevfusion.ros.parameters import NodeParameters

@@ -4,6 +4,7 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
+from bevfusion.datasets.rigid import bare
 from bevfusion.geometry.geodesy import GeoPose
 from bevfusion.geometry.se2 import SE2
 from bevfusion.maps.source import MapSource
@@ -86,8 +87,3 @@ def planar(pose: Any, source: str) -> SE2:
         return SE2(float(pose.position.x), float(pose.position.y), yaw_rad)
     except ValueError as error:
         raise DataError(f"{source}: {error}") from error
-
-
-def bare(frame: str) -> str:
-    """ROS 1 wrote some frames with a slash before them."""
-    return str(frame).lstrip("/")

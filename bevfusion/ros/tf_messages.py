@@ -4,7 +4,7 @@ import logging
 from typing import Any
 
 from bevfusion.datasets.pointcloud2 import header_stamp_ns
-from bevfusion.datasets.rigid import transform
+from bevfusion.datasets.rigid import bare, transform
 from bevfusion.ros.transforms import TransformBuffer
 from bevfusion.structures import DataError
 
@@ -15,7 +15,7 @@ def take_transforms(message: Any, buffer: TransformBuffer, static: bool) -> None
     """Keep all transforms of a message; those that are no rigid motion are left out with a warning."""
     for item in message.transforms:
         shift, turn = item.transform.translation, item.transform.rotation
-        parent, child = str(item.header.frame_id).lstrip("/"), str(item.child_frame_id).lstrip("/")
+        parent, child = bare(item.header.frame_id), bare(item.child_frame_id)
         try:
             matrix = transform((shift.x, shift.y, shift.z), (turn.x, turn.y, turn.z, turn.w))
         except DataError as error:
