@@ -123,6 +123,8 @@ def test_a_tool_ends_with_status_2_and_one_line(tmp_path: Path) -> None:
         ["simulate", "absent.osm", "--output", "/tmp/never"],
         ["simulate", "town:1", "--output", "/tmp/never", "--frames", "0"],
         ["simulate", "town:1", "--output", "/tmp/never", "--set", "missing=2"],
+        ["simulate", "town:1", "--output", "/tmp/never", "--set", "missing=0.6", "--set", "shifted=0.6"],
+        ["simulate", "town:1", "--output", "/tmp/never", "--set", "columns=8"],
         ["simulate", "town:1", "--output", "/tmp/never", "--set", "cars=2"],
         ["simulate", "town:1", "--output", "/tmp/never", "--set", "vehicles=many"],
     ],

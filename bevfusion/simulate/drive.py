@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Float
 
 from bevfusion.maps.features import OsmMap
-from bevfusion.simulate.map_errors import MapErrors, draw_errors, redraw
+from bevfusion.simulate.map_errors import MapErrors, check_shares, draw_errors, redraw
 from bevfusion.simulate.recording import Recording, rotation
 from bevfusion.simulate.route import Path as DrivenPath
 from bevfusion.simulate.route import plan_path
@@ -52,12 +52,11 @@ class DriveOptions:
     def __post_init__(self) -> None:
         if not (0.0 <= self.drawn_m <= 2.0 and 0.0 <= self.wander_m <= 1.0):
             raise DataError(f"expected drawn_m within 0 and 2 and wander_m within 0 and 1, got {self}")
-        if not all(0.0 <= share <= 1.0 for share in (self.missing, self.shifted, self.new)):
-            raise DataError(f"expected missing, shifted and new within 0 and 1, got {self}")
+        check_shares((self.missing, self.shifted, self.new))
         if self.sensor not in SENSORS:
             raise DataError(f"unknown sensor {self.sensor!r}: choose one of {', '.join(SENSORS)}")
-        if self.columns is not None and self.columns < 16:
-            raise DataError(f"expected at least 16 columns a turn, got {self.columns}")
+        if self.columns is not None:
+            SENSORS[self.sensor].with_columns(self.columns)
         if self.frames < 1 or self.seed < 0 or not 0.0 < self.spacing_m <= 100.0:
             raise DataError(f"expected at least one frame, a seed from 0 and a spacing up to 100 m, got {self}")
         if not (0.0 <= self.vehicles <= 10.0 and 0.0 <= self.hills <= 0.1 and 0.0 <= self.sway_deg <= 5.0):

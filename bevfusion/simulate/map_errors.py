@@ -21,6 +21,17 @@ class MapErrors:
     new: tuple[Area, ...]  # in the world, not on the map
 
 
+def check_shares(shares: tuple[float, float, float]) -> None:
+    """See that shares of buildings (missing, shifted, new) can be had.
+
+    Raises:
+        DataError: if one is not within 0 and 1, or missing and shifted exceed all.
+    """
+    missing_share, shifted_share, _ = shares
+    if not all(0.0 <= share <= 1.0 for share in shares) or missing_share + shifted_share > 1.0:
+        raise DataError(f"shares of missing, shifted and new buildings lie within 0 and 1, got {shares}")
+
+
 def draw_errors(
     osm: OsmMap, shares: tuple[float, float, float], rng: np.random.Generator
 ) -> tuple[tuple[Area, ...], MapErrors]:
@@ -34,9 +45,8 @@ def draw_errors(
     Raises:
         DataError: if a share is not within 0 and 1, or missing and shifted exceed all.
     """
+    check_shares(shares)
     missing_share, shifted_share, new_share = shares
-    if not all(0.0 <= share <= 1.0 for share in shares) or missing_share + shifted_share > 1.0:
-        raise DataError(f"shares of missing, shifted and new buildings lie within 0 and 1, got {shares}")
     buildings = np.array([i for i, area in enumerate(osm.areas) if area.kind == "building"], dtype=int)
     order = rng.permutation(buildings)
     gone = math.floor(missing_share * len(order) + rng.random())
