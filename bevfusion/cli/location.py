@@ -49,17 +49,16 @@ def locate(
     from bevfusion.datasets.open import read_scan
     from bevfusion.geometry.geodesy import GeoPose
     from bevfusion.localizer import open_locator
-    from bevfusion.maps.source import open_map
+    from bevfusion.maps.source import first_covering, open_map
     from bevfusion.structures import DataError, Locator
 
     guess = GeoPose(lat_deg, lon_deg, math.radians(heading_deg or 0.0))
     offset_deg = ANY_HEADING_DEG if heading_deg is None else WINDOW_DEG
     sources = [open_map(path) for path in maps]
-    priors = [source.frame.map_from_ego(guess) for source in sources]
-    covering = [i for i, prior in enumerate(priors) if sources[i].covers(prior.x_m, prior.y_m)]
-    if not covering:
+    covering = first_covering(sources, guess)
+    if covering is None:
         raise DataError(f"--near {near} lies on none of the maps ({', '.join(source.name for source in sources)})")
-    source, prior = sources[covering[0]], priors[covering[0]]
+    source, prior = sources[covering[0]], covering[1]
     if explain is not None:
         from bevfusion.localizer import open_localizer
 

@@ -14,7 +14,7 @@ from bevfusion.evaluation.sequence import ASKERS, Answer, Asker
 from bevfusion.evaluation.viewer import Recorder
 from bevfusion.geometry.geodesy import GeoPose
 from bevfusion.geometry.se2 import SE2
-from bevfusion.maps.source import MapSource
+from bevfusion.maps.source import MapSource, first_covering
 from bevfusion.structures import DataError, Frame, Locator
 
 WORST_FRAMES = 10
@@ -130,7 +130,7 @@ class Scorer:
         """One frame, once a draw, if it has a truth and a map."""
         answers = self.answers
         frame = self._drive[position]
-        found = None if frame.truth is None else self._first_map(frame.truth)
+        found = None if frame.truth is None else first_covering(self._maps, frame.truth)
         if frame.truth is not None:
             answers.saw(frame.truth)
         if found is None:
@@ -196,11 +196,3 @@ class Scorer:
         if self._recorder is not None and draw == 0:
             scan = (asked if asked is not None and fresh else self._drive[answer.position]).scan
             self._recorder.add(scan, prediction, estimate, self._maps[question.map_index], watch)
-
-    def _first_map(self, place: GeoPose) -> tuple[int, SE2] | None:
-        """The first map that covers a place, and the pose in its frame."""
-        for map_index, source in enumerate(self._maps):
-            pose = source.frame.map_from_ego(place)
-            if source.covers(pose.x_m, pose.y_m):
-                return map_index, pose
-        return None

@@ -1,12 +1,13 @@
 """What a map is to the rest of the package, and opening one by the suffix of its file."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Int8
 
-from bevfusion.geometry.geodesy import LocalFrame
+from bevfusion.geometry.geodesy import GeoPose, LocalFrame
 from bevfusion.geometry.grid import Grid
 from bevfusion.geometry.se2 import SE2
 from bevfusion.maps.image import SUFFIXES, ImageMap
@@ -52,3 +53,12 @@ def open_map(path: Path) -> MapSource:
     if path.suffix.lower() in SUFFIXES:
         return ImageMap.open(path)
     raise DataError(f"{path} is no map by its suffix; maps are {', '.join((*FORMATS, *SUFFIXES))}")
+
+
+def first_covering(sources: Sequence[MapSource], place: GeoPose) -> tuple[int, SE2] | None:
+    """Which of several maps is the first to cover a place, and the pose in its frame; None if none does."""
+    for index, source in enumerate(sources):
+        pose = source.frame.map_from_ego(place)
+        if source.covers(pose.x_m, pose.y_m):
+            return index, pose
+    return None

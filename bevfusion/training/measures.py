@@ -14,9 +14,8 @@ from bevfusion.datasets.drive import Drive
 from bevfusion.evaluation.explain import report
 from bevfusion.evaluation.run import Protocol
 from bevfusion.evaluation.traffic import Shift, summarise_shifts, vehicle_shifts
-from bevfusion.geometry.geodesy import GeoPose
 from bevfusion.localizer import open_localizer
-from bevfusion.maps.source import MapSource
+from bevfusion.maps.source import MapSource, first_covering
 from bevfusion.progress import frame_progress
 from bevfusion.structures import DataError
 from bevfusion.training.run import Drives, prepared_drives
@@ -37,10 +36,10 @@ def on_maps(drives: Iterable[Drive], sources: Sequence[MapSource]) -> Drives:
         )
         if place is None:
             raise DataError(f"{drive.name}: no frame has both labels and a true pose")
-        covering = [source for source in sources if _covers(source, place)]
-        if not covering:
+        covering = first_covering(sources, place)
+        if covering is None:
             raise DataError(f"{drive.name}: no map covers lat {place.lat_deg:.5f}, lon {place.lon_deg:.5f}")
-        pairs.append((drive, covering[0]))
+        pairs.append((drive, sources[covering[0]]))
     return pairs
 
 
@@ -60,11 +59,6 @@ def measure(config: Config, folder: Path) -> dict[str, float]:
 def measure_logs(config: Config, folder: Path, logs: Drives) -> dict[str, float]:
     """What traffic and attention do on recorded drives with labels; names of numbers start with `logged_`."""
     return {f"logged_{key}": value for key, value in _under_traffic(config, folder, logs).items()}
-
-
-def _covers(source: MapSource, place: GeoPose) -> bool:
-    pose = source.frame.map_from_ego(place)
-    return source.covers(pose.x_m, pose.y_m)
 
 
 def _under_traffic(config: Config, folder: Path, drives: Drives) -> dict[str, float]:
