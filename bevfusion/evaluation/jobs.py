@@ -33,7 +33,6 @@ from bevfusion.structures import DataError
 
 log = logging.getLogger(__name__)
 
-ODOMETRIES = ("log", "kiss-icp", "truth")
 INTERNAL = "internal error"  # begins the reason of a failure that is no fault of the input
 
 
@@ -50,7 +49,7 @@ class DriveTask:
     map_names: tuple[str, ...]  # in the report
     protocol: Protocol
     options: LogOptions
-    odometry: str  # one of `ODOMETRIES`
+    odometry: str  # log, kiss-icp or truth
     odometry_folder: Path  # where KISS-ICP keeps its poses
     recording: Path | None = None  # for the viewer
     threads: int | None = None  # None: as many as torch takes

@@ -42,7 +42,7 @@ def evaluate_files(
         output: folder of the report; beside it lie KISS-ICP's poses and, until all is done, finished drives.
         provenance: what is known of the checkpoint, for metrics.json.
         options: of bags.
-        odometry: one of `jobs.ODOMETRIES`.
+        odometry: log, kiss-icp or truth.
         jobs: processes on this machine.
         ray: tasks on a Ray cluster instead.
         viewer: also write recordings into `output`/viewer.
@@ -60,8 +60,8 @@ def evaluate_files(
         path.name if isinstance(drive, DataError) else drive.name for path, drive in zip(paths, opened, strict=True)
     )
     finished = output.with_name(output.name + "-finished")
-    tasks = [
-        DriveTask(
+    tasks = {
+        index: DriveTask(
             checkpoint,
             str(provenance.get("sha256")),
             path,
@@ -77,8 +77,8 @@ def evaluate_files(
         )
         for index, (path, name, drive) in enumerate(zip(paths, names, opened, strict=True))
         if not isinstance(drive, DataError)
-    ]
-    found = {task.index: answers for task, answers in zip(tasks, perform_all(tasks, finished, jobs, ray), strict=True)}
+    }
+    found = dict(zip(tasks, perform_all(list(tasks.values()), finished, jobs, ray), strict=True))
     answers, drives = [], list[Drive | None]()
     for index, (name, drive) in enumerate(zip(names, opened, strict=True)):
         if isinstance(drive, DataError):
@@ -86,15 +86,14 @@ def evaluate_files(
             drives.append(None)
             continue
         answers.append(found[index])
-        task = next(task for task in tasks if task.index == index)
-        drives.append(None if found[index].failed is not None else task.with_odometry(drive))
+        drives.append(None if found[index].failed is not None else tasks[index].with_odometry(drive))
     about = [map_provenance(path) for path in map_paths]
     try:
         report = finish(answers, drives, maps, protocol, output, provenance, about)
     except DataError:  # nothing was scored: no use in keeping it
         forget(finished)
         raise
-    for task in tasks:
+    for task in tasks.values():
         if task.recording is not None and task.recording.is_file():
             (output / "viewer").mkdir(exist_ok=True)
             task.recording.replace(output / "viewer" / task.recording.name)
