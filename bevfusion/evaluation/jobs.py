@@ -27,7 +27,7 @@ from bevfusion.evaluation.scoring import Answers, OnFrame, Scorer
 from bevfusion.evaluation.sequence import TruthOdometry
 from bevfusion.evaluation.viewer import SUFFIX, Recorder
 from bevfusion.localizer import open_locator
-from bevfusion.maps.source import open_map
+from bevfusion.maps.source import MapSource, open_map
 from bevfusion.progress import frame_progress
 from bevfusion.structures import DataError
 
@@ -74,12 +74,13 @@ class DriveTask:
         return with_kiss_icp(drive, self.odometry_folder, on_frame)
 
 
-def perform(task: DriveTask, *, quiet: bool = False) -> bytes:
+def perform(task: DriveTask, *, quiet: bool = False, maps: Sequence[MapSource] | None = None) -> bytes:
     """Evaluate one drive; what came of it as `kept.to_bytes` has it. A failure is an answer, too.
 
     Args:
         task: what to do.
         quiet: show no progress.
+        maps: those of the task, where they are open already.
     """
     if task.threads is not None:
         torch.set_num_threads(task.threads)
@@ -91,7 +92,7 @@ def perform(task: DriveTask, *, quiet: bool = False) -> bytes:
         else:
             with frame_progress(f"odometry of {task.name}", len(drive)) as show:
                 drive = task.with_odometry(drive, show)
-        maps = [open_map(path) for path in task.maps]
+        maps = maps or [open_map(path) for path in task.maps]
         if task.recording is not None:
             recorder = Recorder(task.recording, task.name)
         scorer = Scorer(
@@ -123,7 +124,13 @@ def perform(task: DriveTask, *, quiet: bool = False) -> bytes:
     return kept.to_bytes(answers)
 
 
-def perform_all(tasks: Sequence[DriveTask], folder: Path, jobs: int = 1, ray: bool = False) -> list[Answers]:
+def perform_all(
+    tasks: Sequence[DriveTask],
+    folder: Path,
+    jobs: int = 1,
+    ray: bool = False,
+    maps: Sequence[MapSource] | None = None,
+) -> list[Answers]:
     """What came of every drive, in the order of the tasks; finished ones are taken from the folder.
 
     Args:
@@ -131,6 +138,7 @@ def perform_all(tasks: Sequence[DriveTask], folder: Path, jobs: int = 1, ray: bo
         folder: where finished drives are kept.
         jobs: processes on this machine.
         ray: on a Ray cluster instead, which must see the same files.
+        maps: those of the tasks, where they are open already; other processes open their own.
     """
     files = {task.index: folder / f"{task.index}-{task.digest()}.npz" for task in tasks}
     found = {task.index: _kept(files[task.index], task) for task in tasks}
@@ -139,7 +147,7 @@ def perform_all(tasks: Sequence[DriveTask], folder: Path, jobs: int = 1, ray: bo
         log.info(
             "%d of %d drives were finished before, and are taken from %s", len(tasks) - len(left), len(tasks), folder
         )
-    for task, data in _performed(left, jobs, ray):
+    for task, data in _performed(left, jobs, ray, maps):
         answers = kept.from_bytes(data, task.index)
         if len(tasks) > 1:
             if answers.failed is None:
@@ -158,14 +166,16 @@ def forget(folder: Path) -> None:
         folder.rmdir()
 
 
-def _performed(tasks: Sequence[DriveTask], jobs: int, ray: bool) -> Iterator[tuple[DriveTask, bytes]]:
+def _performed(
+    tasks: Sequence[DriveTask], jobs: int, ray: bool, maps: Sequence[MapSource] | None
+) -> Iterator[tuple[DriveTask, bytes]]:
     """The tasks with their answers, as they come."""
     if ray:
         from bevfusion.evaluation.cluster import perform_on_cluster
 
         yield from perform_on_cluster(tasks)
     elif jobs == 1 or len(tasks) < 2:
-        yield from ((task, perform(task) if len(tasks) == 1 else _safely(task)) for task in tasks)
+        yield from ((task, perform(task, maps=maps) if len(tasks) == 1 else _safely(task, maps)) for task in tasks)
     else:
         yield from _in_processes(tasks, min(jobs, len(tasks)))
 
@@ -190,9 +200,9 @@ def _in_processes(tasks: Sequence[DriveTask], jobs: int) -> Iterator[tuple[Drive
             show(done, len(tasks))
 
 
-def _safely(task: DriveTask) -> bytes:
+def _safely(task: DriveTask, maps: Sequence[MapSource] | None) -> bytes:
     try:
-        return perform(task)
+        return perform(task, maps=maps)
     except Exception as error:  # noqa: BLE001 (a bug in one drive must not cost the others)
         return _internal(task, error)
 

@@ -78,7 +78,7 @@ def evaluate_files(
         for index, (path, name, drive) in enumerate(zip(paths, names, opened, strict=True))
         if not isinstance(drive, DataError)
     }
-    found = dict(zip(tasks, perform_all(list(tasks.values()), finished, jobs, ray), strict=True))
+    found = dict(zip(tasks, perform_all(list(tasks.values()), finished, jobs, ray, maps), strict=True))
     answers, drives = [], list[Drive | None]()
     for index, (name, drive) in enumerate(zip(names, opened, strict=True)):
         if isinstance(drive, DataError):

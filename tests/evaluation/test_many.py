@@ -69,9 +69,9 @@ def test_a_second_run_does_only_what_is_left(
     done: list[str] = []
     perform = jobs.perform
 
-    def counted(task: jobs.DriveTask, *, quiet: bool = False) -> bytes:
+    def counted(task: jobs.DriveTask, **options: object) -> bytes:
         done.append(task.name)
-        return perform(task, quiet=quiet)
+        return perform(task, **options)
 
     monkeypatch.setattr(jobs, "perform", counted)
     output = tmp_path / "out"
