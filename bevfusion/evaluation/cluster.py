@@ -4,7 +4,7 @@ import logging
 from collections.abc import Iterator, Sequence
 
 from bevfusion.evaluation import kept
-from bevfusion.evaluation.jobs import DriveTask, perform
+from bevfusion.evaluation.jobs import INTERNAL, DriveTask, perform
 from bevfusion.evaluation.scoring import Answers
 from bevfusion.progress import frame_progress
 from bevfusion.structures import DataError
@@ -36,7 +36,7 @@ def perform_on_cluster(tasks: Sequence[DriveTask]) -> Iterator[tuple[DriveTask, 
                     data = ray.get(ready)
                 except ray.exceptions.RayError as error:  # the task's own bugs, and workers that died
                     reason = " ".join(str(error).strip().splitlines()[-1:])
-                    data = kept.to_bytes(Answers(task.name, "none", failed=f"internal error: {reason}"))
+                    data = kept.to_bytes(Answers(task.name, "none", failed=f"{INTERNAL}: {reason}"))
                 yield task, data
                 show(len(tasks) - len(waiting), len(tasks))
     finally:

@@ -139,7 +139,7 @@ class Recorder:
     ) -> None:
         """A picture, its top row the farthest to the left of the pose, lying flat as a textured square."""
         corners = np.array([[-half_m, -half_m], [half_m, -half_m], [half_m, half_m], [-half_m, half_m]])
-        turned = SE2(pose.x_m, pose.y_m, pose.yaw_rad).apply(corners)
+        turned = pose.apply(corners)
         self._stream.log(
             name,
             self._rr.Mesh3D(
