@@ -116,6 +116,9 @@ class AugmentConfig(Section):
     intensity_dropout: float = Field(0.3, ge=0, le=1, description="chance that the scan comes without reflectance")
     vehicles: int = Field(12, ge=0, description="most vehicles inserted")
     vehicle_removal: float = Field(0.3, ge=0, le=1, description="chance that labelled vehicles are taken out")
+    map_dropout: float = Field(
+        0.0, ge=0, le=1, description="largest share of kinds of things (houses, greenery, ...) that the map lacks"
+    )
 
 
 class TrainConfig(Section):

@@ -1,15 +1,24 @@
-"""Scans varied as the world varies them: weaker sensors, other traffic, the other side of the road."""
+"""Scans and maps varied as the world varies them: weaker sensors, other traffic, mappers who draw less."""
 
 from dataclasses import replace
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, Int8
 
+from bevfusion.maps.schema import layer_index
 from bevfusion.structures import Scan
 
 VEHICLE_CLASSES = (10, 11, 13, 15, 16, 18, 20, 30, 31, 32, *range(252, 260))  # of SemanticKITTI: what moves or may
 _CAR_CLASS = 10
 _ROAD_CLASS = 40
+MAPPED_KINDS = (  # what mappers draw together or leave out together; streets are on every map
+    ("building", "building_outline"),
+    ("vegetation", "tree", "tree_row", "hedge"),
+    ("wall", "fence", "kerb"),
+    ("pole", "lamp", "sign", "signal"),
+    ("path", "parking"),
+    ("water", "rail"),
+)
 
 
 def mirrored(scan: Scan) -> Scan:
@@ -39,6 +48,17 @@ def without_vehicles(scan: Scan) -> Scan:
     if scan.labels is None:
         raise ValueError("expected a scan with labels, got one without")
     return scan.select(~np.isin(scan.labels & 0xFFFF, VEHICLE_CLASSES))
+
+
+def drop_mapped_kinds(
+    layers: Int8[np.ndarray, "l h w"], share: float, rng: np.random.Generator
+) -> Int8[np.ndarray, "l h w"]:
+    """A tile without a share of the `MAPPED_KINDS`, at random: many places have streets on the map and little else."""
+    kept = layers.copy()
+    for kind in MAPPED_KINDS:
+        if rng.random() < share:
+            kept[[layer_index(name) for name in kind]] = 0
+    return kept
 
 
 def insert_vehicles(scan: Scan, count: int, rng: np.random.Generator, *, ground_z_m: float = -1.7) -> Scan:

@@ -10,7 +10,14 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
-from bevfusion.datasets.augment import drop_beams, drop_points, insert_vehicles, mirrored, without_vehicles
+from bevfusion.datasets.augment import (
+    drop_beams,
+    drop_mapped_kinds,
+    drop_points,
+    insert_vehicles,
+    mirrored,
+    without_vehicles,
+)
 from bevfusion.datasets.drive import Drive
 from bevfusion.geometry.grid import Grid
 from bevfusion.geometry.se2 import SE2, wrap_angle
@@ -31,6 +38,7 @@ class Variation:
     intensity_dropout: float = 0.0
     vehicles: int = 0
     vehicle_removal: float = 0.0
+    map_dropout: float = 0.0
 
 
 class PoseSamples(Dataset[Batch]):
@@ -102,16 +110,18 @@ class PoseSamples(Dataset[Batch]):
         shift = SE2(*rng.uniform(-self.offset_m, self.offset_m, 2))
         map_from_ego = source.frame.map_from_ego(frame.truth)
         centre = SE2(map_from_ego.x_m, map_from_ego.y_m, turn_rad) @ (shift.mirrored() if mirror else shift).inverse()
-        tile = self.stores[drive_index].turned_tile(centre, mirror)
+        layers = self.stores[drive_index].turned_tile(centre, mirror).layers
         tile_from_ego = centre.inverse() @ map_from_ego
         if mirror:
             tile_from_ego = tile_from_ego.mirrored()
         yaw_off_rad = rng.uniform(-self.offset_rad, self.offset_rad)
         truth = [tile_from_ego.x_m, tile_from_ego.y_m, yaw_off_rad]
+        if self.variation.map_dropout:
+            layers = drop_mapped_kinds(layers, rng.uniform(0.0, self.variation.map_dropout), rng)
         bev, voxels = scan_input(scan, self.bev_grid, self.slices_m, self.voxel_grid)
         return Batch(
             bev[None],
-            torch.from_numpy(tile.layers[None].astype(np.float32) / 127.0),
+            torch.from_numpy(layers[None].astype(np.float32) / 127.0),
             torch.tensor([wrap_angle(tile_from_ego.yaw_rad - yaw_off_rad)], dtype=torch.float32),
             torch.tensor([truth], dtype=torch.float32),
             voxels,

@@ -2,13 +2,16 @@ import numpy as np
 import pytest
 
 from bevfusion.datasets.augment import (
+    MAPPED_KINDS,
     VEHICLE_CLASSES,
     drop_beams,
+    drop_mapped_kinds,
     drop_points,
     insert_vehicles,
     mirrored,
     without_vehicles,
 )
+from bevfusion.maps.schema import LAYER_NAMES, layer_index
 from bevfusion.structures import Scan
 
 
@@ -81,3 +84,24 @@ def test_mirror_twice_is_the_scan():
     scan = room()
     np.testing.assert_array_equal(mirrored(mirrored(scan)).xyz, scan.xyz)
     np.testing.assert_array_equal(mirrored(scan).xyz[:, 1], -scan.xyz[:, 1])
+
+
+def test_kinds_of_things_go_from_the_map_as_a_whole_and_streets_stay():
+    full = np.full((len(LAYER_NAMES), 4, 4), 127, np.int8)
+    share, rng = 0.4, np.random.default_rng(0)
+    tiles = [drop_mapped_kinds(full, share, rng) for _ in range(400)]
+    assert (full == 127).all()  # it may be a view of a block that others read
+    gone = np.array([(tile == 0).all(axis=(1, 2)) for tile in tiles])
+    assert (gone | np.array([(tile == 127).all(axis=(1, 2)) for tile in tiles])).all()
+    for kind in MAPPED_KINDS:
+        together = gone[:, [layer_index(name) for name in kind]]
+        assert (together.all(1) == together.any(1)).all()
+        assert together[:, 0].mean() == pytest.approx(share, abs=0.08)
+    streets = [i for i, name in enumerate(LAYER_NAMES) if not any(name in kind for kind in MAPPED_KINDS)]
+    assert {LAYER_NAMES[i] for i in streets} >= {"road", "road_centre", "road_cos2", "junction"}
+    assert not gone[:, streets].any()
+
+
+def test_a_map_of_which_nothing_is_dropped_stays():
+    full = np.full((len(LAYER_NAMES), 4, 4), 127, np.int8)
+    np.testing.assert_array_equal(drop_mapped_kinds(full, 0.0, np.random.default_rng(0)), full)

@@ -28,7 +28,7 @@ def samples(town_drive, variation: Variation, seed: int = 0, offset_m: float = 1
     )
 
 
-ALL = Variation(True, True, 0.3, 0.3, 0.5, 5, 0.5)
+ALL = Variation(True, True, 0.3, 0.3, 0.5, 5, 0.5, 0.5)
 
 
 def test_a_sample_depends_on_seed_and_number_alone(town_drive):
@@ -85,6 +85,16 @@ def test_without_reflectance_the_intensity_planes_are_empty(town_drive):
     assert planes["intensity"].abs().sum() == 0.0
     assert planes["ground_intensity"].abs().sum() == 0.0
     assert planes["ground"].sum() > 0.0
+
+
+def test_dropped_kinds_leave_the_streets_of_the_tile(town_drive):
+    whole = samples(town_drive, Variation()).spanning(range(20))
+    sparse = samples(town_drive, Variation(map_dropout=1.0)).spanning(range(20))
+    road, house = layer_index("road"), layer_index("building")
+    roads = [torch.equal(whole[i].tile[:, road], sparse[i].tile[:, road]) for i in range(20)]
+    houses = [float(sparse[i].tile[:, house].sum() / whole[i].tile[:, house].sum()) for i in range(20)]
+    assert all(roads)
+    assert set(houses) == {0.0, 1.0}  # on some tiles gone, on the others whole
 
 
 def test_collate_stacks(town_drive):
