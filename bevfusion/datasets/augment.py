@@ -1,6 +1,6 @@
 """Scans and maps varied as the world varies them: weaker sensors, other traffic, mappers who draw less."""
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 from jaxtyping import Float, Int, Int8
@@ -11,6 +11,7 @@ from bevfusion.structures import Scan
 VEHICLE_CLASSES = (10, 11, 13, 15, 16, 18, 20, 30, 31, 32, *range(252, 260))  # of SemanticKITTI: what moves or may
 _CAR_CLASS = 10
 _ROAD_CLASS = 40
+_VEHICLES_AWAY_M = (4.0, 35.0)
 MAPPED_KINDS = (  # what mappers draw together or leave out together; streets are on every map
     ("building", "building_outline"),
     ("vegetation", "tree", "tree_row", "hedge"),
@@ -62,7 +63,7 @@ def drop_mapped_kinds(
 
 
 def insert_vehicles(scan: Scan, count: int, rng: np.random.Generator, *, ground_z_m: float = -1.7) -> Scan:
-    """With `count` cars, vans and trucks put on the road (or, without labels, anywhere from 4 to 35 m).
+    """With up to `count` cars, vans and trucks put on the road (or, without labels, anywhere from 4 to 35 m).
 
     The rays stay those of the scan: where one meets a vehicle before its return, the return moves to the vehicle, so
     what stands behind is hidden as it would be.
@@ -70,8 +71,8 @@ def insert_vehicles(scan: Scan, count: int, rng: np.random.Generator, *, ground_
     xyz, intensity = scan.xyz.copy(), scan.intensity.copy()
     labels = None if scan.labels is None else scan.labels.copy()
     range_m = np.hypot(xyz[:, 0], xyz[:, 1])
-    for centre_m, yaw_rad, size_m in _placements(scan, count, rng, ground_z_m):
-        hit, share = _first_hit(xyz, range_m, centre_m, yaw_rad, size_m)
+    for vehicle in place_vehicles(scan, count, rng, ground_z_m):
+        hit, share = _first_hit(xyz, range_m, vehicle)
         xyz[hit] *= share[:, None]
         range_m[hit] *= share
         intensity[hit] = rng.uniform(0.05, 0.6)
@@ -80,40 +81,73 @@ def insert_vehicles(scan: Scan, count: int, rng: np.random.Generator, *, ground_
     return Scan(xyz, intensity, labels)
 
 
-def _placements(
-    scan: Scan, count: int, rng: np.random.Generator, ground_z_m: float
-) -> list[tuple[Float[np.ndarray, " 3"], float, Float[np.ndarray, " 3"]]]:
-    """Centre, yaw and (length, width, height) of each vehicle, none on top of the sensor."""
-    road = np.zeros((0, 3)) if scan.labels is None else scan.xyz[(scan.labels & 0xFFFF) == _ROAD_CLASS]
-    range_m = np.hypot(road[:, 0], road[:, 1])
-    road = road[(range_m > 4.0) & (range_m < 35.0)]
-    placements = []
-    for _ in range(count):
+@dataclass(frozen=True, slots=True)
+class Vehicle:
+    """A box on the road, in the scan's frame."""
+
+    centre_m: Float[np.ndarray, " 3"]
+    yaw_rad: float
+    size_m: Float[np.ndarray, " 3"]  # length, width, height
+
+    def footprint_m(self) -> Float[np.ndarray, " 4"]:
+        """Its box along x and y: centre and half sides."""
+        cos, sin = abs(np.cos(self.yaw_rad)), abs(np.sin(self.yaw_rad))
+        length_m, width_m, _ = self.size_m
+        half_m = 0.5 * (cos * length_m + sin * width_m), 0.5 * (sin * length_m + cos * width_m)
+        return np.array([*self.centre_m[:2], *half_m])
+
+
+def place_vehicles(scan: Scan, count: int, rng: np.random.Generator, ground_z_m: float) -> list[Vehicle]:
+    """So many vehicles, fewer where the road is full: half a metre apart, and none on top of the sensor.
+
+    They stand along the ego x axis or, one in seven, across it; on `ground_z_m` where the scan has no labels.
+    """
+    road = _road_places(scan)
+    placed: list[Vehicle] = []
+    taken_m = np.zeros((count, 4))
+    for _ in range(10 * count):
+        if len(placed) == count:
+            break
         height_m = rng.choice([1.5, 2.0, 3.2], p=[0.75, 0.15, 0.1])
         size_m = np.array([rng.uniform(3.6, 5.2) * (1.6 if height_m > 3 else 1.0), rng.uniform(1.7, 2.1), height_m])
         if len(road):
             x_m, y_m, z_m = road[rng.integers(len(road))]
         else:
-            angle, away_m = rng.uniform(-np.pi, np.pi), rng.uniform(4.0, 35.0)
+            angle, away_m = rng.uniform(-np.pi, np.pi), rng.uniform(*_VEHICLES_AWAY_M)
             x_m, y_m, z_m = away_m * np.cos(angle), away_m * np.sin(angle), ground_z_m
-        if np.hypot(x_m, y_m) < 0.5 * size_m[0] + 2.0:
-            continue
         yaw_rad = rng.normal(0.0, 0.1) + rng.choice([0.0, 0.5 * np.pi], p=[0.85, 0.15])
-        placements.append((np.array([x_m, y_m, z_m + 0.5 * size_m[2]]), float(yaw_rad), size_m))
-    return placements
+        vehicle = Vehicle(np.array([x_m, y_m, z_m + 0.5 * size_m[2]]), float(yaw_rad), size_m)
+        box_m, others_m = vehicle.footprint_m(), taken_m[: len(placed)]
+        apart_m = np.abs(others_m[:, :2] - box_m[:2]) - others_m[:, 2:] - box_m[2:]
+        if np.hypot(x_m, y_m) >= 0.5 * size_m[0] + 2.0 and (apart_m.max(axis=1) > 0.5).all():
+            taken_m[len(placed)] = box_m
+            placed.append(vehicle)
+    return placed
+
+
+def _road_places(scan: Scan) -> Float[np.ndarray, "n 3"]:
+    """A labelled road point from each half metre of road: points themselves crowd about the sensor, cars do not."""
+    if scan.labels is None:
+        return np.zeros((0, 3), np.float32)
+    road = scan.xyz[(scan.labels & 0xFFFF) == _ROAD_CLASS]
+    range_m = np.hypot(road[:, 0], road[:, 1])
+    road = road[(range_m > _VEHICLES_AWAY_M[0]) & (range_m < _VEHICLES_AWAY_M[1])]
+    row, col = np.floor(road[:, :2].T / 0.5).astype(np.int64)
+    _, first = np.unique(row * 1000 + col, return_index=True)
+    places: np.ndarray = road[first]
+    return places
 
 
 def _first_hit(
     xyz: Float[np.ndarray, "n 3"],
     range_m: Float[np.ndarray, " n"],
-    centre_m: Float[np.ndarray, " 3"],
-    yaw_rad: float,
-    size_m: Float[np.ndarray, " 3"],
+    vehicle: Vehicle,
 ) -> tuple[Int[np.ndarray, " m"], Float[np.ndarray, " m"]]:
-    """Which rays meet a box before their return, and at what share of the way.
+    """Which rays meet a vehicle before their return, and at what share of the way.
 
     `range_m` is the range of `xyz` in the plane.
     """
+    centre_m, yaw_rad, size_m = vehicle.centre_m, vehicle.yaw_rad, vehicle.size_m
     away_m = float(np.hypot(centre_m[0], centre_m[1]))
     reach_m = 0.5 * float(np.hypot(size_m[0], size_m[1]))
     # Only rays within the cone that the box fills, and beyond its near side, can.

@@ -9,6 +9,7 @@ from bevfusion.datasets.augment import (
     drop_points,
     insert_vehicles,
     mirrored,
+    place_vehicles,
     without_vehicles,
 )
 from bevfusion.maps.schema import LAYER_NAMES, layer_index
@@ -48,6 +49,25 @@ def test_inserted_vehicles_stand_on_the_ground_and_are_as_high_as_vehicles():
     z = after.xyz[after.labels == 10, 2]
     assert z.min() > -1.75
     assert -0.5 < z.max() < -1.7 + 3.25
+
+
+@pytest.mark.parametrize("labelled", [True, False])
+def test_vehicles_stand_side_by_side_not_inside_one_another(labelled: bool):
+    yard = room() if labelled else Scan(room().xyz, room().intensity)
+    vehicles = place_vehicles(yard, 40, np.random.default_rng(0), -1.7)
+    assert len(vehicles) == 40
+    boxes = np.array([vehicle.footprint_m() for vehicle in vehicles])
+    for i, (x, y, half_x, half_y) in enumerate(boxes):
+        assert max(abs(x) - half_x, abs(y) - half_y) > 0.5  # the sensor is in none
+        for other in boxes[:i]:
+            assert abs(other[0] - x) > half_x + other[2] or abs(other[1] - y) > half_y + other[3]
+
+
+def test_vehicles_are_spread_over_the_road_as_it_is_not_as_it_is_scanned():
+    yard = room()
+    placed = [v for seed in range(10) for v in place_vehicles(yard, 8, np.random.default_rng(seed), -1.7)]
+    assert np.mean([np.hypot(*vehicle.centre_m[:2]) > 15.0 for vehicle in placed]) > 0.4
+    assert (np.hypot(*yard.xyz[yard.labels == 40, :2].T) > 15.0).mean() < 0.3
 
 
 def test_no_vehicles_is_no_change():
