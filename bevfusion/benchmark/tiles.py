@@ -1,12 +1,15 @@
-"""Tiles of a map: drawn for the first time, and put together from blocks in memory."""
+"""Tiles of a map: drawn for the first time, and cut from blocks in memory along a drive."""
 
 import itertools
+import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
 
 from bevfusion.benchmark.comparison import Row, Task, compared
+from bevfusion.benchmark.measuring import Timing, floor_ms
 from bevfusion.config import Config
 from bevfusion.datasets.simulated import map_file
 from bevfusion.geometry.grid import Grid
@@ -14,26 +17,58 @@ from bevfusion.geometry.se2 import SE2
 from bevfusion.maps.schema import LAYERS
 from bevfusion.maps.source import MapSource, open_map
 from bevfusion.maps.tiles import TileStore
+from bevfusion.structures import MapTile
 
 GRID = Grid(256, 256, 0.5)  # 128 m
+TILE = Task("128 m at 0.5 m, all layers", len(LAYERS) * GRID.height * GRID.width, 0.0)
+DRIVE_TILES, _DRIVES = 600, 5
+_CPU = torch.device("cpu")
 
 
 def tiles_rows(device: torch.device) -> list[Row]:
     """On the CPU whatever the device is: maps are drawn there."""
     source = open_map(map_file("town:101", Path(Config().simulation.cache)))
     centres = itertools.cycle(shown_centres(source))
-    store = TileStore(source, GRID)
-    steps = itertools.count()
-    store.tile(SE2())
-    least = Task("128 m at 0.5 m, all layers", len(LAYERS) * GRID.height * GRID.width, 0.0)
-    return compared(
-        least,
-        {
-            "cold": lambda: source.draw(GRID, next(centres)),
-            "cached": lambda: store.tile(SE2(0.5 * (next(steps) % 8), 0.0)),
-        },
-        torch.device("cpu"),
-    )
+    drawn = compared(TILE, {"drawn": lambda: source.draw(GRID, next(centres))}, _CPU)
+    return [*drawn, *drive_rows(TileStore(source, GRID))]
+
+
+def drive_rows(store: TileStore) -> list[Row]:
+    """Tiles of a drive, a metre apart, from blocks that are all in memory; and the same as a network takes them.
+
+    Most tiles are a view, and one that enters a new block copies megabytes: of each the quantiles over single tiles are
+    given, and, since these hide the few, the mean over a drive.
+    """
+    uses: dict[str, Callable[[MapTile], object]] = {
+        "cached": lambda tile: tile,
+        "cached, made float32": lambda tile: tile.layers[None].astype(np.float32) / 127.0,
+    }
+    course = [SE2(0.8 * (i - 0.5 * DRIVE_TILES), 0.6 * (i - 0.5 * DRIVE_TILES)) for i in range(DRIVE_TILES)]
+    rows = []
+    for name, use in uses.items():
+        _drive_ms(store, course, use)
+        drives = [_drive_ms(store, course, use) for _ in range(_DRIVES)]
+        means = Timing.of([(float(np.mean(clock)), float(np.mean(spent))) for clock, spent in drives])
+        tiles = Timing.of([pair for clock, spent in drives for pair in zip(clock, spent, strict=True)])
+        rows += [_row(f"{name}: each of a drive", tiles), _row(f"{name}: mean of a drive", means)]
+    return rows
+
+
+def _drive_ms(
+    store: TileStore, course: Sequence[SE2], use: Callable[[MapTile], object]
+) -> tuple[list[float], list[float]]:
+    """Milliseconds of every tile of a drive, by the clock and of the processor."""
+    clock, spent = [], []
+    for pose in course:
+        began_s, began_cpu_s = time.perf_counter(), time.process_time()
+        use(store.tile(pose))
+        clock.append(1e3 * (time.perf_counter() - began_s))
+        spent.append(1e3 * (time.process_time() - began_cpu_s))
+    return clock, spent
+
+
+def _row(method: str, timed: Timing) -> Row:
+    return Row(TILE.name, method, timed, 0.0, floor_ms(TILE.least_bytes, TILE.least_operations, _CPU), 1.0)
 
 
 def shown_centres(source: MapSource) -> list[SE2]:

@@ -1,6 +1,7 @@
 """Tiles around poses, put together from cached blocks."""
 
 from collections import OrderedDict
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Int8
@@ -18,11 +19,28 @@ MAX_BLOCKS = 48
 """Blocks kept, the least recently used dropped first: 24 layers take 1.6 MB each."""
 
 
+class _Canvas(NamedTuple):
+    """Blocks side by side: what tiles are cut from."""
+
+    row0: int  # cell of the lattice that its first cell is
+    col0: int
+    layers: Int8[np.ndarray, "l h w"]
+
+    def cut(self, row0: int, col0: int, grid: Grid) -> Int8[np.ndarray, "l h w"] | None:
+        """A view of the cells of a grid that begins there; None where they are not all on the canvas."""
+        _, height, width = self.layers.shape
+        row, col = row0 - self.row0, col0 - self.col0
+        if not (0 <= row <= height - grid.height and 0 <= col <= width - grid.width):
+            return None
+        return self.layers[:, row : row + grid.height, col : col + grid.width]
+
+
 class TileStore:
     """Tiles of one size from one map.
 
     Blocks lie on a lattice about the map's origin and tiles are snapped to its cells, so that a tile from blocks equals
-    one that is drawn at once.
+    one that is drawn at once. The blocks under the last tile are laid side by side, and tiles are views into these: a
+    vehicle leaves them once in a block's length, and until then nothing is copied.
     """
 
     def __init__(self, source: MapSource, grid: Grid, max_blocks: int = MAX_BLOCKS) -> None:
@@ -32,27 +50,42 @@ class TileStore:
         tile_blocks = (grid.height // BLOCK_CELLS + 2) * (grid.width // BLOCK_CELLS + 2)
         self._max_blocks = max(max_blocks, tile_blocks)
         self._blocks: OrderedDict[tuple[int, int], Int8[np.ndarray, "l h w"]] = OrderedDict()
+        self._canvas = _Canvas(0, 0, np.zeros((len(LAYERS), 0, 0), np.int8))
 
     def tile(self, pose: SE2) -> MapTile:
         """The tile in map axes around a pose of the map frame, its centre snapped to the lattice of cells.
+
+        Its layers are read-only: later tiles share their memory.
 
         Args:
             pose: its position counts, its heading does not.
         """
         cell_m, height, width = self.grid.cell_m, self.grid.height, self.grid.width
         row0, col0 = round(pose.y_m / cell_m - 0.5 * height), round(pose.x_m / cell_m - 0.5 * width)
-        layers = np.empty((len(LAYERS), height, width), np.int8)
-        for block_row in range(row0 // BLOCK_CELLS, (row0 + height - 1) // BLOCK_CELLS + 1):
-            rows, block_rows = _overlap(row0, height, block_row)
-            for block_col in range(col0 // BLOCK_CELLS, (col0 + width - 1) // BLOCK_CELLS + 1):
-                cols, block_cols = _overlap(col0, width, block_col)
-                layers[:, rows, cols] = self._block(block_row, block_col)[:, block_rows, block_cols]
+        layers = self._canvas.cut(row0, col0, self.grid)
+        if layers is None:
+            canvas = self._stitched(row0, col0)
+            layers = canvas.cut(row0, col0, self.grid)
+            assert layers is not None, "the blocks under a tile hold it"
+            self._canvas = canvas
         centre = SE2((col0 + 0.5 * width) * cell_m, (row0 + 0.5 * height) * cell_m, 0.0)
         return MapTile(layers, self.grid, centre)
 
     def turned_tile(self, map_from_tile: SE2, mirrored: bool) -> MapTile:
         """A tile turned by any yaw, and mirrored if asked for (see `MapSource.draw`): drawn at once, not cached."""
         return MapTile(self.source.draw(self.grid, map_from_tile, mirrored), self.grid, map_from_tile)
+
+    def _stitched(self, row0: int, col0: int) -> _Canvas:
+        """All blocks that the tile touches which begins at this cell."""
+        rows = range(row0 // BLOCK_CELLS, (row0 + self.grid.height - 1) // BLOCK_CELLS + 1)
+        cols = range(col0 // BLOCK_CELLS, (col0 + self.grid.width - 1) // BLOCK_CELLS + 1)
+        blocks = np.empty((len(LAYERS), len(rows), BLOCK_CELLS, len(cols), BLOCK_CELLS), np.int8)
+        for i, row in enumerate(rows):
+            for j, col in enumerate(cols):
+                blocks[:, i, :, j] = self._block(row, col)
+        layers = blocks.reshape(len(LAYERS), len(rows) * BLOCK_CELLS, len(cols) * BLOCK_CELLS)
+        layers.flags.writeable = False
+        return _Canvas(rows[0] * BLOCK_CELLS, cols[0] * BLOCK_CELLS, layers)
 
     def _block(self, block_row: int, block_col: int) -> Int8[np.ndarray, "l h w"]:
         block = self._blocks.get((block_row, block_col))
@@ -66,9 +99,3 @@ class TileStore:
         else:
             self._blocks.move_to_end((block_row, block_col))
         return block
-
-
-def _overlap(first: int, count: int, block: int) -> tuple[slice, slice]:
-    """Where the cells `first` .. first + count of the lattice and those of a block meet: in the tile, in the block."""
-    start, stop = max(first, block * BLOCK_CELLS), min(first + count, (block + 1) * BLOCK_CELLS)
-    return slice(start - first, stop - first), slice(start - block * BLOCK_CELLS, stop - block * BLOCK_CELLS)

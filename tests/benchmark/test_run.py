@@ -13,6 +13,7 @@ from bevfusion.benchmark.tiles import shown_centres
 from bevfusion.cli import main
 from bevfusion.fusion.fuse import JOINS
 from bevfusion.localizer import Localizer
+from bevfusion.maps.tiles import TileStore
 from bevfusion.structures import DataError
 
 CPU = torch.device("cpu")
@@ -81,6 +82,20 @@ def test_tiles_that_are_timed_show_something(town_drive):
     centres = shown_centres(source)
     assert centres
     assert all(source.draw(tiles.GRID, centre).any() for centre in centres)
+
+
+def test_a_drive_that_is_timed_leaves_its_blocks(town_drive, monkeypatch: pytest.MonkeyPatch):
+    """Views of one place alone would flatter: the drive must copy blocks on the way, and the mean must hold them."""
+    monkeypatch.setattr(tiles, "_DRIVES", 2)
+    monkeypatch.setattr(tiles, "DRIVE_TILES", 300)
+    stitched = []
+    stitch = TileStore._stitched
+    monkeypatch.setattr(TileStore, "_stitched", lambda *arguments: stitched.append(1) or stitch(*arguments))
+    each, mean, *_ = tiles.drive_rows(TileStore(town_drive[1], tiles.GRID))
+    drives = 2 * (1 + 2)  # two uses, each once to warm up
+    assert len(stitched) >= 3 * drives
+    assert each.timed.runs == 2 * tiles.DRIVE_TILES
+    assert mean.timed.best_ms > each.timed.best_ms
 
 
 def test_matching_is_timed_on_one_problem():

@@ -67,12 +67,29 @@ def test_blocks_are_drawn_once_and_dropped_when_many(town: OsmRenderer) -> None:
     assert source.draws == 13
 
 
-def test_tiles_do_not_share_memory_with_the_cache(town: OsmRenderer) -> None:
+def test_tiles_cannot_spoil_the_cache(town: OsmRenderer) -> None:
+    tile = TileStore(town, Grid(64, 64, 0.5)).tile(SE2())
+    with pytest.raises(ValueError, match="read-only"):
+        tile.layers[:] = 55
+
+
+def test_tiles_of_a_drive_are_those_drawn_at_once_and_stay_so(town: OsmRenderer) -> None:
+    """Along a course that crosses borders of blocks both ways, with jumps; earlier tiles are looked at last."""
+    grid = Grid(96, 130, 0.5)
+    store = TileStore(town, grid)
+    rng = np.random.default_rng(0)
+    along = np.arange(0.0, 360.0, 3.0)
+    course = [(float(s) - 180.0, 60.0 * float(np.sin(s / 40.0)) + float(rng.normal(0, 8))) for s in along]
+    tiles = [store.tile(SE2(x_m, y_m)) for x_m, y_m in course]
+    for tile in tiles[::7]:
+        np.testing.assert_array_equal(tile.layers, town.draw(grid, tile.map_from_tile))
+
+
+def test_a_tile_within_the_same_blocks_copies_nothing(town: OsmRenderer) -> None:
     store = TileStore(town, Grid(64, 64, 0.5))
-    first = store.tile(SE2())
-    before = first.layers.copy()
-    first.layers[:] = 55
-    np.testing.assert_array_equal(store.tile(SE2()).layers, before)
+    first, second = (store.tile(SE2(x_m, 60.0)).layers for x_m in (40.0, 71.0))
+    assert np.shares_memory(first, second)
+    assert not np.shares_memory(first, store.tile(SE2(200.0, 60.0)).layers)
 
 
 def test_turned_tile_is_the_exact_drawing(town: OsmRenderer) -> None:
