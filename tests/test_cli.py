@@ -24,7 +24,7 @@ OSM = """<?xml version='1.0' encoding='UTF-8'?>
 <way id="9"><nd ref="1"/><nd ref="2"/><tag k="highway" v="residential"/></way></osm>
 """
 
-COMMANDS = ("train", "evaluate", "locate", "simulate", "compare", "ablate", "benchmark", "export")
+COMMANDS = ("train", "evaluate", "locate", "simulate", "tile", "compare", "ablate", "benchmark", "export")
 
 
 @pytest.fixture
@@ -120,6 +120,8 @@ def test_a_tool_ends_with_status_2_and_one_line(tmp_path: Path) -> None:
         ["evaluate", "c", "d"],
         ["locate", "c", "s", "--map", __file__, "--near", "north"],
         ["simulate", "town:x", "--output", "/tmp/never"],
+        ["tile", "absent.osm", "--output", "/tmp/never.tiles"],
+        ["tile", __file__, "--output", "/tmp/never.tiles"],
         ["simulate", "absent.osm", "--output", "/tmp/never"],
         ["simulate", "town:1", "--output", "/tmp/never", "--frames", "0"],
         ["simulate", "town:1", "--output", "/tmp/never", "--set", "missing=2"],

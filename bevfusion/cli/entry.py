@@ -17,6 +17,7 @@ from bevfusion.cli.location import locate
 from bevfusion.cli.measuring import benchmark
 from bevfusion.cli.options import fail
 from bevfusion.cli.simulation import simulate
+from bevfusion.cli.tiling import tile
 from bevfusion.cli.training import ablate, train
 from bevfusion.cli.viewing import view
 
@@ -29,7 +30,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for command in (train, evaluate, locate, simulate, compare, view, ablate, benchmark, export):
+for command in (train, evaluate, locate, simulate, tile, compare, view, ablate, benchmark, export):
     app.command()(command)
 
 

@@ -24,7 +24,7 @@ Maps = Annotated[
     typer.Option(
         "--map",
         exists=True,
-        help="An OpenStreetMap extract (.osm, .osm.gz, .osm.bz2, .osm.pbf) or "
+        help="An OpenStreetMap extract (.osm, .osm.gz, .osm.bz2, .osm.pbf), the .tiles that `tile` made of one, or "
         "a georeferenced image. May be given several times: a frame takes the first that covers it.",
     ),
 ]

@@ -7,6 +7,7 @@ from pathlib import Path
 import osmium
 
 from bevfusion.maps.osm import osm_format
+from bevfusion.maps.tile_file import SUFFIX, TileFile
 
 _SEARCHED_BYTES = 30_000_000
 """Larger files are not read through for their newest edit; their header may still tell a date."""
@@ -25,9 +26,15 @@ def map_provenance(path: Path) -> dict[str, str | None]:
     return {
         "file": str(path),
         "sha256": digest.hexdigest(),
-        "data_date": _osm_date(path) if osm_format(path) is not None else None,
+        "data_date": _data_date(path),
         "file_date": f"{written:%Y-%m-%d}",
     }
+
+
+def _data_date(path: Path) -> str | None:
+    if path.suffix == SUFFIX:
+        return TileFile(path).contents.made_from.get("data_date")
+    return _osm_date(path) if osm_format(path) is not None else None
 
 
 def _osm_date(path: Path) -> str | None:

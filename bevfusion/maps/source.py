@@ -13,12 +13,14 @@ from bevfusion.geometry.se2 import SE2
 from bevfusion.maps.image import SUFFIXES, ImageMap
 from bevfusion.maps.osm import FORMATS, osm_format, read_osm
 from bevfusion.maps.render import OsmRenderer
+from bevfusion.maps.tile_file import SUFFIX, TileFile
+from bevfusion.maps.tiled import TiledMap
 from bevfusion.structures import DataError
 
 
 @runtime_checkable  # the type checks of the tests ask for it
 class MapSource(Protocol):
-    """Anything that draws tiles: an OpenStreetMap extract, a georeferenced picture."""
+    """Anything that draws tiles: an OpenStreetMap extract, what was drawn of one to disk, a georeferenced picture."""
 
     @property
     def frame(self) -> LocalFrame:
@@ -52,7 +54,9 @@ def open_map(path: Path) -> MapSource:
         return OsmRenderer(read_osm(path))
     if path.suffix.lower() in SUFFIXES:
         return ImageMap.open(path)
-    raise DataError(f"{path} is no map by its suffix; maps are {', '.join((*FORMATS, *SUFFIXES))}")
+    if path.suffix == SUFFIX:
+        return TiledMap(TileFile(path))
+    raise DataError(f"{path} is no map by its suffix; maps are {', '.join((*FORMATS, *SUFFIXES, SUFFIX))}")
 
 
 def first_covering(sources: Sequence[MapSource], place: GeoPose) -> tuple[int, SE2] | None:

@@ -10,10 +10,9 @@ from bevfusion.geometry.grid import Grid
 from bevfusion.geometry.se2 import SE2
 from bevfusion.maps.schema import LAYERS
 from bevfusion.maps.source import MapSource
-from bevfusion.structures import MapTile
-
-BLOCK_CELLS = 256
-"""Side of a cached block: 128 m at 0.5 m a cell, so that a tile is put together from few."""
+from bevfusion.maps.tile_file import BLOCK_CELLS
+from bevfusion.maps.tiled import TiledMap
+from bevfusion.structures import DataError, MapTile
 
 MAX_BLOCKS = 48
 """Blocks kept, the least recently used dropped first: 24 layers take 1.6 MB each."""
@@ -44,6 +43,21 @@ class TileStore:
     """
 
     def __init__(self, source: MapSource, grid: Grid, max_blocks: int = MAX_BLOCKS) -> None:
+        """Nothing is drawn yet.
+
+        Args:
+            source: the map.
+            grid: size and cells of the tiles.
+            max_blocks: so many are kept, and more where a tile touches more.
+
+        Raises:
+            DataError: if the map was drawn to disk in cells of another size.
+        """
+        if isinstance(source, TiledMap) and source.cell_m != grid.cell_m:
+            raise DataError(
+                f"{source.file.path} has cells of {source.cell_m:g} m, and cells of {grid.cell_m:g} m are asked for; "
+                f"use the extract, or `bevfusion tile` with --cell-m {grid.cell_m:g}"
+            )
         self.source = source
         self.grid = grid
         self._block_grid = Grid(BLOCK_CELLS, BLOCK_CELLS, grid.cell_m)
