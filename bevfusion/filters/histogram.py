@@ -21,7 +21,7 @@ from bevfusion.filters.motion import Motion
 from bevfusion.filters.shifting import interpolated
 from bevfusion.filters.transition import Change, Narrowing, Transition, WindowMove
 from bevfusion.geometry.grid import PoseWindow
-from bevfusion.geometry.se2 import SE2, wrap_angle
+from bevfusion.geometry.se2 import SE2, circular_mean, wrap_angle
 from bevfusion.structures import PoseBelief
 
 TEMPER = 0.5
@@ -112,10 +112,7 @@ class HistogramFilter:
 
     def heading(self) -> tuple[float, float]:
         """Circular mean of the heading (map frame) and its circular standard deviation, radians."""
-        yaws_rad = self.centre.yaw_rad + self.window.yaw_offsets_rad()
-        mean = complex(self._marginal(0) @ np.exp(1j * yaws_rad))
-        length = min(max(abs(mean), 1e-12), 1.0)
-        return math.atan2(mean.imag, mean.real), math.sqrt(-2.0 * math.log(length))
+        return circular_mean(self._marginal(0), self.centre.yaw_rad + self.window.yaw_offsets_rad())
 
     def belief(self, trust: float = 1.0) -> PoseBelief:
         """The belief as a volume of offsets from `centre`.

@@ -13,7 +13,6 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -21,6 +20,7 @@ from torch import Tensor
 from bevfusion.filters.track import ReadVolume, Track
 from bevfusion.filters.tracker import Tracker
 from bevfusion.filters.transition import Snapshot
+from bevfusion.geometry.se2 import circular_mean
 from bevfusion.structures import Frame, PoseBelief, PoseEstimate
 
 LAG_FRAMES = 50
@@ -124,8 +124,7 @@ class Smoother:
         centre = snapshot.centre
         pose = centre.moved_by(reading.offset)
         headings = belief.sum((1, 2)).double().numpy()
-        length = abs(complex((headings / headings.sum()) @ np.exp(1j * snapshot.window.yaw_offsets_rad())))
-        spread_rad = math.sqrt(-2.0 * math.log(min(max(length, 1e-12), 1.0)))
+        _, spread_rad = circular_mean(headings / headings.sum(), snapshot.window.yaw_offsets_rad())
         return PoseEstimate(
             pose,
             reading.covariance,

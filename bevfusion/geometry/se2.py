@@ -12,6 +12,18 @@ def wrap_angle(angle_rad: float) -> float:
     return (angle_rad + math.pi) % (2.0 * math.pi) - math.pi
 
 
+def circular_mean(prob: Float[np.ndarray, " n"], angles_rad: Float[np.ndarray, " n"]) -> tuple[float, float]:
+    """Mean of a distribution over angles and its circular standard deviation sqrt(-2 ln R), radians.
+
+    Args:
+        prob: sums to one.
+        angles_rad: where the probabilities are.
+    """
+    mean = complex(prob @ np.exp(1j * angles_rad))
+    length = min(max(abs(mean), 1e-12), 1.0)
+    return math.atan2(mean.imag, mean.real), math.sqrt(-2.0 * math.log(length))
+
+
 @dataclass(frozen=True, slots=True)
 class SE2:
     """A pose or transform `dst_from_src`: rotate by `yaw_rad` (counter-clockwise), then shift by (x_m, y_m).

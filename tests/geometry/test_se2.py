@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bevfusion.geometry.se2 import SE2, wrap_angle
+from bevfusion.geometry.se2 import SE2, circular_mean, wrap_angle
 
 poses = st.builds(SE2, *[st.floats(-1e3, 1e3)] * 2, st.floats(-10.0, 10.0))
 
@@ -50,6 +50,20 @@ def test_wrapped_angle_is_the_same_direction(angle: float):
     assert -math.pi <= wrapped < math.pi
     assert math.cos(wrapped) == pytest.approx(math.cos(angle), abs=1e-9)
     assert math.sin(wrapped) == pytest.approx(math.sin(angle), abs=1e-9)
+
+
+@pytest.mark.parametrize(("centre_rad", "spread_rad"), [(0.0, 0.05), (3.1, 0.5), (-2.0, 1.2)])
+def test_circular_mean_and_spread_of_a_wrapped_normal(centre_rad: float, spread_rad: float):
+    """Of which the circular standard deviation is the normal's own (Mardia and Jupp, Directional Statistics, 3.5.7)."""
+    unrolled = np.linspace(-8.0, 8.0, 4001) * spread_rad
+    prob = np.exp(-0.5 * (unrolled / spread_rad) ** 2)
+    angles = np.array([wrap_angle(centre_rad + a) for a in unrolled])
+    assert circular_mean(prob / prob.sum(), angles) == pytest.approx((centre_rad, spread_rad), abs=1e-6)
+
+
+def test_a_single_angle_has_no_spread_and_opposite_ones_no_direction():
+    assert circular_mean(np.array([1.0]), np.array([0.5])) == pytest.approx((0.5, 0.0))
+    assert circular_mean(np.array([0.5, 0.5]), np.array([0.0, math.pi]))[1] > 2.0
 
 
 def test_an_offset_shifts_along_the_axes_of_the_destination_and_turns_on_the_spot():
