@@ -11,6 +11,7 @@ from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
+from typing import cast
 
 from bevfusion.datasets.simulated import DriveRequest, alone, is_made, remove_drafts, simulated_drive
 from bevfusion.progress import frame_progress
@@ -46,11 +47,11 @@ def make_drives(requests: Sequence[DriveRequest], cache: Path, processes: int | 
     Raises:
         DataError: what went wrong first. The other processes are stopped, and leave nothing half-made behind.
     """
-    wanted = list(dict.fromkeys(requests))
-    if all([is_made(request, cache) for request in wanted]):  # a list: all of them are asked whether their map exists
+    missing = [request for request in dict.fromkeys(requests) if not is_made(request, cache)]
+    if not missing:
         return
     with alone(cache, "drives"):
-        missing = [request for request in wanted if not is_made(request, cache)]
+        missing = [request for request in missing if not is_made(request, cache)]  # whoever was first may have made it
         count = min(processes or available_cores(), len(missing))
         if count > 1:
             _make_in_processes(missing, cache, count)
@@ -102,8 +103,7 @@ def _hand_out(requests: Sequence[DriveRequest], idle: list[Connection], on_progr
             at_work[link] = request
             with suppress(ConnectionError):  # it died: the link will say so
                 link.send(request)
-        for link in wait(list(at_work)):
-            assert isinstance(link, Connection)
+        for link in cast(list[Connection], wait(list(at_work))):
             request = at_work[link]
             try:
                 word = link.recv()
