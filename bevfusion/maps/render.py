@@ -1,9 +1,10 @@
 """`OsmMap` -> planes of a tile, in a few milliseconds and whatever the size of the extract.
 
-Filled layers use winding numbers: each edge adds its turn to the cells where it crosses a row of cell centres, and a
-running sum along the row counts the shapes around every centre. It is exact (a cell is filled if and only if its centre
-is inside), treats all shapes at once, and shapes that overlap add up instead of cancelling. The directions of roads
-are summed the same way and made unit vectors in the end, so that a junction shows the mean of its roads.
+Filled layers use winding numbers: each edge adds its turn where it crosses a row of cell centres, and a running sum
+over the crossings, in the order of the cells, counts the shapes around every centre up to the next crossing. It is
+exact (a cell is filled if and only if its centre is inside), treats all shapes at once, and shapes that overlap add up
+instead of cancelling. The directions of roads are summed the same way and made unit vectors in the end, so that a
+junction shows the mean of its roads.
 """
 
 from collections.abc import Sequence
@@ -123,14 +124,13 @@ class OsmRenderer:
         turn = _gather(self._edges.turn, parts)[crossed] * np.where(
             ends[crossed, 0, 0] < ends[crossed, 1, 0], upward, -upward
         )
-        # planes that no edge crosses stay empty: running sums are most of the time, and half of the planes are
         present = np.flatnonzero(np.bincount(channel, minlength=len(FILLED)))
-        place = np.searchsorted(present, channel)
-        winding = np.zeros((len(present), grid.height, grid.width), np.int32)
-        plane = place[edge] * (grid.height * grid.width)
-        np.add.at(winding.reshape(-1), plane + cell, turn[edge].astype(np.int32))
-        np.cumsum(winding, axis=2, dtype=np.int32, out=winding)
-        layers[present] = np.multiply(winding != 0, np.int8(ONE))
+        plane = np.searchsorted(present, channel) * (grid.height * grid.width)
+        cell, order = _sorted(plane[edge] + cell)
+        edge = edge[order]
+        winding = np.cumsum(turn[edge])
+        filled = _runs(np.multiply(winding != 0, np.int8(ONE)), cell, len(present) * grid.height * grid.width)
+        layers[present] = filled.reshape(len(present), grid.height, grid.width)
 
         on_road = channel[edge] == _ROAD
         if not on_road.any():
@@ -139,12 +139,12 @@ class OsmRenderer:
         along = placement.turned(_gather(self._edges.along, parts)[crossed])
         cos, sin = along.T
         twice = np.stack([cos * cos - sin * sin, 2.0 * cos * sin], axis=1) * turn[:, None]
-        _write_directions(layers[_COS2 : _COS2 + 2], twice, edge, cell, grid)
+        _write_directions(layers[_COS2 : _COS2 + 2], twice, edge, cell)
         oneway = _gather(self._edges.oneway, parts)[crossed]
         marked = oneway[edge] != 0
         if marked.any():
             once = along * (turn * oneway)[:, None]
-            _write_directions(layers[_ONEWAY_COS : _ONEWAY_COS + 2], once, edge[marked], cell[marked], grid)
+            _write_directions(layers[_ONEWAY_COS : _ONEWAY_COS + 2], once, edge[marked], cell[marked])
 
     def _draw_lines(self, layers: Int8[np.ndarray, "l h w"], placement: _Placement) -> None:
         parts = placement.nearby(self._segments.index)
@@ -199,18 +199,29 @@ def _crossings(
 
     Returns:
         The edges that cross any; for each crossing the place of its edge among those; and the flat index of the first
-        cell of that row whose centre lies right of the crossing.
+        cell of that row whose centre lies right of the crossing. Those beyond a row's end count at the next row's
+        start: the edges of a shape are all there or none is, so their turns add up to nothing in each row.
     """
     # an edge owns the rows whose centres lie in the half-open interval between its ends: corners count once
     row_ends = np.clip(np.ceil(ends[..., 0]), 0, grid.height).astype(np.int64)
-    crossed = np.flatnonzero((row_ends[:, 0] != row_ends[:, 1]) & (ends[..., 1].min(axis=1) <= grid.width - 1))
+    crossed = np.flatnonzero(row_ends[:, 0] != row_ends[:, 1])
     ends, row_ends = ends[crossed], row_ends[crossed]
     edge, step = _spread(np.abs(row_ends[:, 1] - row_ends[:, 0]))
     row = row_ends.min(axis=1)[edge] + step
     slope = (ends[:, 1, 1] - ends[:, 0, 1]) / (ends[:, 1, 0] - ends[:, 0, 0])
     col = np.ceil((ends[:, 0, 1] - slope * ends[:, 0, 0])[edge] + slope[edge] * row)
-    inside = col < grid.width
-    return crossed, edge[inside], row[inside] * grid.width + np.maximum(col[inside], 0.0).astype(np.int64)
+    return crossed, edge, row * grid.width + np.clip(col, 0.0, grid.width).astype(np.int64)
+
+
+def _sorted(keys: Int[np.ndarray, " n"]) -> tuple[Int[np.ndarray, " n"], Int[np.ndarray, " n"]]:
+    """Keys below 2^31, ascending, and the order that sorts them, in a tenth of the time of `np.argsort`."""
+    packed = np.sort((keys << 32) | np.arange(len(keys)))
+    return packed >> 32, packed & 0xFFFFFFFF
+
+
+def _runs(values: Int8[np.ndarray, " n"], starts: Int[np.ndarray, " n"], length: int) -> Int8[np.ndarray, " length"]:
+    """Each value from its start up to the next one; 0 before the first."""
+    return np.repeat(np.concatenate([np.zeros(1, np.int8), values]), np.diff(starts, prepend=0, append=length))
 
 
 def _write_directions(
@@ -218,18 +229,14 @@ def _write_directions(
     vectors: Float[np.ndarray, "e 2"],
     edge: Int[np.ndarray, " m"],
     cell: Int[np.ndarray, " m"],
-    grid: Grid,
 ) -> None:
-    """Write, at every cell, the unit vector of the sum of the roads' vectors around it (0 where they cancel)."""
-    sums = np.zeros((2, grid.height, grid.width), np.int32)
-    for plane, weights in zip(sums, np.rint(vectors.T * _UNIT).astype(np.int32), strict=True):
-        np.add.at(plane.reshape(-1), cell, weights[edge])
-    np.cumsum(sums, axis=2, dtype=np.int32, out=sums)
-    flat = sums.reshape(2, -1)
-    found = np.flatnonzero(flat[0] | flat[1])
-    cos, sin = flat[0][found].astype(np.float32), flat[1][found].astype(np.float32)
+    """Write, at every cell, the unit vector of the sum of the roads' vectors around it (0 where they cancel).
+
+    The cells of the crossings are ascending.
+    """
+    sums = np.cumsum(np.rint(vectors * _UNIT).astype(np.int32)[edge], axis=0, dtype=np.int32)
+    cos, sin = sums.T.astype(np.float32)
     length = np.sqrt(cos * cos + sin * sin)
-    scale = np.where(length > 0.1 * _UNIT, ONE / length, 0.0)
-    out = planes.reshape(2, -1)
-    out[0][found] = np.rint(cos * scale)
-    out[1][found] = np.rint(sin * scale)
+    scale = np.where(length > 0.1 * _UNIT, ONE / np.maximum(length, 1.0), 0.0)
+    for plane, component in zip(planes, (cos, sin), strict=True):
+        plane[:] = _runs(np.rint(component * scale).astype(np.int8), cell, plane.size).reshape(plane.shape)
