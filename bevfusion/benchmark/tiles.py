@@ -1,9 +1,10 @@
-"""Tiles of a map: drawn for the first time, and cut from blocks in memory along a drive."""
+"""Tiles of a map: drawn for the first time, read from disk, and cut from blocks in memory along a drive."""
 
 import itertools
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import torch
@@ -16,6 +17,7 @@ from bevfusion.geometry.grid import Grid
 from bevfusion.geometry.se2 import SE2
 from bevfusion.maps.schema import LAYERS
 from bevfusion.maps.source import MapSource, open_map
+from bevfusion.maps.tiled import tile_extract
 from bevfusion.maps.tiles import TileStore
 from bevfusion.structures import MapTile
 
@@ -27,10 +29,38 @@ _CPU = torch.device("cpu")
 
 def tiles_rows(device: torch.device) -> list[Row]:
     """On the CPU whatever the device is: maps are drawn there."""
-    source = open_map(map_file("town:101", Path(Config().simulation.cache)))
-    centres = itertools.cycle(shown_centres(source))
-    drawn = compared(TILE, {"drawn": lambda: source.draw(GRID, next(centres))}, _CPU)
-    return [*drawn, *drive_rows(TileStore(source, GRID))]
+    extract = map_file("town:101", Path(Config().simulation.cache))
+    source = open_map(extract)
+    with TemporaryDirectory() as folder:
+        return [*disk_rows(extract, Path(folder) / "town.tiles"), *drive_rows(TileStore(source, GRID))]
+
+
+def disk_rows(extract: Path, output: Path) -> list[Row]:
+    """An extract drawn to disk as a whole (tiles a second: those of the task's name over its time), and read again."""
+    source = open_map(extract)
+    tile_extract(extract, output)
+    made = open_map(output)
+    centres = shown_centres(source)
+    store = TileStore(source, GRID)
+    lattice = [store.tile(centre).map_from_tile for centre in centres]
+    here, there = itertools.cycle(lattice), itertools.cycle(lattice)
+    whole = Task(f"{extract.name}, {len(centres)} tiles", len(centres) * TILE.least_bytes, 0.0)
+    return [
+        *compared(
+            whole,
+            {
+                "extract opened": lambda: open_map(extract),
+                "opened, drawn, written": lambda: tile_extract(extract, output),
+                "tiles opened": lambda: open_map(output),
+            },
+            _CPU,
+        ),
+        *compared(
+            TILE,
+            {"drawn": lambda: source.draw(GRID, next(here)), "from disk": lambda: made.draw(GRID, next(there))},
+            _CPU,
+        ),
+    ]
 
 
 def drive_rows(store: TileStore) -> list[Row]:

@@ -1,5 +1,6 @@
 import json
 
+import numpy as np
 import pytest
 import torch
 
@@ -13,8 +14,11 @@ from bevfusion.benchmark.tiles import shown_centres
 from bevfusion.cli import main
 from bevfusion.fusion.fuse import JOINS
 from bevfusion.localizer import Localizer
+from bevfusion.maps.render import OsmRenderer
+from bevfusion.maps.tiled import TiledMap
 from bevfusion.maps.tiles import TileStore
 from bevfusion.structures import DataError
+from tests.maps.osm_text import OsmText
 
 CPU = torch.device("cpu")
 TINY = (2, 16, 16, 16)
@@ -96,6 +100,25 @@ def test_a_drive_that_is_timed_leaves_its_blocks(town_drive, monkeypatch: pytest
     assert len(stitched) >= 3 * drives
     assert each.timed.runs == 2 * tiles.DRIVE_TILES
     assert mean.timed.best_ms > each.timed.best_ms
+
+
+def test_tiles_that_are_timed_from_disk_are_those_drawn(tmp_path, monkeypatch: pytest.MonkeyPatch):
+    """Both on whole cells, where they are equal: off them, reading is another and slower thing."""
+    text = OsmText(half_m=100.0)
+    text.line([(-90, -80), (90, 70)], {"highway": "residential"})
+    (tmp_path / "street.osm").write_text(str(text), encoding="utf-8")
+    asked: dict[type, list[np.ndarray]] = {OsmRenderer: [], TiledMap: []}
+    for kind, found in asked.items():
+        draw = kind.draw
+        monkeypatch.setattr(
+            kind, "draw", lambda *a, draw=draw, found=found: found.append(draw(*a)) or found[-1], raising=True
+        )
+    rows = tiles.disk_rows(tmp_path / "street.osm", tmp_path / "street.tiles")
+    assert [row.method for row in rows][-2:] == ["drawn", "from disk"]
+    for drawn, read in zip(asked[OsmRenderer][-3:], asked[TiledMap][-3:], strict=True):
+        assert any((read == other).all() for other in asked[OsmRenderer] if other.shape == read.shape)
+        assert drawn.any()
+        assert read.any()
 
 
 def test_matching_is_timed_on_one_problem():
