@@ -6,7 +6,7 @@ import math
 import re
 from collections.abc import Hashable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -133,7 +133,9 @@ class TrainConfig(Section):
     direction_weight: float = Field(0.3, ge=0, description="weight of the direction head's loss beside the volume's")
     lesson_weight: float = Field(0.1, ge=0, description="weight of losses that a mechanism brings along")
     validate_every: int = Field(200, ge=1, description="steps between validations")
-    workers: int = Field(1, ge=0, description="processes that prepare samples")
+    workers: Annotated[int, Field(ge=0)] | Literal["auto"] = Field(
+        "auto", description="processes that prepare samples; auto: with CUDA all cores but one, else 1"
+    )
     devices: int | Literal["auto"] = "auto"
     precision: Literal["auto", "32-true", "bf16-mixed"] = "auto"
 

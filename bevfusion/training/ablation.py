@@ -20,8 +20,9 @@ from bevfusion.evaluation.summary import hardware
 from bevfusion.evaluation.traffic import COUNTS
 from bevfusion.fusion.fuse import JOINS
 from bevfusion.structures import DataError
+from bevfusion.training.drives import Drives
 from bevfusion.training.measures import SCANS, measure, measure_logs
-from bevfusion.training.run import Drives, train
+from bevfusion.training.run import train
 
 log = logging.getLogger(__name__)
 

@@ -1,10 +1,29 @@
 """Samples for training and validation, in the order that the seed says."""
 
+import os
+from typing import Literal
+
 import lightning as L
 from torch.utils.data import DataLoader
 
+from bevfusion.datasets.fleet import available_cores
 from bevfusion.datasets.samples import PoseSamples, collate
 from bevfusion.structures import Batch
+
+
+def worker_count(asked: int | Literal["auto"], gpus: int) -> int:
+    """Processes that prepare samples for one training process; how many there are does not change the samples.
+
+    Args:
+        asked: a number, or auto: with GPUs all cores but one, shared by the training processes of this machine, as
+            torchrun counts them (one a GPU without it); without GPUs one, for the network needs the cores itself.
+        gpus: that will be trained on.
+    """
+    if asked != "auto":
+        return asked
+    if gpus == 0:
+        return 1
+    return max(1, (available_cores() - 1) // int(os.environ.get("LOCAL_WORLD_SIZE", gpus)))
 
 
 class PoseData(L.LightningDataModule):

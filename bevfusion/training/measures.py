@@ -18,7 +18,7 @@ from bevfusion.localizer import open_localizer
 from bevfusion.maps.source import MapSource, first_covering
 from bevfusion.progress import frame_progress
 from bevfusion.structures import DataError
-from bevfusion.training.run import Drives, prepared_drives
+from bevfusion.training.drives import Drives, prepared_drives
 
 SCANS = 20  # of each drive, for shifts under vehicles and shares of attention
 

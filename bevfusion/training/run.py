@@ -19,24 +19,21 @@ from rich.console import Console
 
 from bevfusion.build import bev_grid, build_model, search_window, tile_grid, voxel_grid
 from bevfusion.checkpoint import save_checkpoint
-from bevfusion.config import Config, SimulationConfig, load_config
-from bevfusion.datasets.drive import Drive
+from bevfusion.config import Config, load_config
+from bevfusion.datasets.fleet import available_cores
 from bevfusion.datasets.samples import PoseSamples, Variation
-from bevfusion.datasets.simulated import map_file, simulated_drive
 from bevfusion.evaluation.run import Protocol, evaluate
 from bevfusion.evaluation.summary import hardware
 from bevfusion.evaluation.table import print_table
 from bevfusion.localizer import CHECKPOINT_NAME, describe_checkpoint, open_locator
-from bevfusion.maps.source import MapSource, open_map
-from bevfusion.progress import frame_progress
-from bevfusion.simulate.drive import DriveOptions
 from bevfusion.structures import DataError
-from bevfusion.training.data import PoseData
+from bevfusion.training.data import PoseData, worker_count
+from bevfusion.training.drives import prepare_drives, prepared_drives
 from bevfusion.training.module import TrainingModule
+from bevfusion.training.throughput import Throughput
 
 log = logging.getLogger(__name__)
 CONFIG_NAME = "config.yaml"  # of a run's folder
-Drives = Sequence[tuple[Drive, MapSource]]
 
 
 def train(config: Config, output: Path | None = None, resume: Path | None = None) -> Path:
@@ -59,10 +56,18 @@ def train(config: Config, output: Path | None = None, resume: Path | None = None
     folder = _run_folder(config, output, resume)
     L.seed_everything(config.seed, workers=True, verbose=False)
     module = _module(config)  # first, since it knows of a wrong configuration at once
+    prepare_drives(config)
     data = _data(config)
-    trainer, best = _trainer(config, folder)
+    trainer, best = _trainer(config, folder, data.workers)
     _write_config(config, folder)
-    log.info("training on %s, %s; everything goes to %s", trainer.strategy.root_device, trainer.precision, folder)
+    device, workers = trainer.strategy.root_device, data.workers
+    log.info(
+        "training on %s, %s, samples from %d processes; everything goes to %s",
+        device,
+        trainer.precision,
+        workers,
+        folder,
+    )
     trainer.fit(module, datamodule=data, ckpt_path=resume, weights_only=True)
     state = torch.load(best.best_model_path or best.last_model_path, map_location="cpu", weights_only=True)
     module.load_state_dict(state["state_dict"])
@@ -99,28 +104,6 @@ def _quiet_lightning() -> None:
     warnings.filterwarnings("ignore", message="Checkpoint directory .* exists and is not empty")
 
 
-def prepared_drives(simulation: SimulationConfig, specs: Sequence[str], *, frames: int, seed: int) -> Drives:
-    """Simulated drives through the maps, made now where the cache lacks them, with progress."""
-    cache = Path(simulation.cache)
-    drives: list[tuple[Drive, MapSource]] = []
-    for number, spec in enumerate(specs):
-        options = DriveOptions(
-            sensor=simulation.sensors[number % len(simulation.sensors)],
-            frames=frames,
-            seed=seed,
-            spacing_m=simulation.spacing_m,
-            columns=simulation.columns,
-            missing=simulation.missing,
-            shifted=simulation.shifted,
-            new=simulation.new,
-            drawn_m=simulation.drawn_m,
-        )
-        with frame_progress(f"simulating {spec} ({options.sensor})", frames) as show:
-            drive = simulated_drive(spec, options, cache, show)
-        drives.append((drive, open_map(map_file(spec, cache))))
-    return drives
-
-
 def _data(config: Config) -> PoseData:
     simulation, train = config.simulation, config.train
 
@@ -142,8 +125,14 @@ def _data(config: Config) -> PoseData:
         samples(simulation.val, simulation.eval_frames, Variation(), config.seed),
         batch_size=train.batch_size,
         steps_per_epoch=train.validate_every,
-        workers=train.workers,
+        workers=worker_count(train.workers, _gpus(config)),
     )
+
+
+def _gpus(config: Config) -> int:
+    """How many this machine trains on."""
+    there = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    return there if config.train.devices == "auto" else min(there, config.train.devices)
 
 
 def _module(config: Config) -> TrainingModule:
@@ -160,7 +149,7 @@ def _module(config: Config) -> TrainingModule:
     )
 
 
-def _trainer(config: Config, folder: Path) -> tuple[L.Trainer, ModelCheckpoint]:
+def _trainer(config: Config, folder: Path, workers: int) -> tuple[L.Trainer, ModelCheckpoint]:
     train = config.train
     # Checkpoints are taken between epochs, after validation: from there a resumed run goes on bit for bit.
     best = ModelCheckpoint(
@@ -170,6 +159,7 @@ def _trainer(config: Config, folder: Path) -> tuple[L.Trainer, ModelCheckpoint]:
     precision = train.precision
     if precision == "auto":
         precision = "bf16-mixed" if torch.cuda.is_available() else "32-true"
+    log_every = min(10, train.validate_every)
     trainer = L.Trainer(
         max_epochs=train.steps // train.validate_every,
         devices=train.devices,
@@ -177,8 +167,8 @@ def _trainer(config: Config, folder: Path) -> tuple[L.Trainer, ModelCheckpoint]:
         gradient_clip_val=train.gradient_clip,
         reload_dataloaders_every_n_epochs=1,
         num_sanity_val_steps=0,
-        log_every_n_steps=min(10, train.validate_every),
-        callbacks=[best, LearningRateMonitor()],
+        log_every_n_steps=log_every,
+        callbacks=[best, LearningRateMonitor(), Throughput(log_every, workers, available_cores())],
         logger=[
             TensorBoardLogger(folder, "tensorboard", version=""),
             CSVLogger(folder, f"csv-{sittings + 1}" if sittings else "csv", version=""),

@@ -61,7 +61,10 @@ def test_a_run_leaves_weights_configuration_logs_and_an_evaluation(finished, con
     assert json.loads((finished / "evaluation" / "metrics.json").read_text())["frames"] == 2
     assert list((finished / "tensorboard").glob("events.*"))
     with (finished / "csv" / "metrics.csv").open() as file:
-        assert any(row["val_loss"] for row in csv.DictReader(file))
+        rows = list(csv.DictReader(file))
+    assert any(row["val_loss"] for row in rows)
+    assert [row["step"] for row in rows if row["samples_per_s"]] == ["1", "3"]
+    assert all(0.0 < float(row["waited_for_data"]) < 100.0 for row in rows if row["samples_per_s"])
 
 
 def test_a_resumed_run_ends_with_the_same_weights(finished, config, tmp_path, monkeypatch):

@@ -1,0 +1,58 @@
+"""The simulated drives of a configuration: what to train, validate and test on."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from bevfusion.config import Config, SimulationConfig
+from bevfusion.datasets.drive import Drive
+from bevfusion.datasets.fleet import make_drives
+from bevfusion.datasets.simulated import DriveRequest, map_file, simulated_drive
+from bevfusion.maps.source import MapSource, open_map
+from bevfusion.simulate.drive import DriveOptions
+
+Drives = Sequence[tuple[Drive, MapSource]]
+
+
+def prepare_drives(config: Config) -> None:
+    """Make every drive that a run will ask for and the cache lacks: all at once, from all cores.
+
+    Raises:
+        DataError: if a map cannot be used.
+    """
+    simulation = config.simulation
+    requests = _requests(simulation, simulation.train, simulation.frames, config.seed)
+    for specs in (simulation.val, simulation.test):
+        requests += _requests(simulation, specs, simulation.eval_frames, config.seed)
+    make_drives(requests, Path(simulation.cache))
+
+
+def prepared_drives(simulation: SimulationConfig, specs: Sequence[str], *, frames: int, seed: int) -> Drives:
+    """Simulated drives through the maps, made now where the cache lacks them, with progress.
+
+    Raises:
+        DataError: if a map cannot be used.
+    """
+    cache, requests = Path(simulation.cache), _requests(simulation, specs, frames, seed)
+    make_drives(requests, cache)
+    return [(simulated_drive(r.spec, r.options, cache), open_map(map_file(r.spec, cache))) for r in requests]
+
+
+def _requests(simulation: SimulationConfig, specs: Sequence[str], frames: int, seed: int) -> list[DriveRequest]:
+    """One a map; the maps take the sensors in turn."""
+    return [
+        DriveRequest(
+            spec,
+            DriveOptions(
+                sensor=simulation.sensors[number % len(simulation.sensors)],
+                frames=frames,
+                seed=seed,
+                spacing_m=simulation.spacing_m,
+                columns=simulation.columns,
+                missing=simulation.missing,
+                shifted=simulation.shifted,
+                new=simulation.new,
+                drawn_m=simulation.drawn_m,
+            ),
+        )
+        for number, spec in enumerate(specs)
+    ]
