@@ -47,6 +47,16 @@ def evaluate(
     deskew: Annotated[bool, typer.Option(help="Undo the vehicle's motion during a turn where points carry times.")] = (
         True
     ),
+    classical: Annotated[
+        int | None,
+        typer.Option(
+            min=0,
+            metavar="FRAMES",
+            show_default="50",
+            help="With --mode single: frames of each drive, evenly spread, that the training-free matcher is asked "
+            "for, too, as a row to compare with; 0: none.",
+        ),
+    ] = None,
     output: Annotated[Path | None, typer.Option(help="Folder.", show_default="runs/evaluation/NAME-DATE-TIME")] = None,
     jobs: Annotated[int, typer.Option(min=1, help="Processes, each with a drive of its own.")] = 1,
     ray: Annotated[
@@ -62,11 +72,12 @@ def evaluate(
     and ends no other; the status is 2 then, and the same command with the same --output repeats only what failed.
     """
     from bevfusion.datasets.logged import LogOptions
+    from bevfusion.evaluation.baseline import FRAMES
     from bevfusion.evaluation.jobs import INTERNAL
     from bevfusion.evaluation.many import evaluate_files
     from bevfusion.evaluation.protocol import Protocol
     from bevfusion.evaluation.table import print_table
-    from bevfusion.localizer import describe_checkpoint
+    from bevfusion.localizer import CLASSICAL, describe_checkpoint
 
     if odometry not in ODOMETRIES:
         raise typer.BadParameter(f"--odometry is one of {', '.join(ODOMETRIES)}, got {odometry!r}")
@@ -88,6 +99,7 @@ def evaluate(
         jobs=jobs,
         ray=ray,
         viewer=viewer,
+        classical_frames=0 if checkpoint == CLASSICAL else FRAMES if classical is None else classical,
     )
     print_table(report)
     typer.echo(f"report in {folder}")

@@ -11,6 +11,7 @@ import traceback
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -22,6 +23,7 @@ from bevfusion.datasets.logged import LogOptions
 from bevfusion.datasets.odometry import with_kiss_icp
 from bevfusion.datasets.open import open_drive
 from bevfusion.evaluation import kept
+from bevfusion.evaluation.baseline import classical_predictions
 from bevfusion.evaluation.protocol import Protocol
 from bevfusion.evaluation.scoring import Answers, OnFrame, Scorer
 from bevfusion.evaluation.sequence import TruthOdometry
@@ -52,6 +54,7 @@ class DriveTask:
     odometry: str  # log, kiss-icp or truth
     odometry_folder: Path  # where KISS-ICP keeps its poses
     recording: Path | None = None  # for the viewer
+    classical_frames: int = 0  # that the training-free matcher is asked for, too
     threads: int | None = None  # None: as many as torch takes
 
     def digest(self) -> str:
@@ -95,21 +98,7 @@ def perform(task: DriveTask, *, quiet: bool = False, maps: Sequence[MapSource] |
         maps = maps or [open_map(path) for path in task.maps]
         if task.recording is not None:
             recorder = Recorder(task.recording, task.name)
-        scorer = Scorer(
-            lambda source: open_locator(task.checkpoint, source),
-            drive,
-            maps,
-            task.protocol,
-            name=task.name,
-            drive_index=task.index,
-            map_names=task.map_names,
-            recorder=recorder,
-        )
-        if quiet:
-            answers = scorer.run()
-        else:
-            with frame_progress(f"evaluate {task.name}", len(drive)) as show:
-                answers = scorer.run(show)
+        answers = _score(task, drive, maps, recorder, quiet)
     except DataError as error:
         answers = Answers(task.name, "none", failed=" ".join(str(error).split()))
     except OSError as error:
@@ -122,6 +111,34 @@ def perform(task: DriveTask, *, quiet: bool = False, maps: Sequence[MapSource] |
     if answers.failed is not None and task.recording is not None:
         task.recording.unlink(missing_ok=True)
     return kept.to_bytes(answers)
+
+
+def _score(task: DriveTask, drive: Drive, maps: Sequence[MapSource], recorder: Recorder | None, quiet: bool) -> Answers:
+    """The network's answers and, where they are asked for, the training-free matcher's."""
+    scorer = Scorer(
+        lambda source: open_locator(task.checkpoint, source),
+        drive,
+        maps,
+        task.protocol,
+        name=task.name,
+        drive_index=task.index,
+        map_names=task.map_names,
+        recorder=recorder,
+    )
+    with nullcontext() if quiet else frame_progress(f"evaluate {task.name}", len(drive)) as show:
+        answers = scorer.run(show)
+    with nullcontext() if quiet else frame_progress(f"classical {task.name}", task.classical_frames) as show:
+        answers.classical = classical_predictions(
+            drive,
+            maps,
+            task.protocol,
+            task.classical_frames,
+            name=task.name,
+            drive_index=task.index,
+            map_names=task.map_names,
+            on_frame=show,
+        )
+    return answers
 
 
 def perform_all(

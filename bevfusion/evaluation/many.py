@@ -31,6 +31,7 @@ def evaluate_files(
     jobs: int = 1,
     ray: bool = False,
     viewer: bool = False,
+    classical_frames: int = 0,
 ) -> Section:
     """Score a checkpoint on logged drives; a drive that fails is reported and ends no other.
 
@@ -46,6 +47,7 @@ def evaluate_files(
         jobs: processes on this machine.
         ray: tasks on a Ray cluster instead.
         viewer: also write recordings into `output`/viewer.
+        classical_frames: of each drive, that the training-free matcher is asked for, too.
 
     Returns:
         The content of metrics.json; `failed` names the drives that failed, and why.
@@ -74,6 +76,7 @@ def evaluate_files(
             odometry,
             output.with_name(output.name + "-odometry"),
             finished / f"{file_name(name)}{SUFFIX}" if viewer else None,
+            classical_frames=classical_frames,
         )
         for index, (path, name, drive) in enumerate(zip(paths, names, opened, strict=True))
         if not isinstance(drive, DataError)

@@ -98,6 +98,7 @@ def write_report(
         thresholds=list(report["position_m"]["recall"]),
         rows=rows(report),
         chance=CHANCE[report["protocol"]["mode"]],
+        classical=report["classical"]["frames"] if report["classical"] is not None else 0,
         card=card(report, date),
         calibration=_calibration_rows(report),
         has_belief=_is_number(report["calibration"]["coverage_68"]),
@@ -140,11 +141,12 @@ def warnings(report: Mapping[str, Any]) -> list[str]:
 
 
 def rows(report: Mapping[str, Any]) -> list[Row]:
-    """The result table: all answers, chance, every drive, and every drive without its constant offset."""
-    found = [
-        Row("all drives", "all", str(report["frames"]), _cells(report)),
-        Row(CHANCE[report["protocol"]["mode"]], "chance", "", _cells(report["chance"])),
-    ]
+    """The result table: all answers, what they are held against, every drive with and without its constant offset."""
+    found = [Row("all drives", "all", str(report["frames"]), _cells(report))]
+    if report["classical"] is not None:
+        frames = f"{report['classical']['frames']} of them"
+        found.append(Row("classical: no weights, same priors", "chance", frames, _cells(report["classical"])))
+    found.append(Row(CHANCE[report["protocol"]["mode"]], "chance", "", _cells(report["chance"])))
     for name, section in report["per_drive"].items():
         found.append(Row(name, "drive", str(section["frames"]), _cells(section)))
         removed = section["offset_removed"]

@@ -10,6 +10,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from bevfusion.datasets.drive import Drive
+from bevfusion.evaluation.baseline import classical_predictions
 from bevfusion.evaluation.marginals import WorstMarginals
 from bevfusion.evaluation.plots import write_plots
 from bevfusion.evaluation.predictions import finite_or_none, write_csv
@@ -34,6 +35,7 @@ def evaluate(
     protocol: Protocol,
     output: Path,
     provenance: dict[str, object],
+    classical_frames: int = 0,
 ) -> Section:
     """Score every frame that a map covers, in this process, and write the report into `output`.
 
@@ -46,6 +48,7 @@ def evaluate(
         protocol: how to ask.
         output: folder; what an earlier run wrote there is replaced, and only once all is done.
         provenance: what is known of the checkpoint, for metrics.json.
+        classical_frames: of each drive, that the training-free matcher is asked for, too.
 
     Returns:
         The content of metrics.json.
@@ -60,6 +63,17 @@ def evaluate(
         scorer = Scorer(make_locator, drive, maps, protocol, name=name, drive_index=index, map_names=map_names)
         with frame_progress(f"evaluate {name}", len(drive)) as show:
             answers.append(scorer.run(show))
+        with frame_progress(f"classical {name}", classical_frames) as show:
+            answers[-1].classical = classical_predictions(
+                drive,
+                maps,
+                protocol,
+                classical_frames,
+                name=name,
+                drive_index=index,
+                map_names=map_names,
+                on_frame=show,
+            )
     return finish(answers, drives, maps, protocol, output, provenance)
 
 
@@ -124,7 +138,9 @@ def _report(
             log.warning("%s: %d frames lie on none of the maps and are not scored", found.drive, found.not_covered)
     served = count_maps(predictions)
     map_names = distinct(source.name for source in maps)
+    classical = [prediction for found in answers for prediction in found.classical]
     return summarise(predictions) | {
+        "classical": summarise(classical) if classical else None,
         "not_covered": {found.drive: found.not_covered for found in answers},
         "lost": {found.drive: found.lost for found in answers},
         "without_truth": {found.drive: found.without_truth for found in answers},

@@ -30,6 +30,7 @@ class Answers:
     drive: str
     odometry: str
     predictions: list[Prediction] = field(default_factory=list)
+    classical: list[Prediction] = field(default_factory=list)  # the training-free matcher's, of some of the frames
     worst: WorstMarginals = field(default_factory=lambda: WorstMarginals(WORST_FRAMES))
     not_covered: int = 0  # frames that no map covers
     without_truth: int = 0
@@ -72,6 +73,7 @@ class Scorer:
         drive_index: int = 0,
         map_names: Sequence[str] = (),
         recorder: Recorder | None = None,
+        positions: Sequence[int] | None = None,
     ) -> None:
         """A drive to be scored.
 
@@ -84,12 +86,14 @@ class Scorer:
             drive_index: the drive's place among all.
             map_names: of the maps in the report.
             recorder: is shown every answer of the first draw.
+            positions: of the frames to ask for, ascending; all by default.
         """
         self.answers = Answers(name or drive.name, drive.odometry)
         self._make_locator, self._drive, self._maps, self._protocol = make_locator, drive, maps, protocol
         self._drive_index = drive_index
         self._map_names = map_names or [source.name for source in maps]
         self._recorder = recorder
+        self._positions = range(len(drive)) if positions is None else positions
         self._locators: dict[int, Locator] = {}
         self._watches: dict[int, Watch] = {}
 
@@ -110,12 +114,12 @@ class Scorer:
         return self.answers
 
     def _run(self, on_frame: OnFrame | None) -> None:
-        draws, count, done = self._protocol.draws, len(self._drive), 0
+        draws, count, done = self._protocol.draws, len(self._positions), 0
         together = [range(draws)] if self._protocol.mode == "single" else [range(d, d + 1) for d in range(draws)]
         for some in together:
             askers = {draw: self._new_asker() for draw in some}
             questions: dict[int, _Question] = {}
-            for position in range(count):
+            for position in self._positions:
                 self._ask(position, askers, questions)
                 done += 1
                 if on_frame is not None:

@@ -7,12 +7,18 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from bevfusion.localizer import CLASSICAL
+
 COLUMNS = {"lateral_m": "lateral", "longitudinal_m": "longitudinal", "position_m": "position", "heading_deg": "heading"}
 
 
 def rows(report: dict[str, Any]) -> list[tuple[str, str, list[tuple[list[str], str]]]]:
-    """(name, frames, [(recalls, median) of each column]) of the network, of chance, and of every drive."""
-    found = [("network", str(report["frames"]), _cells(report)), ("chance", "", _cells(report["chance"]))]
+    """(name, frames, [(recalls, median) of each column]): what was scored, what it is held against, every drive."""
+    scored = CLASSICAL if report["checkpoint"].get("path") == CLASSICAL else "network"
+    found = [(scored, str(report["frames"]), _cells(report))]
+    if report["classical"] is not None:
+        found.append((CLASSICAL, str(report["classical"]["frames"]), _cells(report["classical"])))
+    found.append(("chance", "", _cells(report["chance"])))
     for name, section in report["per_drive"].items():
         found.append((name, str(section["frames"]), _cells(section)))
     return found

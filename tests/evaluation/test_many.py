@@ -116,11 +116,13 @@ def prediction(position: int, mass: float | None) -> Prediction:
 def test_what_is_kept_comes_back() -> None:
     answers = Answers("d", "kiss-icp", not_covered=1, lost=2, box_deg=(1.0, 2.0, 3.0, 4.0))
     answers.predictions += [prediction(0, 0.25), prediction(1, None)]
+    answers.classical += [prediction(1, 0.5)]
     window = PoseWindow(2.0, 0.5, 1.0, 0.25)
     marginals = Marginals(SE2(1.0), window, np.ones((5, 5)), np.ones(5), {"votes": np.full((4, 4), np.nan)}, 9.0)
     answers.worst.keep((3, 1), 2, 4.5, marginals)
     back = kept.from_bytes(kept.to_bytes(answers), 3)
-    for ours, theirs in zip(answers.predictions, back.predictions, strict=True):
+    assert (len(back.predictions), len(back.classical)) == (2, 1)
+    for ours, theirs in zip(answers.predictions + answers.classical, back.predictions + back.classical, strict=True):
         assert np.array_equal(ours.covariance, theirs.covariance)
         for name in ("drive_index", "position", "stamp_ns", "draw", "map_name", "prior", "truth", "estimate"):
             assert getattr(ours, name) == getattr(theirs, name)

@@ -1,0 +1,52 @@
+"""The training-free matcher on some of the same frames: what a network has to beat, in the network's own report."""
+
+import logging
+from collections.abc import Sequence
+
+from bevfusion.classical.locator import ClassicalLocator
+from bevfusion.datasets.drive import Drive
+from bevfusion.evaluation.predictions import Prediction
+from bevfusion.evaluation.protocol import Protocol
+from bevfusion.evaluation.scoring import OnFrame, Scorer
+from bevfusion.evaluation.traffic import evenly_spaced
+from bevfusion.maps.source import MapSource
+from bevfusion.structures import DataError
+
+FRAMES = 50  # of a drive: at half a second to three a frame, all of a long drive would take hours
+
+log = logging.getLogger(__name__)
+
+
+def classical_predictions(
+    drive: Drive,
+    maps: Sequence[MapSource],
+    protocol: Protocol,
+    frames: int,
+    *,
+    name: str | None = None,
+    drive_index: int = 0,
+    map_names: Sequence[str] = (),
+    on_frame: OnFrame | None = None,
+) -> list[Prediction]:
+    """What it says of so many frames, evenly spread, from the priors that the network was given.
+
+    Nothing for sequences, which need every frame, and nothing of a drive with a scan that it cannot use. Arguments are
+    as of `Scorer`.
+    """
+    if frames == 0 or protocol.mode != "single":
+        return []
+    scorer = Scorer(
+        ClassicalLocator,
+        drive,
+        maps,
+        protocol,
+        name=name,
+        drive_index=drive_index,
+        map_names=map_names,
+        positions=evenly_spaced(len(drive), frames),
+    )
+    try:
+        return scorer.run(on_frame).predictions
+    except DataError as error:
+        log.warning("no classical row: %s", error)
+        return []

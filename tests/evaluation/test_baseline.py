@@ -1,0 +1,113 @@
+"""The training-free matcher's row beside a network's."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from bevfusion.classical.locator import ClassicalLocator
+from bevfusion.cli import main
+from bevfusion.datasets.kitti import KittiRawDrive
+from bevfusion.evaluation.baseline import classical_predictions
+from bevfusion.evaluation.protocol import Protocol
+from bevfusion.evaluation.run import evaluate
+from bevfusion.evaluation.scoring import Scorer
+from bevfusion.evaluation.table import markdown_table
+from bevfusion.maps.source import MapSource
+from bevfusion.structures import Frame, Scan
+
+NEAR = Protocol(offset_m=6.0, offset_deg=5.0)
+Driven = tuple[KittiRawDrive, MapSource]
+
+
+class Blinded:
+    """A drive whose last scan sees nothing within reach."""
+
+    def __init__(self, drive: KittiRawDrive) -> None:
+        self._drive, self.name, self.odometry = drive, drive.name, drive.odometry
+
+    def __len__(self) -> int:
+        return len(self._drive)
+
+    def __getitem__(self, position: int) -> Frame:
+        frame = self._drive[position]
+        far = Scan(np.full((3, 3), 500.0, np.float32), np.zeros(3, np.float32))
+        return frame if position < len(self) - 1 else replace(frame, scan=far)
+
+    def __iter__(self):
+        return (self[i] for i in range(len(self)))
+
+
+@pytest.fixture(autouse=True)
+def _no_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bevfusion.evaluation.run.write_plots", lambda folder, *_, **__: folder.mkdir())
+
+
+def test_it_is_asked_for_some_frames_what_the_network_is_asked_for_all(town_drive: Driven) -> None:
+    drive, source = town_drive
+    alone = {p.position: p for p in Scorer(ClassicalLocator, drive, [source], NEAR).run().predictions}
+    beside = classical_predictions(drive, [source], NEAR, 3)
+    assert [p.position for p in beside] == [0, 2, 5]  # of six
+    for prediction in beside:
+        assert prediction.prior == alone[prediction.position].prior
+        assert prediction.estimate == alone[prediction.position].estimate
+
+
+def test_no_frames_and_sequences_have_no_such_row(town_drive: Driven) -> None:
+    drive, source = town_drive
+    assert classical_predictions(drive, [source], NEAR, 0) == []
+    assert classical_predictions(drive, [source], replace(NEAR, mode="filter"), 3) == []
+
+
+def test_a_scan_that_it_cannot_use_costs_the_row_not_the_evaluation(
+    town_drive: Driven, caplog: pytest.LogCaptureFixture
+) -> None:
+    drive, source = town_drive
+    assert classical_predictions(Blinded(drive), [source], NEAR, 2) == []  # type: ignore[arg-type]
+    assert "no classical row" in caplog.text
+
+
+def test_the_row_stands_under_the_network_s(town_drive: Driven, tmp_path: Path) -> None:
+    drive, source = town_drive
+    report = evaluate(ClassicalLocator, [drive], [source], NEAR, tmp_path / "out", {"path": "net"}, classical_frames=2)
+    lines = markdown_table(report).splitlines()[2:]
+    assert [line.split("|")[1].strip() for line in lines] == ["network", "classical", "chance", drive.name]
+    assert [line.split("|")[2].strip() for line in lines] == ["6", "2", "", "6"]
+    written = json.loads((tmp_path / "out/metrics.json").read_text())
+    assert written["classical"]["frames"] == 2
+    assert set(written["classical"]["calibration"]) == set(written["calibration"])
+    page = (tmp_path / "out/report.html").read_text()
+    assert "classical: no weights, same priors" in page
+    assert "2 of the frames" in page
+
+
+def test_on_the_command_line(town_drive: Driven, tmp_path: Path) -> None:
+    """Asked for unless told not to, in any number of processes; but not beside itself."""
+    folder = town_drive[0]._path
+    town = next(folder.parent.glob("*.osm.gz"))
+
+    def section(name: str, checkpoint: str, *options: str) -> dict | None:
+        words = [
+            "evaluate",
+            checkpoint,
+            "--map",
+            str(town),
+            "--offset-m",
+            "6",
+            *options,
+            "--output",
+            str(tmp_path / name),
+        ]
+        assert main(None, [*words, str(folder), *([str(folder)] if "--jobs" in options else [])]) == 0
+        found: dict | None = json.loads((tmp_path / name / "metrics.json").read_text())["classical"]
+        return found
+
+    one = section("one", "default")
+    two = section("two", "default", "--classical", "2", "--jobs", "2")
+    assert one is not None
+    assert two is not None
+    assert (one["frames"], two["frames"]) == (6, 4)
+    assert section("none", "default", "--classical", "0") is None
+    assert section("itself", "classical") is None
