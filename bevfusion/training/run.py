@@ -22,6 +22,7 @@ from bevfusion.checkpoint import save_checkpoint
 from bevfusion.config import Config, load_config
 from bevfusion.datasets.fleet import available_cores
 from bevfusion.datasets.samples import PoseSamples, Variation
+from bevfusion.evaluation.baseline import FRAMES
 from bevfusion.evaluation.run import Protocol, evaluate
 from bevfusion.evaluation.summary import hardware
 from bevfusion.evaluation.table import print_table
@@ -69,7 +70,8 @@ def train(config: Config, output: Path | None = None, resume: Path | None = None
         folder,
     )
     trainer.fit(module, datamodule=data, ckpt_path=resume, weights_only=True)
-    state = torch.load(best.best_model_path or best.last_model_path, map_location="cpu", weights_only=True)
+    chosen = best.best_model_path or folder / "checkpoints" / "last.ckpt"
+    state = torch.load(chosen, map_location="cpu", weights_only=True)
     module.load_state_dict(state["state_dict"])
     path = folder / CHECKPOINT_NAME
     if trainer.is_global_zero:
@@ -90,6 +92,7 @@ def _evaluate(config: Config, checkpoint: Path, output: Path) -> None:
         Protocol(offset_m=config.search.offset_m, offset_deg=config.search.offset_deg, seed=config.seed),
         output,
         describe_checkpoint(str(checkpoint)),
+        FRAMES,
     )
     print_table(report)
     for what, where in (("weights", checkpoint), ("evaluation", output), ("logs", output.parent)):
@@ -152,9 +155,10 @@ def _module(config: Config) -> TrainingModule:
 def _trainer(config: Config, folder: Path, workers: int) -> tuple[L.Trainer, ModelCheckpoint]:
     train = config.train
     # Checkpoints are taken between epochs, after validation: from there a resumed run goes on bit for bit.
-    best = ModelCheckpoint(
-        folder / "checkpoints", "best", monitor="val_loss", save_last=True, save_on_train_epoch_end=True
-    )
+    checkpoints = folder / "checkpoints"
+    best = ModelCheckpoint(checkpoints, "best", monitor="val_loss", save_on_train_epoch_end=True)
+    # a callback of its own: the `save_last` of `best` writes nothing after an epoch that is no better
+    last = ModelCheckpoint(checkpoints, "last", save_on_train_epoch_end=True, enable_version_counter=False)
     sittings = len(list(folder.glob("csv*")))  # a resumed run writes its logs beside the earlier ones
     precision = train.precision
     if precision == "auto":
@@ -168,7 +172,7 @@ def _trainer(config: Config, folder: Path, workers: int) -> tuple[L.Trainer, Mod
         reload_dataloaders_every_n_epochs=1,
         num_sanity_val_steps=0,
         log_every_n_steps=log_every,
-        callbacks=[best, LearningRateMonitor(), Throughput(log_every, workers, available_cores())],
+        callbacks=[best, last, LearningRateMonitor(), Throughput(log_every, workers, available_cores())],
         logger=[
             TensorBoardLogger(folder, "tensorboard", version=""),
             CSVLogger(folder, f"csv-{sittings + 1}" if sittings else "csv", version=""),

@@ -69,7 +69,9 @@ def test_a_resumed_run_ends_with_the_same_weights(run, config, tmp_path, monkeyp
         train(config, tmp_path / "half")
     monkeypatch.undo()
     train(config, None, tmp_path / "half" / "checkpoints" / "last.ckpt")
-    whole = torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
+    last = torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)
+    assert last["global_step"] == config.train.steps  # also if the last epoch was no better than one before
+    whole = last["state_dict"]
     resumed = torch.load(tmp_path / "half" / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
     for name, weights in whole.items():
         torch.testing.assert_close(resumed[name], weights, rtol=0, atol=0)
