@@ -2,14 +2,16 @@
 
 import logging
 from collections.abc import Sequence
+from contextlib import nullcontext
 
 from bevfusion.classical.locator import ClassicalLocator
 from bevfusion.datasets.drive import Drive
 from bevfusion.evaluation.predictions import Prediction
 from bevfusion.evaluation.protocol import Protocol
-from bevfusion.evaluation.scoring import OnFrame, Scorer
+from bevfusion.evaluation.scoring import Scorer
 from bevfusion.evaluation.traffic import evenly_spaced
 from bevfusion.maps.source import MapSource
+from bevfusion.progress import frame_progress
 from bevfusion.structures import DataError
 
 FRAMES = 50  # of a drive: at half a second to three a frame, all of a long drive would take hours
@@ -26,12 +28,12 @@ def classical_predictions(
     name: str | None = None,
     drive_index: int = 0,
     map_names: Sequence[str] = (),
-    on_frame: OnFrame | None = None,
+    quiet: bool = False,
 ) -> list[Prediction]:
     """What it says of so many frames, evenly spread, from the priors that the network was given.
 
     Nothing for sequences, which need every frame, and nothing of a drive with a scan that it cannot use. Arguments are
-    as of `Scorer`.
+    as of `Scorer`; with `quiet` no progress is shown.
     """
     if frames == 0 or protocol.mode != "single":
         return []
@@ -46,7 +48,8 @@ def classical_predictions(
         positions=evenly_spaced(len(drive), frames),
     )
     try:
-        return scorer.run(on_frame).predictions
+        with nullcontext() if quiet else frame_progress(f"classical {name or drive.name}", frames) as show:
+            return scorer.run(show).predictions
     except DataError as error:
         log.warning("no classical row: %s", error)
         return []

@@ -127,17 +127,16 @@ def _score(task: DriveTask, drive: Drive, maps: Sequence[MapSource], recorder: R
     )
     with nullcontext() if quiet else frame_progress(f"evaluate {task.name}", len(drive)) as show:
         answers = scorer.run(show)
-    with nullcontext() if quiet else frame_progress(f"classical {task.name}", task.classical_frames) as show:
-        answers.classical = classical_predictions(
-            drive,
-            maps,
-            task.protocol,
-            task.classical_frames,
-            name=task.name,
-            drive_index=task.index,
-            map_names=task.map_names,
-            on_frame=show,
-        )
+    answers.classical = classical_predictions(
+        drive,
+        maps,
+        task.protocol,
+        task.classical_frames,
+        name=task.name,
+        drive_index=task.index,
+        map_names=task.map_names,
+        quiet=quiet,
+    )
     return answers
 
 

@@ -63,17 +63,9 @@ def evaluate(
         scorer = Scorer(make_locator, drive, maps, protocol, name=name, drive_index=index, map_names=map_names)
         with frame_progress(f"evaluate {name}", len(drive)) as show:
             answers.append(scorer.run(show))
-        with frame_progress(f"classical {name}", classical_frames) as show:
-            answers[-1].classical = classical_predictions(
-                drive,
-                maps,
-                protocol,
-                classical_frames,
-                name=name,
-                drive_index=index,
-                map_names=map_names,
-                on_frame=show,
-            )
+        answers[-1].classical = classical_predictions(
+            drive, maps, protocol, classical_frames, name=name, drive_index=index, map_names=map_names
+        )
     return finish(answers, drives, maps, protocol, output, provenance)
 
 
