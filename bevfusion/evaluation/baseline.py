@@ -1,4 +1,4 @@
-"""The training-free matcher on some of the same frames: what a network has to beat, in the network's own report."""
+"""A drive scored, and the training-free matcher on some of its frames: what a network has to beat, in its report."""
 
 import logging
 from collections.abc import Sequence
@@ -8,8 +8,9 @@ from bevfusion.classical.locator import ClassicalLocator
 from bevfusion.datasets.drive import Drive
 from bevfusion.evaluation.predictions import Prediction
 from bevfusion.evaluation.protocol import Protocol
-from bevfusion.evaluation.scoring import Scorer
+from bevfusion.evaluation.scoring import Answers, MakeLocator, Scorer
 from bevfusion.evaluation.traffic import evenly_spaced
+from bevfusion.evaluation.viewer import Recorder
 from bevfusion.maps.source import MapSource
 from bevfusion.progress import frame_progress
 from bevfusion.structures import DataError
@@ -17,6 +18,51 @@ from bevfusion.structures import DataError
 FRAMES = 50  # of a drive: at half a second to three a frame, all of a long drive would take hours
 
 log = logging.getLogger(__name__)
+
+
+def score_drive(
+    make_locator: MakeLocator,
+    drive: Drive,
+    maps: Sequence[MapSource],
+    protocol: Protocol,
+    classical_frames: int,
+    *,
+    name: str,
+    drive_index: int,
+    map_names: Sequence[str],
+    recorder: Recorder | None = None,
+    quiet: bool = False,
+) -> Answers:
+    """A locator's answers and, of so many frames, the training-free matcher's.
+
+    Arguments are as of `Scorer`; with `quiet` no progress is shown.
+
+    Raises:
+        DataError: if a scan is broken or the locator cannot use one.
+    """
+    scorer = Scorer(
+        make_locator,
+        drive,
+        maps,
+        protocol,
+        name=name,
+        drive_index=drive_index,
+        map_names=map_names,
+        recorder=recorder,
+    )
+    with nullcontext() if quiet else frame_progress(f"evaluate {name}", len(drive)) as show:
+        answers = scorer.run(show)
+    answers.classical = classical_predictions(
+        drive,
+        maps,
+        protocol,
+        classical_frames,
+        name=name,
+        drive_index=drive_index,
+        map_names=map_names,
+        quiet=quiet,
+    )
+    return answers
 
 
 def classical_predictions(

@@ -23,9 +23,9 @@ from bevfusion.datasets.logged import LogOptions
 from bevfusion.datasets.odometry import with_kiss_icp
 from bevfusion.datasets.open import open_drive
 from bevfusion.evaluation import kept
-from bevfusion.evaluation.baseline import classical_predictions
+from bevfusion.evaluation.baseline import score_drive
 from bevfusion.evaluation.protocol import Protocol
-from bevfusion.evaluation.scoring import Answers, OnFrame, Scorer
+from bevfusion.evaluation.scoring import Answers, OnFrame
 from bevfusion.evaluation.sequence import TruthOdometry
 from bevfusion.evaluation.viewer import SUFFIX, Recorder
 from bevfusion.localizer import open_locator
@@ -90,15 +90,23 @@ def perform(task: DriveTask, *, quiet: bool = False, maps: Sequence[MapSource] |
     recorder = None
     try:
         drive = open_drive(task.drive, task.options)
-        if quiet:
-            drive = task.with_odometry(drive)
-        else:
-            with frame_progress(f"odometry of {task.name}", len(drive)) as show:
-                drive = task.with_odometry(drive, show)
+        with nullcontext() if quiet else frame_progress(f"odometry of {task.name}", len(drive)) as show:
+            drive = task.with_odometry(drive, show)
         maps = maps or [open_map(path) for path in task.maps]
         if task.recording is not None:
             recorder = Recorder(task.recording, task.name)
-        answers = _score(task, drive, maps, recorder, quiet)
+        answers = score_drive(
+            lambda source: open_locator(task.checkpoint, source),
+            drive,
+            maps,
+            task.protocol,
+            task.classical_frames,
+            name=task.name,
+            drive_index=task.index,
+            map_names=task.map_names,
+            recorder=recorder,
+            quiet=quiet,
+        )
     except DataError as error:
         answers = Answers(task.name, "none", failed=" ".join(str(error).split()))
     except OSError as error:
@@ -111,33 +119,6 @@ def perform(task: DriveTask, *, quiet: bool = False, maps: Sequence[MapSource] |
     if answers.failed is not None and task.recording is not None:
         task.recording.unlink(missing_ok=True)
     return kept.to_bytes(answers)
-
-
-def _score(task: DriveTask, drive: Drive, maps: Sequence[MapSource], recorder: Recorder | None, quiet: bool) -> Answers:
-    """The network's answers and, where they are asked for, the training-free matcher's."""
-    scorer = Scorer(
-        lambda source: open_locator(task.checkpoint, source),
-        drive,
-        maps,
-        task.protocol,
-        name=task.name,
-        drive_index=task.index,
-        map_names=task.map_names,
-        recorder=recorder,
-    )
-    with nullcontext() if quiet else frame_progress(f"evaluate {task.name}", len(drive)) as show:
-        answers = scorer.run(show)
-    answers.classical = classical_predictions(
-        drive,
-        maps,
-        task.protocol,
-        task.classical_frames,
-        name=task.name,
-        drive_index=task.index,
-        map_names=task.map_names,
-        quiet=quiet,
-    )
-    return answers
 
 
 def perform_all(

@@ -10,17 +10,16 @@ from dataclasses import asdict
 from pathlib import Path
 
 from bevfusion.datasets.drive import Drive
-from bevfusion.evaluation.baseline import classical_predictions
+from bevfusion.evaluation.baseline import score_drive
 from bevfusion.evaluation.marginals import WorstMarginals
 from bevfusion.evaluation.plots import write_plots
 from bevfusion.evaluation.predictions import finite_or_none, write_csv
 from bevfusion.evaluation.protocol import Protocol, displaced
 from bevfusion.evaluation.report import write_report
-from bevfusion.evaluation.scoring import WORST_FRAMES, Answers, MakeLocator, Scorer
+from bevfusion.evaluation.scoring import WORST_FRAMES, Answers, MakeLocator
 from bevfusion.evaluation.summary import Section, count_maps, describe_map, hardware, summarise
 from bevfusion.evaluation.trajectories import write_trajectories
 from bevfusion.maps.source import MapSource
-from bevfusion.progress import frame_progress
 from bevfusion.structures import DataError
 
 __all__ = ["Protocol", "displaced", "distinct", "evaluate", "finish", "ready_for"]
@@ -60,11 +59,17 @@ def evaluate(
     names, map_names = distinct(drive.name for drive in drives), distinct(source.name for source in maps)
     answers = []
     for index, (drive, name) in enumerate(zip(drives, names, strict=True)):
-        scorer = Scorer(make_locator, drive, maps, protocol, name=name, drive_index=index, map_names=map_names)
-        with frame_progress(f"evaluate {name}", len(drive)) as show:
-            answers.append(scorer.run(show))
-        answers[-1].classical = classical_predictions(
-            drive, maps, protocol, classical_frames, name=name, drive_index=index, map_names=map_names
+        answers.append(
+            score_drive(
+                make_locator,
+                drive,
+                maps,
+                protocol,
+                classical_frames,
+                name=name,
+                drive_index=index,
+                map_names=map_names,
+            )
         )
     return finish(answers, drives, maps, protocol, output, provenance)
 
