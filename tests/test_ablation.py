@@ -182,6 +182,33 @@ def test_means_and_spread():
     assert math.isnan(row.mean["c"])
 
 
+def test_gains_are_paired_by_seed():
+    """Against SciPy: ttest_rel([5, 7, 12], [1, 4, 6]) has the 95 % interval 4.333 -+ 3.795."""
+    runs, bare = (
+        [{"heading_1deg": value, "other": 1.0} for value in values] for values in ((5.0, 7.0, 12.0), (1.0, 4.0, 6.0))
+    )
+    row = compared("fusion", "se", runs, list(zip(runs, bare, strict=True)))
+    mean, half = row.gain["heading_1deg"]
+    assert mean == pytest.approx(13 / 3)
+    assert half == pytest.approx(3.795, abs=0.005)
+    text = markdown([row], {}, "About.")
+    assert "What it brings over `none` in the fusion slot" in text
+    assert "| `se` | - | **+4.33 (+0.54 to +8.13)** |" in text
+    assert compared("fusion", "se", runs[:1], [(runs[0], bare[0])]).gain == {}, "one seed says nothing of chance"
+
+
+def test_own_is_what_the_configuration_has(tmp_path: Path, trained: list[str]):
+    config = small(tmp_path)
+    assert list(plan_runs(config, "own,none", ["fusion", "refine"], [0])) == [
+        ("fusion", "cam"),
+        ("fusion", "none"),
+        ("refine", "none"),
+    ]
+    ablate(config, "own,none", ["fusion"], [0, 1], tmp_path)
+    text = (tmp_path / "ablation.md").read_text()
+    assert "What it brings over `none`" not in text, "nothing in it was measured of both"
+
+
 def test_tables(tmp_path: Path):
     rng = np.random.default_rng(0)
     rows = [
@@ -248,6 +275,7 @@ def test_three_mechanisms_are_trained_and_compared(tmp_path: Path, town_drive):
         assert float(row["logged_votes_roadside_lift_mean"]) > 0.0
         assert float(row["votes_vehicles_cells_percent_mean"]) > 0.0
         assert float(row["latency_ms_mean"]) > 0.0
+        assert 0.0 <= float(row["thinned_longitudinal_5m_mean"]) <= 100.0
     assert (tmp_path / "out/ablation.png").is_file()
 
 

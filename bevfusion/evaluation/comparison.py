@@ -16,8 +16,11 @@ from bevfusion.evaluation.pictures import draw_comparison
 COLUMNS = (
     ("position_1m", "position @1 m (%)", 1),
     ("position_3m", "@3 m (%)", 1),
+    ("longitudinal_1m", "along the road @1 m (%)", 1),
     ("heading_1deg", "heading @1 deg (%)", 1),
     ("heading_3deg", "@3 deg (%)", 1),
+    ("thinned_longitudinal_1m", "half the roadside away: along the road @1 m (%)", 1),
+    ("thinned_heading_1deg", "heading @1 deg (%)", 1),
     ("shift_heading_median_deg", "heading shift by vehicles, median (deg)", 2),
     ("shift_heading_p95_deg", "p95 (deg)", 2),
     ("{slot}_roadside_lift", "attention on roadside (x its cells)", 2),
@@ -36,6 +39,16 @@ LOGGED = (
     ("logged_votes_roadside_lift", "votes of roadside (x)", 2),
     ("logged_votes_vehicles_lift", "of vehicles (x)", 2),
 )
+# What a mechanism brings over `none` in its slot: key, heading.
+GAINS = (
+    ("longitudinal_1m", "along the road @1 m (%)"),
+    ("heading_1deg", "heading @1 deg (%)"),
+    ("thinned_longitudinal_1m", "half the roadside away: along the road @1 m (%)"),
+    ("thinned_heading_1deg", "heading @1 deg (%)"),
+    ("shift_heading_median_deg", "heading shift by vehicles, median (deg)"),
+)
+# Student's t at 97.5 % by degrees of freedom, from 1 on; the last for all that are more.
+_T_975 = (12.71, 4.30, 3.18, 2.78, 2.57, 2.45, 2.36, 2.31, 2.26, 2.23)
 # Panels of the picture: key, title.
 PANELS = (
     ("position_1m", "position @1 m (%)"),
@@ -56,15 +69,35 @@ class Row:
     runs: int
     mean: Values
     spread: Values  # sample standard deviation over the runs; NaN for a single one
+    gain: Mapping[str, tuple[float, float]]  # of `GAINS`, over the runs without: mean and half its 95 % interval
 
 
-def compared(slot: str, name: str, runs: Sequence[Values]) -> Row:
-    """The row of a mechanism from its runs, at least one; what a run does not know is left out of the mean."""
+def compared(slot: str, name: str, runs: Sequence[Values], without: Sequence[tuple[Values, Values]] = ()) -> Row:
+    """The row of a mechanism; what a run does not know is left out of the mean.
+
+    Args:
+        slot: where it is.
+        name: of the mechanism.
+        runs: at least one.
+        without: pairs of a run and the one of the same seed with nothing in the slot.
+    """
     keys = list(dict.fromkeys(key for run in runs for key in run))
     known = {key: np.array([run[key] for run in runs if math.isfinite(run.get(key, math.nan))]) for key in keys}
     mean = {key: float(values.mean()) if len(values) else math.nan for key, values in known.items()}
     spread = {key: float(values.std(ddof=1)) if len(values) > 1 else math.nan for key, values in known.items()}
-    return Row(slot, name, len(runs), mean, spread)
+    gains = {
+        key: _gain([run.get(key, math.nan) - base.get(key, math.nan) for run, base in without]) for key, _ in GAINS
+    }
+    return Row(slot, name, len(runs), mean, spread, {key: gain for key, gain in gains.items() if gain is not None})
+
+
+def _gain(differences: Sequence[float]) -> tuple[float, float] | None:
+    """Mean and half of the 95 % interval by Student's t over the seeds; None of fewer than two."""
+    known = np.array([difference for difference in differences if math.isfinite(difference)])
+    if len(known) < 2:
+        return None
+    quantile = _T_975[min(len(known) - 1, len(_T_975)) - 1]
+    return float(known.mean()), float(quantile * known.std(ddof=1) / math.sqrt(len(known)))
 
 
 def write_comparison(folder: Path, rows: Sequence[Row], failed: Mapping[str, str], about: str) -> None:
@@ -95,9 +128,33 @@ def markdown(rows: Sequence[Row], failed: Mapping[str, str], about: str) -> str:
         parts += [f"### In the {slot} slot", "", "| " + " | ".join(titles) + " |", "|" + " --- |" * len(titles)]
         parts += ["| " + " | ".join(_cells(row, columns)) + " |" for row in rows if row.slot == slot]
         parts.append("")
+        parts += _gains(slot, [row for row in rows if row.slot == slot and row.gain])
     if failed:
         parts += ["Not in the table:", "", *(f"- {name}: {reason}" for name, reason in failed.items()), ""]
     return "\n".join(parts)
+
+
+def _gains(slot: str, rows: Sequence[Row]) -> list[str]:
+    """The table of what mechanisms bring; nothing where no row knows."""
+    if not rows:
+        return []
+    titles = ["mechanism", *(heading for _, heading in GAINS), "seeds"]
+    parts = [
+        f"What it brings over `none` in the {slot} slot, seed by seed: mean and 95 % interval, **bold** where it "
+        "leaves out zero.",
+        "",
+        "| " + " | ".join(titles) + " |",
+        "|" + " --- |" * len(titles),
+    ]
+    for row in rows:
+        cells = [_gained(*row.gain[key]) if key in row.gain else "-" for key, _ in GAINS]
+        parts.append("| " + " | ".join([f"`{row.name}`", *cells, str(row.runs)]) + " |")
+    return [*parts, ""]
+
+
+def _gained(mean: float, half: float) -> str:
+    text = f"{mean:+.2f} ({mean - half:+.2f} to {mean + half:+.2f})"
+    return f"**{text}**" if abs(mean) > half else text
 
 
 def _cells(row: Row, columns: Sequence[tuple[str, str, int]]) -> list[str]:

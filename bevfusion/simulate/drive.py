@@ -5,7 +5,7 @@ import math
 import shutil
 import tempfile
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -46,6 +46,7 @@ class DriveOptions:
     )
     wander_m: float = 0.3  # the same for the vehicle, across its lane
     vehicles: float = 1.0  # density of traffic and of parked cars, 1 is usual
+    roadside: float = 1.0  # share of the trees, hedges, fences, poles and signs that is there
     hills: float = 0.015  # typical slope of the land; 0 is flat
     sway_deg: float = 0.3  # standard deviation of the vehicle's roll and pitch
 
@@ -61,6 +62,8 @@ class DriveOptions:
             raise DataError(f"expected at least one frame, a seed from 0 and a spacing up to 100 m, got {self}")
         if not (0.0 <= self.vehicles <= 10.0 and 0.0 <= self.hills <= 0.1 and 0.0 <= self.sway_deg <= 5.0):
             raise DataError(f"expected vehicles up to 10, hills up to 0.1 and sway up to 5, none negative, got {self}")
+        if not 0.0 <= self.roadside <= 1.0:
+            raise DataError(f"expected a roadside between 0 and 1, got {self}")
 
 
 def simulate_drive(
@@ -87,12 +90,14 @@ def simulate_drive(
     if options.columns is not None:
         sensor = sensor.with_columns(options.columns)
     # one stream of random numbers a part, so that e.g. more traffic leaves the route as it is
-    streams = [np.random.default_rng(s) for s in np.random.SeedSequence(options.seed).spawn(5)]
+    streams = [np.random.default_rng(s) for s in np.random.SeedSequence(options.seed).spawn(6)]
     path = plan_path(osm, (options.frames - 1) * options.spacing_m, streams[0], wander_m=options.wander_m)
     areas, errors = draw_errors(osm, (options.missing, options.shifted, options.new), streams[1])
     terrain = Terrain.random(streams[2], options.hills) if options.hills > 0 else Terrain.flat()
     drawn, areas = redraw(osm, areas, options.drawn_m, streams[1])
     world = build_world(drawn, areas, path, terrain, options.vehicles, streams[2])
+    if options.roadside < 1.0:  # the same world otherwise
+        world = replace(world, surfaces=world.surfaces.thinned(options.roadside, streams[5]))
     output.parent.mkdir(parents=True, exist_ok=True)
     draft = Path(tempfile.mkdtemp(prefix=f".{output.name}-", dir=output.parent))
     try:

@@ -1,10 +1,13 @@
 """Solid shapes of the things beside roads: trees, bushes, hedges, fences, walls, poles, signs, people."""
 
+import math
+
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
 from bevfusion.simulate.ground import KERB_M
 from bevfusion.simulate.surfaces import (
+    ELLIPSOID,
     FENCE,
     PERSON,
     POLE,
@@ -13,6 +16,7 @@ from bevfusion.simulate.surfaces import (
     VEGETATION,
     Surfaces,
     ellipsoids,
+    prism_owners,
     prisms,
     rectangles,
     rounds,
@@ -40,7 +44,7 @@ def trees(xy_m: Float[np.ndarray, "n 2"], terrain: Terrain, rng: np.random.Gener
             Surfaces.of(trunks, TRUNK, 0.45),
             Surfaces.of(crowns, VEGETATION, leaf, free_path_m=float(rng.uniform(0.5, 1.6))),
         ]
-    )
+    ).made_of(prism_owners(np.arange(count), 6), _of_balls(count))
 
 
 def bushes(xy_m: Float[np.ndarray, "n 2"], terrain: Terrain, rng: np.random.Generator) -> Surfaces:
@@ -49,7 +53,13 @@ def bushes(xy_m: Float[np.ndarray, "n 2"], terrain: Terrain, rng: np.random.Gene
     radii = rng.uniform(0.3, 1.5, (count, 1)) * rng.uniform(0.7, 1.3, (count, 3))
     base = terrain.height_m(xy_m) + KERB_M
     shells = ellipsoids(np.column_stack([xy_m, base + 0.7 * radii[:, 2]]), radii, rng, roughness=0.25)
-    return Surfaces.of(shells, VEGETATION, float(rng.uniform(0.36, 0.48)), free_path_m=0.25)
+    brightness = float(rng.uniform(0.36, 0.48))
+    return Surfaces.of(shells, VEGETATION, brightness, free_path_m=0.25).made_of(_of_balls(count))
+
+
+def _of_balls(count: int) -> Int[np.ndarray, " m"]:
+    """Whose each quad of `ellipsoids` is."""
+    return np.repeat(np.arange(count), math.prod(ELLIPSOID))
 
 
 def _strips(
@@ -70,7 +80,7 @@ def hedges(
     boxes = prisms(
         _strips(start_m, end_m, rng.uniform(0.5, 1.1, count)), base - _BURIED_M, base + rng.uniform(0.8, 2.1, count)
     )
-    return Surfaces.of(boxes, VEGETATION, 0.42, free_path_m=0.12)
+    return Surfaces.of(boxes, VEGETATION, 0.42, free_path_m=0.12).made_of(prism_owners(np.arange(count), 4))
 
 
 def walls(
@@ -86,7 +96,7 @@ def walls(
     boxes = prisms(
         _strips(start_m, end_m, np.full(count, 0.25)), base - _BURIED_M, base + rng.uniform(*heights_m, count)
     )
-    return Surfaces.of(boxes, FENCE, float(rng.uniform(0.32, 0.52)))
+    return Surfaces.of(boxes, FENCE, float(rng.uniform(0.32, 0.52))).made_of(prism_owners(np.arange(count), 4))
 
 
 def fences(
@@ -109,7 +119,7 @@ def fences(
             Surfaces.of(screens, FENCE, bright, passing=float(rng.uniform(0.2, 0.75))),
             Surfaces.of(stakes, FENCE, bright),
         ]
-    )
+    ).made_of(np.arange(len(screens)), prism_owners(own, 4))
 
 
 def poles(
@@ -118,14 +128,15 @@ def poles(
     """Lamps, masts and bollards."""
     base = terrain.height_m(xy_m) + raised_m
     shafts = prisms(rounds(xy_m, np.full(len(xy_m), radius_m), 6), base - _BURIED_M, base + height_m)
-    return Surfaces.of(shafts, POLE, 0.36)
+    return Surfaces.of(shafts, POLE, 0.36).made_of(prism_owners(np.arange(len(xy_m)), 6))
 
 
 def signs(xy_m: Float[np.ndarray, "n 2"], yaw_rad: Float[np.ndarray, " n"], terrain: Terrain) -> Surfaces:
     """Bright plates on thin poles, seen from along the yaw."""
     base = terrain.height_m(xy_m) + KERB_M
     plates = prisms(rectangles(xy_m, yaw_rad, 0.04, 0.6), base + 1.9, base + 2.5)
-    return Surfaces.join([poles(xy_m, terrain, 2.6, 0.035), Surfaces.of(plates, SIGN, 0.95)])
+    sticks, each = poles(xy_m, terrain, 2.6, 0.035), np.arange(len(xy_m))
+    return Surfaces.join([sticks, Surfaces.of(plates, SIGN, 0.95)]).made_of(sticks.thing, prism_owners(each, 4))
 
 
 def people(xy_m: Float[np.ndarray, "n 2"], terrain: Terrain, rng: np.random.Generator) -> Surfaces:

@@ -5,7 +5,7 @@ some way (a crown, a hedge: `free_path_m` > 0), or a screen that lets a share of
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
@@ -16,6 +16,8 @@ OTHER_STRUCTURE, MARKING, VEGETATION, TRUNK, TERRAIN, POLE, SIGN = 52, 60, 70, 7
 MOVING_CAR, MOVING_PERSON, MOVING_TRUCK = 252, 254, 258
 GROUND = 0  # marks the terrain: the true class of a hit is read from the ground's raster
 PLAIN = -1  # style of a quad that is not a facade
+ELLIPSOID = (5, 8)  # rings and sides of a ball
+NO_THING = -1  # of a quad that belongs to no thing beside the road
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +30,7 @@ class Surfaces:
     free_path_m: Float[np.ndarray, " n"]  # mean way of a ray inside the volume; 0 for what has no inside
     passing: Float[np.ndarray, " n"]  # share of rays that go through a screen
     style: Int[np.ndarray, " n"]  # row of the table of facades, or PLAIN
+    thing: Int[np.ndarray, " n"]  # which tree, hedge, fence, pole or sign, counted from 0; or NO_THING
 
     def __len__(self) -> int:
         return len(self.label)
@@ -51,14 +54,32 @@ class Surfaces:
             np.full(count, free_path_m, np.float32),
             np.full(count, passing, np.float32),
             np.full(count, PLAIN, np.int32) if style is None else style.astype(np.int32),
+            np.full(count, NO_THING, np.int32),
         )
 
     @classmethod
     def join(cls, parts: "Sequence[Surfaces]") -> "Surfaces":
-        """All parts as one, in order."""
+        """All parts as one, in order; the things of different parts are different ones."""
         if not parts:
             return cls.of(np.zeros((0, 4, 3)), 0, 0.0)
-        return cls(*(np.concatenate([getattr(part, field.name) for part in parts]) for field in fields(cls)))
+        joined = cls(*(np.concatenate([getattr(part, field.name) for part in parts]) for field in fields(cls)))
+        before = np.cumsum([0, *(part.things for part in parts[:-1])])
+        shift = np.repeat(before, [len(part) for part in parts])
+        return joined.made_of(np.where(joined.thing == NO_THING, NO_THING, joined.thing + shift))
+
+    @property
+    def things(self) -> int:
+        """How many things beside the road there are, of whatever is left of each."""
+        return int(self.thing.max(initial=NO_THING)) + 1
+
+    def made_of(self, *thing: Int[np.ndarray, " _"]) -> "Surfaces":
+        """The same quads as parts of these things, one number a quad."""
+        return replace(self, thing=np.concatenate(thing).astype(np.int32))
+
+    def thinned(self, share: float, rng: np.random.Generator) -> "Surfaces":
+        """What is left when every thing beside the road stays with a chance of `share`, as a whole."""
+        stays = np.append(rng.random(self.things) < share, True)  # the last is that of NO_THING
+        return self.select(stays[self.thing])
 
     def select(self, keep: Bool[np.ndarray, " n"] | Int[np.ndarray, " m"]) -> "Surfaces":
         """The quads at a mask or at indices."""
@@ -100,6 +121,12 @@ def prisms(
     return np.concatenate([walls, lids])
 
 
+def prism_owners(owners: Int[np.ndarray, " n"], sides: int) -> Int[np.ndarray, " m"]:
+    """Whose each quad of `prisms` is."""
+    walls = np.repeat(owners, sides)
+    return walls if sides != 4 else np.concatenate([walls, owners])
+
+
 def rectangles(
     centre_m: Float[np.ndarray, "n 2"],
     yaw_rad: Float[np.ndarray, " n"],
@@ -133,8 +160,8 @@ def ellipsoids(
     rng: np.random.Generator,
     roughness: float = 0.15,
 ) -> Float[np.ndarray, "m 4 3"]:
-    """Lumpy balls of 5 x 8 quads: crowns and bushes."""
-    rings, sides = 5, 8
+    """Lumpy balls of 5 x 8 quads, one after the other: crowns and bushes."""
+    rings, sides = ELLIPSOID
     polar = np.linspace(-0.5 * np.pi, 0.5 * np.pi, rings + 1)
     angle = np.arange(sides) * (2.0 * np.pi / sides)
     unit = np.stack(

@@ -27,6 +27,7 @@ from bevfusion.training.run import train
 log = logging.getLogger(__name__)
 
 SLOTS: dict[str, tuple[str, ...]] = {"fusion": (*ATTENTION, *JOINS), "refine": tuple(ATTENTION)}
+OWN = "own"  # stands for the mechanism that the configuration has in a slot
 RESULT = "result.json"  # what makes a run's folder a finished one
 
 
@@ -59,7 +60,7 @@ def ablate(
 
     Args:
         config: the pipeline, and the mechanism of the slot that is not varied.
-        attention: "all", or names with commas.
+        attention: "all", or names with commas; "own" is what the configuration has in a slot.
         slots: of `SLOTS`.
         seeds: each is the seed of weights, of drives and of samples.
         output: folder; finished runs in it are not repeated, unfinished ones are done again.
@@ -105,11 +106,12 @@ def plan_runs(config: Config, attention: str, slots: Sequence[str], seeds: Seque
         raise ConfigError(f"--seeds are whole numbers from 0 on, as in 0,1,2; got {list(seeds)}")
     known = tuple(dict.fromkeys(name for slot in slots for name in SLOTS[slot]))
     names = known if attention == "all" else tuple(word.strip() for word in attention.split(","))
-    _check_known("mechanism", names, known)
+    _check_known("mechanism", names, (*known, OWN))
     model = config.model
     plan: Plan = {}
     for slot in slots:
-        for name in (name for name in names if name in SLOTS[slot]):
+        own = model.fusion.attention if slot == "fusion" else model.refine.attention
+        for name in (name for name in (own if name == OWN else name for name in names) if name in SLOTS[slot]):
             fusion = name if slot == "fusion" else model.fusion.attention
             refine = name if slot == "refine" else model.refine.attention
             plan[slot, name] = [Run(fusion, refine, seed) for seed in seeds]
@@ -203,7 +205,9 @@ def _rows(plan: Plan, results: Mapping[Run, Values]) -> list[Row]:
     for (slot, name), runs in plan.items():
         found = [results[run] for run in runs if run in results]
         if found:
-            rows.append(compared(slot, name, found))
+            bare = plan.get((slot, "none"), []) if name != "none" else []  # of the same seeds, in the same order
+            pairs = [(a, b) for a, b in zip(runs, bare, strict=False) if a in results and b in results]
+            rows.append(compared(slot, name, found, [(results[a], results[b]) for a, b in pairs]))
     return rows
 
 
@@ -234,7 +238,9 @@ def _about(config: Config, seeds: Sequence[int], logs: Drives) -> str:
         f"{', '.join(map(str, seeds))} (weights, drives and samples). The slot that is not varied holds: fusion "
         f"`{model.fusion.attention}`, refinement `{model.refine.attention}`. "
         f"Machine: {machine['gpu'] or machine['cpu']}.\n\n"
-        "± is the standard deviation over seeds. Shifts: the estimate against that of the untouched scan after "
+        "± is the standard deviation over seeds. Half the roadside away: of the trees, hedges, fences, poles and signs "
+        "of the same drives each is gone with a chance of one half. Shifts: the estimate against that of the untouched "
+        "scan after "
         f"{', '.join(map(str, COUNTS))} vehicles are inserted, up to {SCANS} scans a drive. Attention on a class is "
         "its share of mean |after| / mean |before| over the class's share of the occupied cells, votes are the same of "
         "what every cell says in the matching; 1 is no preference."

@@ -26,18 +26,29 @@ def prepare_drives(config: Config) -> None:
     make_drives(requests, Path(simulation.cache))
 
 
-def prepared_drives(simulation: SimulationConfig, specs: Sequence[str], *, frames: int, seed: int) -> Drives:
+def prepared_drives(
+    simulation: SimulationConfig, specs: Sequence[str], *, frames: int, seed: int, roadside: float = 1.0
+) -> Drives:
     """Simulated drives through the maps, made now where the cache lacks them, with progress.
+
+    Args:
+        simulation: how.
+        specs: the maps.
+        frames: of each.
+        seed: of all.
+        roadside: share of what stands beside the road that is there.
 
     Raises:
         DataError: if a map cannot be used.
     """
-    cache, requests = Path(simulation.cache), _requests(simulation, specs, frames, seed)
+    cache, requests = Path(simulation.cache), _requests(simulation, specs, frames, seed, roadside)
     make_drives(requests, cache)
     return [(simulated_drive(r.spec, r.options, cache), open_map(map_file(r.spec, cache))) for r in requests]
 
 
-def _requests(simulation: SimulationConfig, specs: Sequence[str], frames: int, seed: int) -> list[DriveRequest]:
+def _requests(
+    simulation: SimulationConfig, specs: Sequence[str], frames: int, seed: int, roadside: float = 1.0
+) -> list[DriveRequest]:
     """One a map; the maps take the sensors in turn."""
     return [
         DriveRequest(
@@ -52,6 +63,7 @@ def _requests(simulation: SimulationConfig, specs: Sequence[str], frames: int, s
                 shifted=simulation.shifted,
                 new=simulation.new,
                 drawn_m=simulation.drawn_m,
+                roadside=roadside,
             ),
         )
         for number, spec in enumerate(specs)

@@ -11,8 +11,10 @@ import numpy as np
 from bevfusion.build import build_model
 from bevfusion.config import Config
 from bevfusion.datasets.drive import Drive
+from bevfusion.evaluation.baseline import score_drive
 from bevfusion.evaluation.explain import report
 from bevfusion.evaluation.run import Protocol
+from bevfusion.evaluation.summary import summarise
 from bevfusion.evaluation.traffic import Shift, summarise_shifts, vehicle_shifts
 from bevfusion.localizer import open_localizer
 from bevfusion.maps.source import MapSource, first_covering
@@ -21,6 +23,7 @@ from bevfusion.structures import DataError
 from bevfusion.training.drives import Drives, prepared_drives
 
 SCANS = 20  # of each drive, for shifts under vehicles and shares of attention
+THINNED = 0.5  # share of the trees, hedges, fences, poles and signs that is left beside the road
 
 
 def on_maps(drives: Iterable[Drive], sources: Sequence[MapSource]) -> Drives:
@@ -53,7 +56,31 @@ def measure(config: Config, folder: Path) -> dict[str, float]:
     metrics = json.loads((folder / "evaluation" / "metrics.json").read_text(encoding="utf-8"))
     simulation = config.simulation
     drives = prepared_drives(simulation, simulation.test, frames=simulation.eval_frames, seed=config.seed)
-    return _from_metrics(metrics) | _under_traffic(config, folder, drives) | _parameters(config)
+    values = _from_metrics(metrics) | _under_traffic(config, folder, drives) | _parameters(config)
+    return values | {f"thinned_{key}": value for key, value in _thinned(config, folder).items()}
+
+
+def _thinned(config: Config, folder: Path) -> dict[str, float]:
+    """Recalls on the test drives, with the same houses and traffic and half of the roadside taken away."""
+    simulation, search = config.simulation, config.search
+    drives = prepared_drives(
+        simulation, simulation.test, frames=simulation.eval_frames, seed=config.seed, roadside=THINNED
+    )
+    protocol = Protocol(offset_m=search.offset_m, offset_deg=search.offset_deg, seed=config.seed)
+    predictions = []
+    for index, (drive, source) in enumerate(drives):
+        answers = score_drive(
+            lambda source: open_localizer(str(folder), source),
+            drive,
+            [source],
+            protocol,
+            0,
+            name=f"{drive.name}, half the roadside",
+            drive_index=index,
+            map_names=[source.name],
+        )
+        predictions += answers.predictions
+    return _recalls(summarise(predictions))
 
 
 def measure_logs(config: Config, folder: Path, logs: Drives) -> dict[str, float]:
@@ -76,7 +103,11 @@ def _under_traffic(config: Config, folder: Path, drives: Drives) -> dict[str, fl
 
 
 def _from_metrics(metrics: Mapping[str, Any]) -> dict[str, float]:
-    values = {"latency_ms": metrics["runtime_ms"]["p50"]}
+    return {"latency_ms": float(metrics["runtime_ms"]["p50"])} | _recalls(metrics)
+
+
+def _recalls(metrics: Mapping[str, Any]) -> dict[str, float]:
+    values = {}
     for quantity, unit in (("position", "m"), ("lateral", "m"), ("longitudinal", "m"), ("heading", "deg")):
         section = metrics[f"{quantity}_{unit}"]
         values[f"{quantity}_median_{unit}"] = section["median"]

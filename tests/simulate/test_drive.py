@@ -9,7 +9,7 @@ import shapely
 from bevfusion.geometry.geodesy import GeoPose
 from bevfusion.simulate.drive import DriveOptions, simulate_drive
 from bevfusion.simulate.recording import rotation
-from bevfusion.simulate.surfaces import BUILDING, ROAD
+from bevfusion.simulate.surfaces import BUILDING, FENCE, POLE, ROAD, SIGN, TRUNK, VEGETATION
 from bevfusion.structures import DataError
 from tests.simulate.scenes import FRAME, ring_map
 
@@ -97,6 +97,23 @@ def test_same_seed_same_bytes(drive: Path, tmp_path: Path) -> None:
         assert (again / name).read_bytes() == (drive / name).read_bytes()
 
 
+def test_half_the_roadside_leaves_the_rest_of_the_world_as_it_is(drive: Path, tmp_path: Path) -> None:
+    """The same way, the same houses; fewer trees, hedges, fences, poles and signs, and none of them new."""
+    half = simulate_drive(ring_map(), tmp_path / "half", replace(OPTIONS, roadside=0.5))
+    bare = simulate_drive(ring_map(), tmp_path / "bare", replace(OPTIONS, roadside=0.0))
+    kinds = (FENCE, VEGETATION, TRUNK, POLE, SIGN)
+    seen = {name: np.zeros(2) for name in ("whole", "half", "bare")}
+    for index in range(OPTIONS.frames):
+        for name, folder in (("whole", drive), ("half", half), ("bare", bare)):
+            _, labels, turn, place = read(folder, index)
+            seen[name] += np.isin(labels, kinds).sum(), (labels == BUILDING).sum()
+            np.testing.assert_array_equal(place, read(drive, index)[3])
+            np.testing.assert_array_equal(turn, read(drive, index)[2])
+    assert seen["bare"][0] == 0
+    assert 0.2 * seen["whole"][0] < seen["half"][0] < 0.9 * seen["whole"][0]
+    assert seen["whole"][1] < seen["half"][1] < seen["bare"][1], "what stood behind is seen now"
+
+
 def test_progress_and_other_sensors(tmp_path: Path) -> None:
     calls: list[tuple[int, int]] = []
     options = replace(OPTIONS, sensor="vlp16", frames=2)
@@ -133,6 +150,7 @@ def test_a_taken_folder_is_refused(tmp_path: Path) -> None:
         {"vehicles": -1.0},
         {"hills": 5.0},
         {"drawn_m": -1.0},
+        {"roadside": 1.5},
     ],
 )
 def test_senseless_options_are_refused(wrong: dict[str, object]) -> None:

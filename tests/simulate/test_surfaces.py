@@ -1,6 +1,18 @@
 import numpy as np
+import pytest
 
-from bevfusion.simulate.surfaces import BUILDING, Surfaces, ellipsoids, prisms, rectangles, rounds, upright
+from bevfusion.simulate import props
+from bevfusion.simulate.surfaces import (
+    BUILDING,
+    NO_THING,
+    Surfaces,
+    ellipsoids,
+    prisms,
+    rectangles,
+    rounds,
+    upright,
+)
+from bevfusion.simulate.terrain import Terrain
 
 
 def normals(quads: np.ndarray) -> np.ndarray:
@@ -39,3 +51,32 @@ def test_join_and_select_keep_the_order() -> None:
     assert len(both) == 2
     np.testing.assert_allclose(both.select(np.array([False, True])).reflectance, 0.6)
     assert len(Surfaces.join([])) == 0
+
+
+def test_things_are_counted_over_all_parts_and_taken_away_whole() -> None:
+    rng, flat = np.random.default_rng(0), Terrain.flat()
+    places = np.column_stack([10.0 * np.arange(200), np.zeros(200)])
+    ends = places + np.array([4.0, 1.0])
+    kinds = [
+        (props.trees(places, flat, rng), 6 + 40),
+        (props.bushes(places, flat, rng), 40),
+        (props.poles(places, flat, 6.0, 0.1), 6),
+        (props.signs(places, np.zeros(200), flat), 6 + 5),
+        (props.hedges(places, ends, flat, rng), 5),
+        (props.walls(places, ends, flat, rng), 5),
+        (props.fences(places, ends, flat, rng), 1 + 3 * 5),
+    ]
+    for surfaces, quads in kinds:
+        assert np.bincount(surfaces.thing).tolist() == [quads] * 200
+        middle_m = surfaces.centres_m()
+        assert np.abs(middle_m[:, 0] - 10.0 * surfaces.thing - 2.0).max() < 8.0, "a quad far from its thing"
+    wall = Surfaces.of(upright(np.zeros((1, 2)), np.ones((1, 2)), np.zeros(1), np.ones(1)), BUILDING, 0.2)
+    world = Surfaces.join([wall, *(surfaces for surfaces, _ in kinds), wall])
+    assert (world.things, world.thing[0], world.thing[-1]) == (200 * len(kinds), NO_THING, NO_THING)
+    left = world.thinned(0.5, rng)
+    assert (left.label == BUILDING).sum() == 2
+    whole = np.bincount(world.thing[1:-1])
+    rest = np.bincount(left.thing[1:-1], minlength=len(whole))
+    assert np.isin(rest, [0]).sum() == (rest != whole).sum() == pytest.approx(700, abs=60)
+    assert len(world.thinned(1.0, rng)) == len(world)
+    assert len(world.thinned(0.0, rng)) == 2
