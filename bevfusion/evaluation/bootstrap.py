@@ -1,7 +1,7 @@
 """Paired block bootstrap: how much two runs differ, and how far chance alone could move that.
 
-Frames of a drive follow one another and err alike, so single frames must not be drawn as if they were independent:
-whole blocks of them are.
+Frames that are near each other see the same and err alike, so single ones must not be drawn as if they were
+independent: whole stretches of the way are.
 """
 
 from collections.abc import Sequence
@@ -9,31 +9,44 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-BLOCK_FRAMES = 100
+BLOCK_M = 100.0  # about twice as far as a scan says much of
 LEAST_BLOCKS = 5  # with fewer, an interval would say more than is known: there is none
 RESAMPLES = 2000
 
 
-def blocks(drives: Sequence[str], frames: Int[np.ndarray, " n"], size: int = BLOCK_FRAMES) -> Int[np.ndarray, " n"]:
+def blocks(
+    drives: Sequence[str],
+    frames: Int[np.ndarray, " n"],
+    places_m: Float[np.ndarray, "n 2"],
+    length_m: float = BLOCK_M,
+) -> Int[np.ndarray, " n"]:
     """The block of each of n answers, numbered from 0.
 
-    A block is a run of `size` to 2 * size - 1 consecutive frames of one drive, with all their draws; a shorter drive
-    is a block of its own. The blocks of a drive have equally many frames, give or take one.
+    A block is a stretch of one drive, with all draws of its frames. A drive is cut into as many equally long ones as
+    are no shorter than `length_m`; a shorter drive is one block. A jump counts as `length_m`, however far it goes.
 
     Args:
         drives: drive of each answer.
         frames: number of its frame.
-        size: least frames of a block, where the drive has so many.
+        places_m: where that was, (x, y).
+        length_m: of the shortest stretch.
     """
     names = np.asarray(drives)
     block = np.zeros(len(names), dtype=np.int64)
     begun = 0
     for drive in dict.fromkeys(drives):
         mine = names == drive
-        different, rank = np.unique(frames[mine], return_inverse=True)
-        pieces = max(1, len(different) // size)
-        block[mine] = begun + rank.reshape(-1) * pieces // len(different)
-        begun += pieces
+        _, first, rank = np.unique(frames[mine], return_index=True, return_inverse=True)
+        steps_m = np.minimum(np.hypot(*np.diff(places_m[mine][first], axis=0).T), length_m)
+        driven_m = np.concatenate([[0.0], np.cumsum(steps_m)])
+        whole_m = driven_m[-1] + (
+            float(steps_m.mean()) if len(steps_m) else 0.0
+        )  # the last frame stands for a step, too
+        pieces = max(1, int(whole_m // length_m))
+        stretch = np.floor(driven_m * pieces / max(whole_m, 1e-9)).astype(np.int64)
+        stretch = np.unique(stretch, return_inverse=True)[1].reshape(-1)  # a jump may leave one empty
+        block[mine] = begun + stretch[rank.reshape(-1)]
+        begun = int(block.max()) + 1
     return block
 
 

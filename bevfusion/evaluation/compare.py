@@ -106,7 +106,7 @@ def compare(a: Run, b: Run, *, resamples: int = bootstrap.RESAMPLES, seed: int =
         )
     rows_a, rows_b = (np.array([run.rows[key] for key in keys]) for run in (a, b))
     names = [drive for drive, _, _ in keys]
-    block = bootstrap.blocks(names, np.array([frame for _, frame, _ in keys]))
+    block = bootstrap.blocks(names, np.array([frame for _, frame, _ in keys]), rows_a[:, 3:5])
     errors_a, errors_b = _errors(rows_a), _errors(rows_b)
     drives = list(dict.fromkeys(names))
     of_drive = {drive: np.array([name == drive for name in names]) for drive in drives}
@@ -219,7 +219,7 @@ def _notes(a: Run, b: Run, rows_a: np.ndarray, rows_b: np.ndarray, number: int) 
             notes.append(f"The {name} differ in {differing} of {len(apart)} pairs (another map, or another start).")
     if number < bootstrap.LEAST_BLOCKS:
         notes.append(
-            f"No intervals: the frames make {number} block{'s' if number > 1 else ''} of {bootstrap.BLOCK_FRAMES}, and "
+            f"No intervals: the way makes {number} block{'s' if number > 1 else ''} of {bootstrap.BLOCK_M:g} m, and "
             f"fewer than {bootstrap.LEAST_BLOCKS} say too little about chance."
         )
     elif number < 4 * bootstrap.LEAST_BLOCKS:

@@ -15,8 +15,8 @@ from bevfusion.evaluation.plots import new_figure
 A, B = "#0050c8", "#d81b60"
 TITLES = ("", "A", "B", "B - A", "95 % interval", "better")
 INTERVALS = (
-    f"Intervals: paired bootstrap over {{blocks}} blocks of at least {bootstrap.BLOCK_FRAMES} consecutive frames of a "
-    "drive (a shorter drive is one block). Of twenty figures without any difference, one lies outside its interval by "
+    f"Intervals: paired bootstrap over {{blocks}} stretches of at least {bootstrap.BLOCK_M:g} m of a drive (a shorter "
+    "drive is one). Of twenty figures without any difference, one lies outside its interval by "
     "chance."
 )
 

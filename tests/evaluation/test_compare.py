@@ -24,11 +24,14 @@ PROTOCOL = {"mode": "single", "offset_m": 20.0, "offset_deg": 10.0, "draws": 1, 
 
 @given(
     st.lists(st.tuples(st.sampled_from("abc"), st.integers(0, 60)), min_size=1, max_size=120),
-    st.integers(1, 20),
+    st.floats(1.0, 50.0),
+    st.integers(0, 99),
 )
-def test_blocks_are_runs_of_frames_of_one_drive(answers: list[tuple[str, int]], size: int) -> None:
+def test_blocks_are_stretches_of_one_drive(answers: list[tuple[str, int]], length_m: float, seed: int) -> None:
     drives, frames = [drive for drive, _ in answers], np.array([frame for _, frame in answers])
-    block = bootstrap.blocks(drives, frames, size)
+    steps_m = np.random.default_rng(seed).choice([0.0, 0.3, 2.0, 500.0], 61, p=[0.2, 0.3, 0.45, 0.05])
+    way_m = np.cumsum(steps_m)
+    block = bootstrap.blocks(drives, frames, np.stack([way_m, -way_m], axis=1)[frames], length_m)
     assert sorted(set(block.tolist())) == list(range(block.max() + 1))
     for drive in set(drives):
         of_frame: dict[int, set[int]] = {}
@@ -39,12 +42,28 @@ def test_blocks_are_runs_of_frames_of_one_drive(answers: list[tuple[str, int]], 
         assert all(len(numbers) == 1 for numbers in in_order)  # all draws of a frame together
         sequence = [numbers.pop() for numbers in in_order]
         assert sequence == sorted(sequence)
-        lengths = np.unique(sequence, return_counts=True)[1]
-        assert lengths.max() - lengths.min() <= 1
-        assert lengths.max() < 2 * size
-        assert lengths.min() >= min(size, len(sequence))
+        seen = way_m[sorted(of_frame)]
+        for number in set(sequence):
+            mine = seen[np.array(sequence) == number]
+            hops_m = np.minimum(np.sqrt(2.0) * np.diff(mine), length_m)
+            assert hops_m.sum() < 2.0 * length_m + 1e-6
         others = {number for (name, _), number in zip(answers, block.tolist(), strict=True) if name != drive}
         assert not others & set(sequence)
+
+
+def test_blocks_go_by_the_way_and_not_by_the_frames() -> None:
+    """A frame every 5 m, and the same way with a frame every metre: the same stretches; standing still adds none."""
+
+    def stretches(x_m: np.ndarray) -> list[tuple[float, float]]:
+        block = bootstrap.blocks(["d"] * len(x_m), np.arange(len(x_m)), np.stack([x_m, 0.0 * x_m], axis=1))
+        return [(float(x_m[block == k].min()), float(x_m[block == k].max())) for k in range(block.max() + 1)]
+
+    sparse, dense = stretches(np.arange(0.0, 2000.0, 5.0)), stretches(np.arange(2000.0))
+    assert sparse == [(100.0 * k, 100.0 * k + 95.0) for k in range(20)]
+    assert dense == [(100.0 * k, 100.0 * k + 99.0) for k in range(20)]
+    assert len(stretches(np.zeros(5000))) == 1
+    assert len(stretches(np.array([7.0]))) == 1
+    assert len(stretches(np.array([0.0, 1.0, 9000.0, 9001.0]))) == 1, "a jump is no way of 9 km"
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -71,7 +90,8 @@ def coverage(size: int) -> float:
     held = 0
     for trial in range(150):
         hits = np.repeat(rng.random((2, 50)) < 0.5, 40, axis=1)
-        block = bootstrap.blocks(["d"] * 2000, np.arange(2000), size)
+        way_m = np.stack([np.arange(2000.0), np.zeros(2000)], axis=1)
+        block = bootstrap.blocks(["d"] * 2000, np.arange(2000), way_m, float(size))
         counts = bootstrap.drawn_counts(int(block.max()) + 1, 200, trial)
         low, high = bootstrap.interval_95(bootstrap.recall_differences(hits[0], hits[1], block, counts))
         held += low <= 0.0 <= high
@@ -157,7 +177,7 @@ def test_few_blocks_give_no_interval(tmp_path: Path) -> None:
     assert found.blocks == 4
     assert all(line.interval is None and not line.verdict for line in found.lines)
     assert found.notes == [
-        "No intervals: the frames make 4 blocks of 100, and fewer than 5 say too little about chance."
+        "No intervals: the way makes 4 blocks of 100 m, and fewer than 5 say too little about chance."
     ]
     assert "Intervals" not in markdown(found)
     assert found.lines[0] == Line("lateral_m", "<1", 100.0, 0.0, None)
@@ -245,7 +265,7 @@ def test_the_command(runs: tuple[Path, Path], tmp_path: Path, capsys: pytest.Cap
     assert main("compare", [*map(str, runs), "--output", str(tmp_path / "out")]) == 0
     out = capsys.readouterr().out
     assert "95 % interval" in out
-    assert "12 blocks" in out
+    assert "12 stretches" in out
     assert (tmp_path / "out/comparison.md").is_file()
     (tmp_path / "empty").mkdir()
     assert main("compare", [str(runs[0]), str(tmp_path / "empty")]) == 2
