@@ -33,11 +33,19 @@ def evaluate(
             "every frame knows of those after it; for logs, not for driving."
         ),
     ] = "single",
+    scans: Annotated[
+        int,
+        typer.Option(
+            min=1,
+            help="With --mode single: the last so many scans, put together by odometry, make one. What traffic hides "
+            "in one, another may have seen.",
+        ),
+    ] = 1,
     odometry: Annotated[
         str,
         typer.Option(
-            help="log: what the drive carries, and KISS-ICP for sequences where it carries none. kiss-icp: always. "
-            "truth: made from its true poses, with noise, for experiments."
+            help="log: what the drive carries, and KISS-ICP where it carries none and some is needed. kiss-icp: "
+            "always. truth: made from its true poses, with noise, for experiments."
         ),
     ] = "log",
     topic: Annotated[
@@ -83,7 +91,7 @@ def evaluate(
         raise typer.BadParameter(f"--odometry is one of {', '.join(ODOMETRIES)}, got {odometry!r}")
     described = describe_checkpoint(checkpoint)
     try:
-        protocol = Protocol(mode, offset_m, offset_deg, draws, seed, str(described.get("readout", "argmax")))
+        protocol = Protocol(mode, offset_m, offset_deg, draws, seed, str(described.get("readout", "argmax")), scans)
     except ValueError as error:
         raise typer.BadParameter(str(error)) from error
     folder = output or Path("runs/evaluation") / f"{Path(checkpoint).stem}-{datetime.now():%Y%m%d-%H%M%S}"

@@ -18,6 +18,7 @@ from pathlib import Path
 import torch
 
 from bevfusion import __version__
+from bevfusion.datasets.accumulated import Accumulated
 from bevfusion.datasets.drive import Drive
 from bevfusion.datasets.logged import LogOptions
 from bevfusion.datasets.odometry import with_kiss_icp
@@ -64,15 +65,20 @@ class DriveTask:
         text = json.dumps([__version__, words, stamps], default=str, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
-    def with_odometry(self, drive: Drive, on_frame: OnFrame | None = None) -> Drive:
-        """The drive with the odometry that was asked for.
+    def as_asked(self, drive: Drive, on_frame: OnFrame | None = None) -> Drive:
+        """The drive with the odometry that was asked for, and with so many scans in one.
 
         Raises:
             DataError: if KISS-ICP is needed and not installed, or can read no scan.
         """
+        drive = self._with_odometry(drive, on_frame)
+        return drive if self.protocol.scans == 1 else Accumulated(drive, self.protocol.scans)
+
+    def _with_odometry(self, drive: Drive, on_frame: OnFrame | None) -> Drive:
         if self.odometry == "truth":
             return TruthOdometry(drive, self.protocol.seed)
-        if self.odometry == "log" and (drive.odometry != "none" or self.protocol.mode == "single"):
+        needed = self.protocol.mode != "single" or self.protocol.scans > 1
+        if self.odometry == "log" and (drive.odometry != "none" or not needed):
             return drive
         return with_kiss_icp(drive, self.odometry_folder, on_frame)
 
@@ -91,7 +97,7 @@ def perform(task: DriveTask, *, quiet: bool = False, maps: Sequence[MapSource] |
     try:
         drive = open_drive(task.drive, task.options)
         with nullcontext() if quiet else frame_progress(f"odometry of {task.name}", len(drive)) as show:
-            drive = task.with_odometry(drive, show)
+            drive = task.as_asked(drive, show)
         maps = maps or [open_map(path) for path in task.maps]
         if task.recording is not None:
             recorder = Recorder(task.recording, task.name)

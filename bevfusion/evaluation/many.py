@@ -89,7 +89,7 @@ def evaluate_files(
             drives.append(None)
             continue
         answers.append(found[index])
-        drives.append(None if found[index].failed is not None else tasks[index].with_odometry(drive))
+        drives.append(None if found[index].failed is not None else tasks[index].as_asked(drive))
     about = [map_provenance(path) for path in map_paths]
     try:
         report = finish(answers, drives, maps, protocol, output, provenance, about)

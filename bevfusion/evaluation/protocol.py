@@ -24,6 +24,7 @@ class Protocol:
     draws: int = 1  # priors a frame
     seed: int = 0
     readout: str = "argmax"  # how the locator reads its belief, for the record
+    scans: int = 1  # the last so many make one cloud, by odometry
 
     def __post_init__(self) -> None:
         if self.mode not in ASKERS:
@@ -34,6 +35,11 @@ class Protocol:
             raise ValueError(f"offset_deg lies above 0 and up to 180, got {self.offset_deg}")
         if self.draws < 1 or self.seed < 0:
             raise ValueError(f"draws is at least 1 and seed at least 0, got {self.draws} and {self.seed}")
+        if self.scans < 1 or (self.scans > 1 and self.mode != "single"):
+            raise ValueError(
+                f"scans is at least 1, and more go with mode single: a sequence remembers what it saw, and would count "
+                f"it twice; got {self.scans} with {self.mode}"
+            )
 
 
 def displaced(truth: SE2, protocol: Protocol, drive: str, frame: int, draw: int) -> SE2:

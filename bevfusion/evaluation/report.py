@@ -174,6 +174,7 @@ def card(report: Mapping[str, Any], written: datetime) -> list[tuple[str, str]]:
         ),
         ("read-out of the belief", str(protocol["readout"])),
         ("odometry", str(protocol["odometry"])),
+        ("scans in one cloud", str(protocol["scans"])),
         *((f"checkpoint, {key}", value) for key, value in flat(report["checkpoint"])),
     ]
     for name, section in report["map"].items():

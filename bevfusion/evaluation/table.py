@@ -27,9 +27,10 @@ def rows(report: dict[str, Any]) -> list[tuple[str, str, list[tuple[list[str], s
 def rich_table(report: dict[str, Any]) -> Table:
     """For the terminal: recalls above, the median below."""
     protocol = report["protocol"]
+    together = f", {protocol['scans']} scans in one" if protocol["scans"] > 1 else ""
     table = Table(
         title=f"Recall in % below 1, 3, 5 m or degrees, and median; prior within {protocol['offset_m']:g} m, "
-        f"{protocol['offset_deg']:g} degrees",
+        f"{protocol['offset_deg']:g} degrees{together}",
         show_lines=True,
     )
     table.add_column("", overflow="fold")

@@ -159,7 +159,7 @@ def test_schema_of_the_report(tmp_path: Path) -> None:
         *("per_drive", "runtime_ms", "hardware", "checkpoint", "map", "not_covered"),
     }
     assert report["frames"] == 4
-    asked = {"mode": "single", "offset_m": 20.0, "offset_deg": 10.0, "draws": 2, "seed": 0}
+    asked = {"mode": "single", "offset_m": 20.0, "offset_deg": 10.0, "draws": 2, "seed": 0, "scans": 1}
     assert report["protocol"] == asked | {"threshold": "<", "readout": "argmax", "odometry": "none"}
     assert set(report["runtime_ms"]) == {"p50", "p95"}
     assert set(report["hardware"]) == {"cpu", "cores", "gpu", "torch"}
