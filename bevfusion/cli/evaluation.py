@@ -37,8 +37,8 @@ def evaluate(
         int,
         typer.Option(
             min=1,
-            help="With --mode single: the last so many scans, put together by odometry, make one. What traffic hides "
-            "in one, another may have seen.",
+            help="With --mode single: the last so many scans, put together by odometry, make one. For sensors with few "
+            "beams; the default network does worse on ten dense scans than on one.",
         ),
     ] = 1,
     odometry: Annotated[
