@@ -39,9 +39,8 @@ def blocks(
         _, first, rank = np.unique(frames[mine], return_index=True, return_inverse=True)
         steps_m = np.minimum(np.hypot(*np.diff(places_m[mine][first], axis=0).T), length_m)
         driven_m = np.concatenate([[0.0], np.cumsum(steps_m)])
-        whole_m = driven_m[-1] + (
-            float(steps_m.mean()) if len(steps_m) else 0.0
-        )  # the last frame stands for a step, too
+        own_m = float(steps_m.mean()) if len(steps_m) else 0.0  # the last frame stands for a step, too
+        whole_m = float(driven_m[-1]) + own_m
         pieces = max(1, int(whole_m // length_m))
         stretch = np.floor(driven_m * pieces / max(whole_m, 1e-9)).astype(np.int64)
         stretch = np.unique(stretch, return_inverse=True)[1].reshape(-1)  # a jump may leave one empty
