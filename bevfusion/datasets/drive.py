@@ -1,5 +1,6 @@
 """What a logged drive is to the rest of the package."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from typing import Protocol, runtime_checkable
 
@@ -31,3 +32,33 @@ class Drive(Protocol):
 
     def __iter__(self) -> Iterator[Frame]:
         """All frames in order."""
+
+
+class Derived(ABC):
+    """Another drive, frame by frame, with something about each frame changed."""
+
+    def __init__(self, drive: Drive) -> None:
+        """What to change."""
+        self._drive = drive
+
+    @property
+    def name(self) -> str:
+        """Name of the drive."""
+        return self._drive.name
+
+    @property
+    def odometry(self) -> str:
+        """Where `Frame.odom_from_ego` comes from."""
+        return self._drive.odometry
+
+    def __len__(self) -> int:
+        """Number of frames."""
+        return len(self._drive)
+
+    @abstractmethod
+    def __getitem__(self, position: int) -> Frame:
+        """The changed frame."""
+
+    def __iter__(self) -> Iterator[Frame]:
+        """All frames in order of time."""
+        return (self[position] for position in range(len(self)))

@@ -10,14 +10,14 @@ import logging
 import os
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float
 
-from bevfusion.datasets.drive import Drive
+from bevfusion.datasets.drive import Derived, Drive
 from bevfusion.datasets.logged import LoggedDrive
 from bevfusion.datasets.tracks import PoseTrack
 from bevfusion.structures import DataError, Frame
@@ -29,27 +29,18 @@ MAX_RANGE_M = 100.0
 FORMAT = 1  # of the file of poses
 
 
-class WithOdometry:
+class WithOdometry(Derived):
     """Another drive with odometry of its own."""
 
     def __init__(self, drive: Drive, track: PoseTrack, source: str) -> None:
-        self._drive = drive
+        super().__init__(drive)
         self._track = track
         self._source = source
-
-    @property
-    def name(self) -> str:
-        """Name of the drive."""
-        return self._drive.name
 
     @property
     def odometry(self) -> str:
         """Where `Frame.odom_from_ego` comes from."""
         return self._source
-
-    def __len__(self) -> int:
-        """Number of frames."""
-        return len(self._drive)
 
     def __getitem__(self, position: int) -> Frame:
         """The drive's frame, with odometry.
@@ -60,10 +51,6 @@ class WithOdometry:
         """
         frame = self._drive[position]
         return replace(frame, odom_from_ego=self._track.at(frame.stamp_ns))
-
-    def __iter__(self) -> Iterator[Frame]:
-        """All frames in order of time."""
-        return (self[position] for position in range(len(self)))
 
 
 def with_kiss_icp(drive: Drive, cache: Path, on_frame: Callable[[int, int], None] | None = None) -> Drive:

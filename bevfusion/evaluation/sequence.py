@@ -3,13 +3,13 @@
 import logging
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol, runtime_checkable
 
 import numpy as np
 
-from bevfusion.datasets.drive import Drive
+from bevfusion.datasets.drive import Derived, Drive
 from bevfusion.filters.motion import MotionNoise, interval_s, odometry_step
 from bevfusion.filters.search import GlobalSearch
 from bevfusion.filters.smoother import Hindsight, Smoother
@@ -204,7 +204,7 @@ def new_tracker(locator: Locator, source: MapSource, *, record: bool = False) ->
     return Tracker(locator, read_out, lambda: GlobalSearch(locator, source.draw, source.bounds_m, road), record=record)
 
 
-class TruthOdometry:
+class TruthOdometry(Derived):
     """A drive whose odometry is made from its truth, with noise: for experiments on drives that have none."""
 
     def __init__(self, drive: Drive, seed: int = 0, noise: MotionNoise | None = None) -> None:
@@ -215,23 +215,16 @@ class TruthOdometry:
             seed: of the noise; the same for every reader of the drive.
             noise: of each step.
         """
-        self._drive, self._seed, self._noise = drive, seed, noise or MotionNoise()
+        super().__init__(drive)
+        self._seed, self._noise = seed, noise or MotionNoise()
         self._poses: list[SE2 | None] = []  # odometry, as far as it was needed yet
         self._metres: LocalFrame | None = None
         self._last: tuple[Frame, SE2, SE2] | None = None  # with truth: frame, true pose, odometry
 
     @property
-    def name(self) -> str:
-        """Of the drive."""
-        return self._drive.name
-
-    @property
     def odometry(self) -> str:
         """Always truth."""
         return "truth"
-
-    def __len__(self) -> int:
-        return len(self._drive)
 
     def __getitem__(self, position: int) -> Frame:
         """The frame with its new odometry; asked for out of order, the frames before it are read once."""
@@ -241,9 +234,6 @@ class TruthOdometry:
         if position == len(self._poses):
             self._extend(position, frame)
         return replace(frame, odom_from_ego=self._poses[position])
-
-    def __iter__(self) -> Iterator[Frame]:
-        return (self[position] for position in range(len(self)))
 
     def _extend(self, position: int, frame: Frame) -> None:
         if frame.truth is None:
