@@ -52,50 +52,26 @@ def score_drive(
     )
     with nullcontext() if quiet else frame_progress(f"evaluate {name}", len(drive)) as show:
         answers = scorer.run(show)
-    answers.classical = classical_predictions(
-        drive,
-        maps,
-        protocol,
-        classical_frames,
-        name=name,
-        drive_index=drive_index,
-        map_names=map_names,
-        quiet=quiet,
-    )
+    answers.classical = classical_predictions(scorer, classical_frames, quiet=quiet)
     return answers
 
 
-def classical_predictions(
-    drive: Drive,
-    maps: Sequence[MapSource],
-    protocol: Protocol,
-    frames: int,
-    *,
-    name: str | None = None,
-    drive_index: int = 0,
-    map_names: Sequence[str] = (),
-    quiet: bool = False,
-) -> list[Prediction]:
+def classical_predictions(scorer: Scorer, frames: int, *, quiet: bool = False) -> list[Prediction]:
     """What it says of so many frames, evenly spread, from the priors that the network was given.
 
-    Nothing for sequences, which need every frame, and nothing of a drive with a scan that it cannot use. Arguments are
-    as of `Scorer`; with `quiet` no progress is shown.
+    Nothing for sequences, which need every frame, and nothing of a drive with a scan that it cannot use.
+
+    Args:
+        scorer: of the network.
+        frames: how many.
+        quiet: show no progress.
     """
-    if frames == 0 or protocol.mode != "single":
+    if frames == 0 or scorer.protocol.mode != "single":
         return []
-    scorer = Scorer(
-        ClassicalLocator,
-        drive,
-        maps,
-        protocol,
-        name=name,
-        drive_index=drive_index,
-        map_names=map_names,
-        positions=evenly_spaced(len(drive), frames),
-    )
+    again = scorer.another(ClassicalLocator, evenly_spaced(len(scorer.drive), frames))
     try:
-        with nullcontext() if quiet else frame_progress(f"classical {name or drive.name}", frames) as show:
-            return scorer.run(show).predictions
+        with nullcontext() if quiet else frame_progress(f"classical {scorer.answers.drive}", frames) as show:
+            return again.run(show).predictions
     except DataError as error:
         log.warning("no classical row: %s", error)
         return []

@@ -89,7 +89,7 @@ class Scorer:
             positions: of the frames to ask for, ascending; all by default.
         """
         self.answers = Answers(name or drive.name, drive.odometry)
-        self._make_locator, self._drive, self._maps, self._protocol = make_locator, drive, maps, protocol
+        self._make_locator, self.drive, self._maps, self.protocol = make_locator, drive, maps, protocol
         self._drive_index = drive_index
         self._map_names = map_names or [source.name for source in maps]
         self._recorder = recorder
@@ -113,9 +113,22 @@ class Scorer:
                 watch.close()
         return self.answers
 
+    def another(self, make_locator: MakeLocator, positions: Sequence[int]) -> "Scorer":
+        """One that asks another locator for some of the frames, from the same priors."""
+        return Scorer(
+            make_locator,
+            self.drive,
+            self._maps,
+            self.protocol,
+            name=self.answers.drive,
+            drive_index=self._drive_index,
+            map_names=self._map_names,
+            positions=positions,
+        )
+
     def _run(self, on_frame: OnFrame | None) -> None:
-        draws, count, done = self._protocol.draws, len(self._positions), 0
-        together = [range(draws)] if self._protocol.mode == "single" else [range(d, d + 1) for d in range(draws)]
+        draws, count, done = self.protocol.draws, len(self._positions), 0
+        together = [range(draws)] if self.protocol.mode == "single" else [range(d, d + 1) for d in range(draws)]
         for some in together:
             askers = {draw: self._new_asker() for draw in some}
             questions: dict[int, _Question] = {}
@@ -128,12 +141,12 @@ class Scorer:
                 self._take(asker.finish(), draw, questions)
 
     def _new_asker(self) -> Asker:
-        return ASKERS[self._protocol.mode](self._protocol.offset_m, math.radians(self._protocol.offset_deg))
+        return ASKERS[self.protocol.mode](self.protocol.offset_m, math.radians(self.protocol.offset_deg))
 
     def _ask(self, position: int, askers: dict[int, Asker], questions: dict[int, _Question]) -> None:
         """One frame, once a draw, if it has a truth and a map."""
         answers = self.answers
-        frame = self._drive[position]
+        frame = self.drive[position]
         found = None if frame.truth is None else first_covering(self._maps, frame.truth)
         if frame.truth is not None:
             answers.saw(frame.truth)
@@ -151,7 +164,7 @@ class Scorer:
         questions[position] = _Question(frame.index, frame.stamp_ns, truth, map_index)
         locator, source = self._locators[map_index], self._maps[map_index]
         for draw, asker in askers.items():
-            prior = displaced(truth, self._protocol, answers.drive, frame.index, draw)
+            prior = displaced(truth, self.protocol, answers.drive, frame.index, draw)
             try:
                 ready = asker.ask(locator, source, frame, prior, position)
             except DataError as error:
@@ -198,5 +211,5 @@ class Scorer:
         if estimate.belief is not None:
             self.answers.worst.offer(prediction, estimate.belief, estimate.prior, watch)
         if self._recorder is not None and draw == 0:
-            scan = (asked if asked is not None and fresh else self._drive[answer.position]).scan
+            scan = (asked if asked is not None and fresh else self.drive[answer.position]).scan
             self._recorder.add(scan, prediction, estimate, self._maps[question.map_index], watch)

@@ -9,6 +9,7 @@ import pytest
 
 from bevfusion.classical.locator import ClassicalLocator
 from bevfusion.cli import main
+from bevfusion.datasets.drive import Derived
 from bevfusion.datasets.kitti import KittiRawDrive
 from bevfusion.evaluation.baseline import classical_predictions
 from bevfusion.evaluation.protocol import Protocol
@@ -22,22 +23,13 @@ NEAR = Protocol(offset_m=6.0, offset_deg=5.0)
 Driven = tuple[KittiRawDrive, MapSource]
 
 
-class Blinded:
+class Blinded(Derived):
     """A drive whose last scan sees nothing within reach."""
-
-    def __init__(self, drive: KittiRawDrive) -> None:
-        self._drive, self.name, self.odometry = drive, drive.name, drive.odometry
-
-    def __len__(self) -> int:
-        return len(self._drive)
 
     def __getitem__(self, position: int) -> Frame:
         frame = self._drive[position]
         far = Scan(np.full((3, 3), 500.0, np.float32), np.zeros(3, np.float32))
         return frame if position < len(self) - 1 else replace(frame, scan=far)
-
-    def __iter__(self):
-        return (self[i] for i in range(len(self)))
 
 
 @pytest.fixture(autouse=True)
@@ -48,7 +40,7 @@ def _no_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_it_is_asked_for_some_frames_what_the_network_is_asked_for_all(town_drive: Driven) -> None:
     drive, source = town_drive
     alone = {p.position: p for p in Scorer(ClassicalLocator, drive, [source], NEAR).run().predictions}
-    beside = classical_predictions(drive, [source], NEAR, 3)
+    beside = classical_predictions(Scorer(ClassicalLocator, drive, [source], NEAR), 3)
     assert [p.position for p in beside] == [0, 2, 5]  # of six
     for prediction in beside:
         assert prediction.prior == alone[prediction.position].prior
@@ -57,15 +49,15 @@ def test_it_is_asked_for_some_frames_what_the_network_is_asked_for_all(town_driv
 
 def test_no_frames_and_sequences_have_no_such_row(town_drive: Driven) -> None:
     drive, source = town_drive
-    assert classical_predictions(drive, [source], NEAR, 0) == []
-    assert classical_predictions(drive, [source], replace(NEAR, mode="filter"), 3) == []
+    assert classical_predictions(Scorer(ClassicalLocator, drive, [source], NEAR), 0) == []
+    assert classical_predictions(Scorer(ClassicalLocator, drive, [source], replace(NEAR, mode="filter")), 3) == []
 
 
 def test_a_scan_that_it_cannot_use_costs_the_row_not_the_evaluation(
     town_drive: Driven, caplog: pytest.LogCaptureFixture
 ) -> None:
     drive, source = town_drive
-    assert classical_predictions(Blinded(drive), [source], NEAR, 2) == []  # type: ignore[arg-type]
+    assert classical_predictions(Scorer(ClassicalLocator, Blinded(drive), [source], NEAR), 2) == []
     assert "no classical row" in caplog.text
 
 
