@@ -22,7 +22,7 @@ from bevfusion.evaluation.trajectories import write_trajectories
 from bevfusion.maps.source import MapSource
 from bevfusion.structures import DataError
 
-__all__ = ["Protocol", "displaced", "distinct", "evaluate", "finish", "ready_for"]
+__all__ = ["Protocol", "displaced", "distinct", "evaluate", "finish", "ready_for", "score_drives"]
 
 log = logging.getLogger(__name__)
 
@@ -56,22 +56,44 @@ def evaluate(
         DataError: if a scan is broken, or no frame can be scored.
     """
     ready_for(output)
-    names, map_names = distinct(drive.name for drive in drives), distinct(source.name for source in maps)
-    answers = []
-    for index, (drive, name) in enumerate(zip(drives, names, strict=True)):
-        answers.append(
-            score_drive(
-                make_locator,
-                drive,
-                maps,
-                protocol,
-                classical_frames,
-                name=name,
-                drive_index=index,
-                map_names=map_names,
-            )
-        )
+    named = dict(zip(distinct(drive.name for drive in drives), drives, strict=True))
+    answers = score_drives(make_locator, named, maps, protocol, classical_frames)
     return finish(answers, drives, maps, protocol, output, provenance)
+
+
+def score_drives(
+    make_locator: MakeLocator,
+    drives: Mapping[str, Drive],
+    maps: Sequence[MapSource],
+    protocol: Protocol,
+    classical_frames: int = 0,
+) -> list[Answers]:
+    """What a locator makes of each drive, in this process.
+
+    Args:
+        make_locator: as of `evaluate`.
+        drives: by their names in the report.
+        maps: as of `evaluate`.
+        protocol: as of `evaluate`.
+        classical_frames: as of `evaluate`.
+
+    Raises:
+        DataError: if a scan is broken.
+    """
+    map_names = distinct(source.name for source in maps)
+    return [
+        score_drive(
+            make_locator,
+            drive,
+            maps,
+            protocol,
+            classical_frames,
+            name=name,
+            drive_index=index,
+            map_names=map_names,
+        )
+        for index, (name, drive) in enumerate(drives.items())
+    ]
 
 
 def ready_for(output: Path) -> None:

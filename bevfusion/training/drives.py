@@ -7,6 +7,7 @@ from bevfusion.config import Config, SimulationConfig
 from bevfusion.datasets.drive import Drive
 from bevfusion.datasets.fleet import make_drives
 from bevfusion.datasets.simulated import DriveRequest, map_file, simulated_drive
+from bevfusion.evaluation.protocol import Protocol
 from bevfusion.maps.source import MapSource, open_map
 from bevfusion.simulate.drive import DriveOptions
 
@@ -24,6 +25,11 @@ def prepare_drives(config: Config) -> None:
     for specs in (simulation.val, simulation.test):
         requests += _requests(simulation, specs, simulation.eval_frames, config.seed)
     make_drives(requests, Path(simulation.cache))
+
+
+def as_trained(config: Config) -> Protocol:
+    """How the test drives are asked for: each scan on its own, as far from the truth as in training."""
+    return Protocol(offset_m=config.search.offset_m, offset_deg=config.search.offset_deg, seed=config.seed)
 
 
 def prepared_drives(

@@ -11,16 +11,15 @@ import numpy as np
 from bevfusion.build import build_model
 from bevfusion.config import Config
 from bevfusion.datasets.drive import Drive
-from bevfusion.evaluation.baseline import score_drive
 from bevfusion.evaluation.explain import report
-from bevfusion.evaluation.run import Protocol
+from bevfusion.evaluation.run import score_drives
 from bevfusion.evaluation.summary import summarise
 from bevfusion.evaluation.traffic import Shift, summarise_shifts, vehicle_shifts
 from bevfusion.localizer import open_localizer
 from bevfusion.maps.source import MapSource, first_covering
 from bevfusion.progress import frame_progress
 from bevfusion.structures import DataError
-from bevfusion.training.drives import Drives, prepared_drives
+from bevfusion.training.drives import Drives, as_trained, prepared_drives
 
 SCANS = 20  # of each drive, for shifts under vehicles and shares of attention
 THINNED = 0.5  # share of the trees, hedges, fences, poles and signs that is left beside the road
@@ -62,25 +61,17 @@ def measure(config: Config, folder: Path) -> dict[str, float]:
 
 def _thinned(config: Config, folder: Path) -> dict[str, float]:
     """Recalls on the test drives, with the same houses and traffic and half of the roadside taken away."""
-    simulation, search = config.simulation, config.search
+    simulation = config.simulation
     drives = prepared_drives(
         simulation, simulation.test, frames=simulation.eval_frames, seed=config.seed, roadside=THINNED
     )
-    protocol = Protocol(offset_m=search.offset_m, offset_deg=search.offset_deg, seed=config.seed)
-    predictions = []
-    for index, (drive, source) in enumerate(drives):
-        answers = score_drive(
-            lambda source: open_localizer(str(folder), source),
-            drive,
-            [source],
-            protocol,
-            0,
-            name=f"{drive.name}, half the roadside",
-            drive_index=index,
-            map_names=[source.name],
-        )
-        predictions += answers.predictions
-    return _recalls(summarise(predictions))
+    answers = score_drives(
+        lambda source: open_localizer(str(folder), source),
+        {f"{drive.name}, half the roadside": drive for drive, _ in drives},
+        [source for _, source in drives],
+        as_trained(config),
+    )
+    return _recalls(summarise([prediction for found in answers for prediction in found.predictions]))
 
 
 def measure_logs(config: Config, folder: Path, logs: Drives) -> dict[str, float]:
@@ -89,8 +80,7 @@ def measure_logs(config: Config, folder: Path, logs: Drives) -> dict[str, float]
 
 
 def _under_traffic(config: Config, folder: Path, drives: Drives) -> dict[str, float]:
-    search = config.search
-    protocol = Protocol(offset_m=search.offset_m, offset_deg=search.offset_deg, seed=config.seed)
+    protocol = as_trained(config)
     shifts: list[Shift] = []
     shares: list[dict[str, dict[str, dict[str, float]]]] = []
     for drive, source in drives:

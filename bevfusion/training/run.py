@@ -23,13 +23,13 @@ from bevfusion.config import Config, load_config
 from bevfusion.datasets.fleet import available_cores
 from bevfusion.datasets.samples import PoseSamples, Variation
 from bevfusion.evaluation.baseline import FRAMES
-from bevfusion.evaluation.run import Protocol, evaluate
+from bevfusion.evaluation.run import evaluate
 from bevfusion.evaluation.summary import hardware
 from bevfusion.evaluation.table import print_table
 from bevfusion.localizer import CHECKPOINT_NAME, describe_checkpoint, open_locator
 from bevfusion.structures import DataError
 from bevfusion.training.data import PoseData, worker_count
-from bevfusion.training.drives import prepare_drives, prepared_drives
+from bevfusion.training.drives import as_trained, prepare_drives, prepared_drives
 from bevfusion.training.module import TrainingModule
 from bevfusion.training.throughput import Throughput
 
@@ -89,7 +89,7 @@ def _evaluate(config: Config, checkpoint: Path, output: Path) -> None:
         lambda source: open_locator(str(checkpoint), source),
         [drive for drive, _ in drives],
         [source for _, source in drives],
-        Protocol(offset_m=config.search.offset_m, offset_deg=config.search.offset_deg, seed=config.seed),
+        as_trained(config),
         output,
         describe_checkpoint(str(checkpoint)),
         FRAMES,
