@@ -11,6 +11,7 @@ from typing import TextIO
 import numpy as np
 
 from bevfusion.evaluation.pictures import draw_comparison
+from bevfusion.evaluation.table import markdown_lines
 
 # Columns of the Markdown table: key of the values, heading, digits. `{slot}` is the slot that the row is about.
 COLUMNS = (
@@ -125,9 +126,8 @@ def markdown(rows: Sequence[Row], failed: Mapping[str, str], about: str) -> str:
     columns = COLUMNS + tuple(column for column in LOGGED if any(column[0] in row.mean for row in rows))
     for slot in _slots(rows):
         titles = ["mechanism", *(heading for _, heading, _ in columns), "seeds"]
-        parts += [f"### In the {slot} slot", "", "| " + " | ".join(titles) + " |", "|" + " --- |" * len(titles)]
-        parts += ["| " + " | ".join(_cells(row, columns)) + " |" for row in rows if row.slot == slot]
-        parts.append("")
+        cells = (_cells(row, columns) for row in rows if row.slot == slot)
+        parts += [f"### In the {slot} slot", "", *markdown_lines(titles, cells), ""]
         parts += _gains(slot, [row for row in rows if row.slot == slot and row.gain])
     if failed:
         parts += ["Not in the table:", "", *(f"- {name}: {reason}" for name, reason in failed.items()), ""]
@@ -139,17 +139,17 @@ def _gains(slot: str, rows: Sequence[Row]) -> list[str]:
     if not rows:
         return []
     titles = ["mechanism", *(heading for _, heading in GAINS), "seeds"]
-    parts = [
+    lines = (
+        [f"`{row.name}`", *(_gained(*row.gain[key]) if key in row.gain else "-" for key, _ in GAINS), str(row.runs)]
+        for row in rows
+    )
+    return [
         f"What it brings over `none` in the {slot} slot, seed by seed: mean and 95 % interval, **bold** where it "
         "leaves out zero.",
         "",
-        "| " + " | ".join(titles) + " |",
-        "|" + " --- |" * len(titles),
+        *markdown_lines(titles, lines),
+        "",
     ]
-    for row in rows:
-        cells = [_gained(*row.gain[key]) if key in row.gain else "-" for key, _ in GAINS]
-        parts.append("| " + " | ".join([f"`{row.name}`", *cells, str(row.runs)]) + " |")
-    return [*parts, ""]
 
 
 def _gained(mean: float, half: float) -> str:

@@ -16,8 +16,7 @@ A, B = "#0050c8", "#d81b60"
 TITLES = ("", "A", "B", "B - A", "95 % interval", "better")
 INTERVALS = (
     f"Intervals: paired bootstrap over {{blocks}} stretches of at least {bootstrap.BLOCK_M:g} m of a drive (a shorter "
-    "drive is one). Of twenty figures without any difference, one lies outside its interval by "
-    "chance."
+    "drive is one). Of twenty figures without any difference, one lies outside its interval by chance."
 )
 
 

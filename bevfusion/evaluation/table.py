@@ -2,6 +2,7 @@
 
 import math
 import sys
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from rich.console import Console
@@ -44,10 +45,15 @@ def rich_table(report: dict[str, Any]) -> Table:
 def markdown_table(report: dict[str, Any]) -> str:
     """For a README: recalls, then the median in brackets."""
     titles = ["", "frames", *(f"{title} @1/3/5 (median)" for title in COLUMNS.values())]
-    lines = ["| " + " | ".join(titles) + " |", "|" + " --- |" * len(titles)]
-    for name, frames, cells in rows(report):
-        lines.append("| " + " | ".join([name, frames, *(f"{' / '.join(r)} ({m})" for r, m in cells)]) + " |")
-    return "\n".join(lines) + "\n"
+    lines = [[name, frames, *(f"{' / '.join(r)} ({m})" for r, m in cells)] for name, frames, cells in rows(report)]
+    return "\n".join(markdown_lines(titles, lines)) + "\n"
+
+
+def markdown_lines(titles: Sequence[str], lines: Iterable[Sequence[str]]) -> list[str]:
+    """Any table as Markdown: the titles, a rule, and the lines."""
+    return ["| " + " | ".join(titles) + " |", "|" + " --- |" * len(titles)] + [
+        "| " + " | ".join(cells) + " |" for cells in lines
+    ]
 
 
 def _cells(section: dict[str, Any]) -> list[tuple[list[str], str]]:

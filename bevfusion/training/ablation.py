@@ -107,14 +107,13 @@ def plan_runs(config: Config, attention: str, slots: Sequence[str], seeds: Seque
     known = tuple(dict.fromkeys(name for slot in slots for name in SLOTS[slot]))
     names = known if attention == "all" else tuple(word.strip() for word in attention.split(","))
     _check_known("mechanism", names, (*known, OWN))
-    model = config.model
+    own = {"fusion": config.model.fusion.attention, "refine": config.model.refine.attention}
     plan: Plan = {}
     for slot in slots:
-        own = model.fusion.attention if slot == "fusion" else model.refine.attention
-        for name in (name for name in (own if name == OWN else name for name in names) if name in SLOTS[slot]):
-            fusion = name if slot == "fusion" else model.fusion.attention
-            refine = name if slot == "refine" else model.refine.attention
-            plan[slot, name] = [Run(fusion, refine, seed) for seed in seeds]
+        chosen = [own[slot] if name == OWN else name for name in names]
+        for name in (name for name in chosen if name in SLOTS[slot]):
+            held = own | {slot: name}
+            plan[slot, name] = [Run(held["fusion"], held["refine"], seed) for seed in seeds]
     return plan
 
 
