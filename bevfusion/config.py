@@ -119,11 +119,13 @@ class AugmentConfig(Section):
     map_dropout: float = Field(
         0.0, ge=0, le=1, description="largest share of kinds of things (houses, greenery, ...) that the map lacks"
     )
+    scans: int = Field(1, ge=1, description="most scans put together by odometry; every other sample has a single one")
 
 
 class TrainConfig(Section):
     """Optimization."""
 
+    weights: str = Field("", description="what to begin with, in place of chance: as CHECKPOINT of `evaluate`")
     steps: int = Field(600, ge=1)
     batch_size: int = Field(4, ge=1)
     learning_rate: float = Field(2e-3, gt=0)

@@ -3,6 +3,7 @@
 The vehicle moves in a plane here: height, roll and pitch of the earlier scans stay as they were measured.
 """
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -40,18 +41,21 @@ class Accumulated(Derived):
             IndexError: past the end.
             DataError: if one of the scans is broken.
         """
-        together = [*range(max(0, position - self._scans + 1), position), position]
-        self._recent = {k: self._recent[k] if k in self._recent else self._drive[k] for k in together}
-        *earlier, frame = self._recent.values()
-        if frame.odom_from_ego is None:  # unknown where the others are
-            return frame
-        ego_from_odom = frame.odom_from_ego.inverse()
-        moved = [
-            _moved(other.scan, ego_from_odom @ other.odom_from_ego)
-            for other in earlier
-            if other.odom_from_ego is not None
-        ]
-        return replace(frame, scan=_joined([*moved, frame.scan]))
+        positions = [*range(max(0, position - self._scans + 1), position), position]
+        self._recent = {k: self._recent[k] if k in self._recent else self._drive[k] for k in positions}
+        return together(list(self._recent.values()))
+
+
+def together(frames: Sequence[Frame]) -> Frame:
+    """The last frame, with the points of all in its axes but of those whose place odometry does not know."""
+    *earlier, frame = frames
+    if frame.odom_from_ego is None:  # unknown where the others are
+        return frame
+    ego_from_odom = frame.odom_from_ego.inverse()
+    moved = [
+        _moved(other.scan, ego_from_odom @ other.odom_from_ego) for other in earlier if other.odom_from_ego is not None
+    ]
+    return replace(frame, scan=_joined([*moved, frame.scan])) if moved else frame
 
 
 def _moved(scan: Scan, new_from_old: SE2) -> Scan:

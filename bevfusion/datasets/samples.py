@@ -3,13 +3,14 @@
 import copy
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import numpy as np
 import torch
 from torch.utils.data import Dataset
 
+from bevfusion.datasets.accumulated import together
 from bevfusion.datasets.augment import (
     drop_beams,
     drop_mapped_kinds,
@@ -26,6 +27,8 @@ from bevfusion.maps.source import MapSource
 from bevfusion.maps.tiles import TileStore
 from bevfusion.structures import Batch, DataError, Frame, Scan, Voxels
 
+_ODOMETRY_STD = (0.05, 0.05, math.radians(0.2))  # m, m, rad: over the few scans that are put together
+
 
 @dataclass(frozen=True, slots=True)
 class Variation:
@@ -39,6 +42,7 @@ class Variation:
     vehicles: int = 0
     vehicle_removal: float = 0.0
     map_dropout: float = 0.0
+    scans: int = 1
 
 
 class PoseSamples(Dataset[Batch]):
@@ -102,13 +106,14 @@ class PoseSamples(Dataset[Batch]):
         frame = drive[frame_index]
         if frame.truth is None:
             raise DataError(f"{drive.name}: frame {frame.index} has no true pose to learn from")
-        scan = self._vary(frame, rng)
+        map_from_ego = source.frame.map_from_ego(frame.truth)
+        earlier = self._earlier(drive, source, frame_index, rng)
+        scan = self._vary(together([*earlier, replace(frame, odom_from_ego=map_from_ego)]).scan, rng)
         mirror = self.variation.mirror and bool(rng.random() < 0.5)
         if mirror:
             scan = mirrored(scan)
         turn_rad = rng.uniform(-math.pi, math.pi) if self.variation.turn else 0.0
         shift = SE2(*rng.uniform(-self.offset_m, self.offset_m, 2))
-        map_from_ego = source.frame.map_from_ego(frame.truth)
         centre = SE2(map_from_ego.x_m, map_from_ego.y_m, turn_rad) @ (shift.mirrored() if mirror else shift).inverse()
         layers = self.stores[drive_index].turned_tile(centre, mirror).layers
         tile_from_ego = centre.inverse() @ map_from_ego
@@ -131,8 +136,20 @@ class PoseSamples(Dataset[Batch]):
         pass_, position = divmod(number, len(self.frames))
         return self.frames[int(_shuffled(len(self.frames), self.seed, pass_)[position])]
 
-    def _vary(self, frame: Frame, rng: np.random.Generator) -> Scan:
-        scan, variation = frame.scan, self.variation
+    def _earlier(self, drive: Drive, source: MapSource, position: int, rng: np.random.Generator) -> list[Frame]:
+        """Frames before one, whose scans go with its own, placed as odometry would; none for every other sample."""
+        if self.variation.scans == 1 or rng.random() < 0.5:
+            return []
+        count = int(rng.integers(1, self.variation.scans))
+        frames = [drive[k] for k in range(max(0, position - count), position)]
+        return [
+            replace(f, odom_from_ego=source.frame.map_from_ego(f.truth) @ SE2(*rng.normal(0.0, _ODOMETRY_STD)))
+            for f in frames
+            if f.truth is not None
+        ]
+
+    def _vary(self, scan: Scan, rng: np.random.Generator) -> Scan:
+        variation = self.variation
         if scan.labels is not None and rng.random() < variation.vehicle_removal:
             scan = without_vehicles(scan)
         if variation.point_dropout:

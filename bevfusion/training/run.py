@@ -18,7 +18,7 @@ from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from rich.console import Console
 
 from bevfusion.build import bev_grid, build_model, search_window, tile_grid, voxel_grid
-from bevfusion.checkpoint import save_checkpoint
+from bevfusion.checkpoint import load_weights, save_checkpoint
 from bevfusion.config import Config, load_config
 from bevfusion.datasets.fleet import available_cores
 from bevfusion.datasets.samples import PoseSamples, Variation
@@ -26,7 +26,7 @@ from bevfusion.evaluation.baseline import FRAMES
 from bevfusion.evaluation.run import evaluate
 from bevfusion.evaluation.summary import hardware
 from bevfusion.evaluation.table import print_table
-from bevfusion.localizer import CHECKPOINT_NAME, describe_checkpoint, open_locator
+from bevfusion.localizer import CHECKPOINT_NAME, describe_checkpoint, open_locator, read_weights
 from bevfusion.structures import DataError
 from bevfusion.training.data import PoseData, worker_count
 from bevfusion.training.drives import as_trained, prepare_drives, prepared_drives
@@ -140,8 +140,11 @@ def _gpus(config: Config) -> int:
 
 def _module(config: Config) -> TrainingModule:
     train = config.train
+    model = build_model(config)
+    if train.weights:
+        load_weights(model, read_weights(train.weights).weights, f"train.weights = {train.weights}")
     return TrainingModule(
-        build_model(config),
+        model,
         search_window(config, config.search.offset_m, math.radians(config.search.offset_deg)),
         learning_rate=train.learning_rate,
         weight_decay=train.weight_decay,

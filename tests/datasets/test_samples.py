@@ -28,7 +28,7 @@ def samples(town_drive, variation: Variation, seed: int = 0, offset_m: float = 1
     )
 
 
-ALL = Variation(True, True, 0.3, 0.3, 0.5, 5, 0.5, 0.5)
+ALL = Variation(True, True, 0.3, 0.3, 0.5, 5, 0.5, 0.5, 3)
 
 
 def test_a_sample_depends_on_seed_and_number_alone(town_drive):
@@ -85,6 +85,16 @@ def test_without_reflectance_the_intensity_planes_are_empty(town_drive):
     assert planes["intensity"].abs().sum() == 0.0
     assert planes["ground_intensity"].abs().sum() == 0.0
     assert planes["ground"].sum() > 0.0
+
+
+def test_every_other_sample_is_of_several_scans(town_drive):
+    """Each adds points of its own; a frame at the start of its drive has few before it, or none."""
+    drive, _ = town_drive
+    one, more = (samples(town_drive, Variation(scans=scans)).spanning(range(4 * len(drive))) for scans in (1, 3))
+    single = np.array([float(one[k].bev[:, 0].sum()) for k in range(len(one))])
+    several = np.array([float(more[k].bev[:, 0].sum()) for k in range(len(more))])
+    assert (several >= single - 1e-3).all()
+    assert 0.3 < (several > single + 1.0).mean() < 0.6
 
 
 def test_dropped_kinds_leave_the_streets_of_the_tile(town_drive):

@@ -100,6 +100,26 @@ def test_a_finished_run_is_not_overwritten(finished, config):
         train(config, finished)
 
 
+def test_training_begins_with_the_weights_that_are_named(finished, config, tmp_path):
+    """One step at a rate of nearly nothing leaves them; what was named stands in the configuration of the run."""
+    hardly = {"weights": str(finished), "learning_rate": 1e-9, "weight_decay": 0.0, "steps": 1, "validate_every": 1}
+    begun = config.model_copy(update={"train": config.train.model_copy(update=hardly)})
+    path = train(begun, tmp_path / "second")
+    first, second = read_checkpoint(finished / "model.safetensors"), read_checkpoint(path)
+    assert second.config.train.weights == str(finished)
+    for name, weights in first.weights.items():
+        if weights.is_floating_point() and "running" not in name:
+            torch.testing.assert_close(second.weights[name], weights, rtol=0, atol=1e-7)
+
+
+def test_weights_of_another_network_are_refused_at_once(finished, config, tmp_path):
+    wider = config.model_copy(update={"model": config.model.model_copy(update={"channels": 16})})
+    other = wider.model_copy(update={"train": config.train.model_copy(update={"weights": str(finished)})})
+    with pytest.raises(DataError, match=r"train\.weights = .*another architecture"):
+        train(other, tmp_path / "never")
+    assert not (tmp_path / "never").exists()
+
+
 def test_a_loss_that_is_no_number_stops_and_names_the_batch(config, tmp_path, monkeypatch):
     original = PoseSamples.__getitem__
 
