@@ -103,7 +103,8 @@ def credibility(belief: PoseBelief, prior: SE2, truth: SE2) -> tuple[float, floa
         in it at no cost, and would look too modest. A truth outside the window has mass 1 and an infinite second value.
     """
     volume = belief.log_prob[0].double().numpy()
-    place = _bin_of(belief.window, prior, truth)
+    offset = SE2(truth.x_m - prior.x_m, truth.y_m - prior.y_m, wrap_angle(truth.yaw_rad - prior.yaw_rad))
+    place = bin_of(belief.window, offset)
     if place is None:
         return 1.0, math.inf
     window, (bins, share) = belief.window, place
@@ -113,18 +114,11 @@ def credibility(belief: PoseBelief, prior: SE2, truth: SE2) -> tuple[float, floa
     return min(mass, 1.0), -at_truth + math.log(window.cell_m**2 * step_rad)
 
 
-def coverage(credible_mass: Float[np.ndarray, " n"], level: float) -> float:
-    """Percent of truths inside the credible region of a level (0 to 1); near 100 * level if the belief is honest."""
-    return _percent(credible_mass < level)
+def bin_of(window: PoseWindow, offset: SE2) -> tuple[tuple[int, int, int], float] | None:
+    """Nearest bin (r, y, x) of an offset from the prior and the share of it nearer to its centre; None outside.
 
-
-def _bin_of(window: PoseWindow, prior: SE2, pose: SE2) -> tuple[tuple[int, int, int], float] | None:
-    """Nearest bin (r, y, x) of a pose and the share of it nearer to its centre; None outside the window.
-
-    Shift in map axes, yaw about the prior. A pose up to one bin outside belongs to the border: locators move the
-    window to whole cells of their map.
+    A pose up to one bin outside belongs to the border: locators move the window to whole cells of their map.
     """
-    offset = SE2(pose.x_m - prior.x_m, pose.y_m - prior.y_m, wrap_angle(pose.yaw_rad - prior.yaw_rad))
     exact = window.bins_from_offset(offset)
     bins = [round(value) for value in exact]
     from_centre = min(0.5, max(abs(value - found) for value, found in zip(exact, bins, strict=True)))
@@ -136,6 +130,11 @@ def _bin_of(window: PoseWindow, prior: SE2, pose: SE2) -> tuple[tuple[int, int, 
     if [r, y, x] != bins:
         from_centre = 0.5
     return (r, y, x), (2.0 * from_centre) ** 3
+
+
+def coverage(credible_mass: Float[np.ndarray, " n"], level: float) -> float:
+    """Percent of truths inside the credible region of a level (0 to 1); near 100 * level if the belief is honest."""
+    return _percent(credible_mass < level)
 
 
 def _percent(hits: np.ndarray) -> float:

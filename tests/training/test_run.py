@@ -9,6 +9,7 @@ import pytest
 import torch
 import yaml
 
+from bevfusion.build import build_model
 from bevfusion.checkpoint import read_checkpoint
 from bevfusion.config import Config, config_from_dict
 from bevfusion.datasets.samples import PoseSamples
@@ -100,16 +101,29 @@ def test_a_finished_run_is_not_overwritten(finished, config):
         train(config, finished)
 
 
+def test_beliefs_are_calibrated_once_the_weights_are_chosen(finished, config):
+    """The scale that ships is that of training times the factor that the origin names; all other weights stay."""
+    trained = torch.load(finished / "checkpoints" / "best.ckpt", weights_only=True)["state_dict"]
+    shipped = read_checkpoint(finished / "model.safetensors")
+    for name, weights in shipped.weights.items():
+        if name == "pose_volume.log_scale":
+            factor = float((weights - trained[f"model.{name}"]).exp())
+            assert factor == pytest.approx(float(shipped.provenance["sharpened"]), abs=0.006)
+            assert factor != pytest.approx(1.0, abs=1e-3)
+        else:
+            torch.testing.assert_close(weights, trained[f"model.{name}"], rtol=0, atol=0)
+
+
 def test_training_begins_with_the_weights_that_are_named(finished, config, tmp_path):
-    """One step at a rate of nearly nothing leaves them; what was named stands in the configuration of the run."""
+    """One step at a rate of nearly nothing leaves what is learned, but for the scale: that is calibrated anew."""
     hardly = {"weights": str(finished), "learning_rate": 1e-9, "weight_decay": 0.0, "steps": 1, "validate_every": 1}
     begun = config.model_copy(update={"train": config.train.model_copy(update=hardly)})
     path = train(begun, tmp_path / "second")
     first, second = read_checkpoint(finished / "model.safetensors"), read_checkpoint(path)
     assert second.config.train.weights == str(finished)
-    for name, weights in first.weights.items():
-        if weights.is_floating_point() and "running" not in name:
-            torch.testing.assert_close(second.weights[name], weights, rtol=0, atol=1e-7)
+    for name, _ in build_model(config).named_parameters():
+        if name != "pose_volume.log_scale":
+            torch.testing.assert_close(second.weights[name], first.weights[name], rtol=0, atol=1e-7)
 
 
 def test_weights_of_another_network_are_refused_at_once(finished, config, tmp_path):
