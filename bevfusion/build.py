@@ -37,7 +37,12 @@ def build_model(config: Config) -> FusionNet:
             _attention("model.refine", model.refine.attention, model.channels, model.refine.options),
             _attention("model.refine", model.refine.attention, model.channels, model.refine.options),
         ),
-        pose_volume=PoseVolumeHead(model.channels, model.heads.match_channels, grid.coarser(model.stride)),
+        pose_volume=PoseVolumeHead(
+            model.channels,
+            model.heads.match_channels,
+            grid.coarser(model.stride),
+            confidence=model.heads.confidence,
+        ),
         direction=DirectionHead(model.channels, model.heads.harmonics),
         bev_grid=grid,
         stride=model.stride,

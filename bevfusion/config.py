@@ -65,6 +65,7 @@ class HeadConfig(Section):
     match_channels: int = Field(8, ge=1, description="channels that templates and map are compared in")
     yaw_step_deg: float = Field(2.0, gt=0, le=30)
     harmonics: int = Field(8, ge=1, description="circular harmonics of the direction head's own evidence")
+    confidence: bool = Field(True, description="cells of the template are weighted by a learned confidence")
 
 
 class ModelConfig(Section):

@@ -71,8 +71,7 @@ def votes(
 
     All attention before it has passed into this, so it compares networks whatever their mechanisms are.
     """
-    loudness: Tensor = head.template(lidar).abs().mean(1, keepdim=True) * torch.sigmoid(head.confidence(lidar))
-    return loudness * seen * head.footprint
+    return head.weighted_template(lidar).abs().mean(1, keepdim=True) * seen * head.footprint
 
 
 def look(locator: Localizer, scan: Scan, prior: SE2, offset_m: float, offset_rad: float) -> Insight:

@@ -15,11 +15,14 @@ from bevfusion.structures import PoseBelief
 class PoseVolumeHead(nn.Module):
     """Match the LiDAR template, weighted by a learned confidence, against the map over (yaw, y, x)."""
 
-    def __init__(self, channels: int, match_channels: int, grid: Grid) -> None:
-        """`grid` is that of the LiDAR features (ego frame); map features have its cell size."""
+    def __init__(self, channels: int, match_channels: int, grid: Grid, *, confidence: bool = True) -> None:
+        """`grid` is that of the LiDAR features (ego frame); map features have its cell size.
+
+        Without `confidence` every cell that was seen counts the same.
+        """
         super().__init__()
         self.template = nn.Conv2d(channels, match_channels, 1)
-        self.confidence = nn.Conv2d(channels, 1, 1)
+        self.confidence = nn.Conv2d(channels, 1, 1) if confidence else None
         self.map = nn.Conv2d(channels, match_channels, 1)
         # Scores are means over thousands of cells: without a scale every softmax would start flat.
         self.log_scale = nn.Parameter(torch.tensor(math.log(50.0)))
@@ -51,7 +54,7 @@ class PoseVolumeHead(nn.Module):
         if not math.isclose(window.cell_m, self.grid.cell_m):
             raise ValueError(f"a window of {window.cell_m} m cells does not fit features of {self.grid.cell_m} m")
         valid = seen * self.footprint
-        weighted = self.template(lidar) * torch.sigmoid(self.confidence(lidar)) * valid
+        weighted = self.weighted_template(lidar) * valid
         offsets_rad = torch.from_numpy(window.yaw_offsets_rad()).to(prior_yaw_rad)
         yaws_rad = prior_yaw_rad[:, None] + offsets_rad
         matched = self.map(map_features)
@@ -59,6 +62,11 @@ class PoseVolumeHead(nn.Module):
         count = valid.sum((1, 2, 3)).clamp(min=1.0)[:, None, None, None]
         logits = self.log_scale.exp() * scores / count
         return PoseBelief(logits.flatten(1).log_softmax(1).view_as(logits), window)
+
+    def weighted_template(self, lidar: Float[Tensor, "b c h w"]) -> Float[Tensor, "b m h w"]:
+        """What is compared with the map, each cell as loud as the network trusts it."""
+        template: Tensor = self.template(lidar)
+        return template if self.confidence is None else template * torch.sigmoid(self.confidence(lidar))
 
 
 def negative_log_likelihood(belief: PoseBelief, truth: Float[Tensor, "b 3"]) -> Float[Tensor, " b"]:

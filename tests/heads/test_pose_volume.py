@@ -92,6 +92,22 @@ def test_what_was_never_seen_does_not_count():
     torch.testing.assert_close(head(**inputs, window=WINDOW).log_prob, before)
 
 
+def test_confidence_weighs_each_cell_s_template():
+    """Between nothing and all of it; a head without confidence takes all."""
+    head, inputs = head_and_inputs()
+    assert head.confidence is not None
+    template, weighted = head.template(inputs["lidar"]), head.weighted_template(inputs["lidar"])
+    share = weighted / template
+    assert ((share > 0.0) & (share < 1.0)).all()
+    torch.testing.assert_close(share, share[:, :1].expand_as(share), msg="the channels of a cell share one")
+    with torch.no_grad():
+        head.confidence.bias += 30.0
+    sure = head(**inputs, window=WINDOW).log_prob
+    plain = PoseVolumeHead(6, 4, Grid(16, 16, 1.0), confidence=False)
+    plain.load_state_dict({k: v for k, v in head.state_dict().items() if not k.startswith("confidence")})
+    torch.testing.assert_close(plain(**inputs, window=WINDOW).log_prob, sure)
+
+
 def test_nothing_seen_gives_a_flat_volume():
     head, inputs = head_and_inputs()
     inputs["seen"] = torch.zeros(2, 1, 16, 16)
@@ -112,7 +128,7 @@ def test_a_full_circle_done_in_portions_is_the_whole():
     window = PoseWindow(3.0, math.pi, 1.0, math.radians(5.0))
     volume = head(**inputs, window=window).log_prob
     valid = inputs["seen"] * head.footprint
-    weighted = head.template(inputs["lidar"]) * torch.sigmoid(head.confidence(inputs["lidar"])) * valid
+    weighted = head.weighted_template(inputs["lidar"]) * valid
     yaws = inputs["prior_yaw_rad"][:, None] + torch.from_numpy(window.yaw_offsets_rad()).float()
     scores = correlate_direct(rotate_all(weighted, yaws, head.grid), head.map(inputs["map_features"]), 3)
     logits = head.log_scale.exp() * scores / valid.sum((1, 2, 3))[:, None, None, None]
