@@ -21,6 +21,7 @@ from bevfusion.structures import DataError
 log = logging.getLogger(__name__)
 
 _QUOTA = Path("/sys/fs/cgroup/cpu.max")
+_CREW = "BEVFUSION_CREW"  # set in the processes that make drives
 _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OPENCV_FOR_THREADS_NUM")
 
 
@@ -46,7 +47,13 @@ def make_drives(requests: Sequence[DriveRequest], cache: Path, processes: int | 
 
     Raises:
         DataError: what went wrong first. The other processes are stopped, and leave nothing half-made behind.
+        RuntimeError: in a process that was started to make drives: it imports the script that asked for them.
     """
+    if _CREW in os.environ:  # waiting for the asking process, which waits for this one, would last for ever
+        raise RuntimeError(
+            "drives are made by processes that import the script that asks for them: put what it does under "
+            "if __name__ == '__main__':"
+        )
     missing = [request for request in dict.fromkeys(requests) if not is_made(request, cache)]
     if not missing:
         return
@@ -110,7 +117,7 @@ def _hand_out(requests: Sequence[DriveRequest], idle: list[Connection], on_progr
             except (EOFError, ConnectionError) as error:
                 raise DataError(
                     f"{request.spec}: the process that simulated it was killed (out of memory, with "
-                    f"{len(idle) + len(at_work)} at work?)"
+                    f"{len(idle) + len(at_work)} at work?), or ended with the error above"
                 ) from error
             if isinstance(word, Exception):
                 raise word
@@ -154,12 +161,13 @@ def _made(request: DriveRequest, cache: Path, link: Connection) -> Exception | N
 
 @contextmanager
 def _inherited(threads: int) -> Iterator[None]:
-    """What processes started meanwhile inherit: a number of threads, and deafness to Ctrl-C.
+    """What processes started meanwhile inherit: what they are, a number of threads, and deafness to Ctrl-C.
 
     A terminal sends that to all of them, and it is for the asking one to answer.
     """
-    before = {name: os.environ.get(name) for name in _THREADS}
-    os.environ.update(dict.fromkeys(_THREADS, str(threads)))
+    told = {_CREW: "1", **dict.fromkeys(_THREADS, str(threads))}
+    before = {name: os.environ.get(name) for name in told}
+    os.environ.update(told)
     mask = None
     if hasattr(signal, "pthread_sigmask"):
         resource_tracker.ensure_running()  # else the first process would start it, which opens the mask again

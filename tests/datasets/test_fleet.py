@@ -128,6 +128,17 @@ def test_drives_end_with_the_program_that_asked_for_them(tmp_path: Path, maps: l
     assert not half_made(cache)
 
 
+def test_a_script_without_a_main_guard_ends_and_says_why(tmp_path: Path, maps: list[str]):
+    """The processes that make drives import it: they must not ask for drives in their turn, and wait for ever."""
+    script = tmp_path / "script.py"
+    script.write_text(SCRIPT.replace('__name__ == "__main__"', "True"))
+    command = [sys.executable, str(script), str(tmp_path / "cache"), *maps]
+    run = subprocess.run(command, capture_output=True, text=True, timeout=200, check=False)
+    assert run.returncode != 0
+    assert "put what it does under if __name__ == '__main__'" in run.stderr
+    assert "ended with the error above" in run.stderr.splitlines()[-1]
+
+
 @pytest.mark.usefixtures("_small")
 def test_two_who_want_the_same_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """The second waits for the first, for towns and for drives."""
