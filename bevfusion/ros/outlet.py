@@ -95,7 +95,7 @@ class Outlet:
         names = core.parameters
         if output.pose is not None and output.estimate is not None:
             if output.tf is not None:
-                self._transform(output)
+                self._transform(*output.tf, output.stamp_ns)
             self._send("~/pose", lambda: pose_message(output, names.map_frame))
             self._send("~/heading", lambda: heading_message(output, names.base_frame))
             self._belief(output, names.map_frame)
@@ -136,10 +136,11 @@ class Outlet:
         message.status = [item]
         self._publishers["/diagnostics"].publish(message)
 
-    def _transform(self, output: Output) -> None:
+    def _transform(self, parent: str, child: str, parent_from_child: SE2, stamp_ns: int) -> None:
+        message = transform_message(parent, child, parent_from_child, stamp_ns)
         if TFMessage is not None:
-            self._publishers["/tf"].publish(TFMessage([transform_message(output)]))
-        self._send("~/transform", lambda: transform_message(output))
+            self._publishers["/tf"].publish(TFMessage([message]))
+        self._send("~/transform", lambda: message)
 
     def _belief(self, output: Output, frame: str) -> None:
         if output.estimate is not None and self._is_wanted("~/belief"):
@@ -205,12 +206,10 @@ def heading_message(output: Output, frame: str) -> Any:
     return message
 
 
-def transform_message(output: Output) -> Any:
+def transform_message(parent: str, child: str, parent_from_child: SE2, stamp_ns: int) -> Any:
     """geometry_msgs/TransformStamped, what goes to TF."""
-    assert output.tf is not None
-    parent, child, parent_from_child = output.tf
     message = TransformStamped()
-    set_header(message.header, parent, output.stamp_ns)
+    set_header(message.header, parent, stamp_ns)
     message.child_frame_id = child
     set_pose(message.transform.translation, message.transform.rotation, parent_from_child)
     return message

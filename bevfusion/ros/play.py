@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
-from geometry_msgs.msg import PoseWithCovarianceStamped, TransformStamped
+from geometry_msgs.msg import PoseWithCovarianceStamped
 from nav_msgs.msg import Odometry
 from sensor_msgs.msg import PointCloud2, PointField
 
@@ -26,7 +26,7 @@ from bevfusion.evaluation.sequence import TruthOdometry
 from bevfusion.geometry.se2 import SE2
 from bevfusion.progress import frame_progress
 from bevfusion.ros.maps import CACHE, TOWN, map_of_name
-from bevfusion.ros.outlet import Publisher, TFMessage, bytes_field, set_header, set_pose
+from bevfusion.ros.outlet import Publisher, TFMessage, bytes_field, set_header, set_pose, transform_message
 from bevfusion.simulate.drive import DriveOptions
 from bevfusion.structures import Frame, Scan
 
@@ -114,7 +114,7 @@ class Player:
         if TFMessage is not None:
             self._tf = port.advertise(TFMessage, "/tf", False).publish
             self._static = port.advertise(TFMessage, "/tf_static", True)
-            self._static.publish(TFMessage([_transform(BASE, LIDAR, SE2(), 0)]))
+            self._static.publish(TFMessage([transform_message(BASE, LIDAR, SE2(), 0)]))
 
     def wait_for_readers(self) -> None:
         """Until somebody listens to clouds and starts: a start that nobody hears is lost."""
@@ -130,7 +130,7 @@ class Player:
         """Odometry first, so that it is there when the cloud is."""
         if frame.odom_from_ego is not None:
             self._odom.publish(odometry_message(frame.odom_from_ego, stamp_ns))
-            self._tf(TFMessage([_transform(ODOM, BASE, frame.odom_from_ego, stamp_ns)]) if TFMessage else None)
+            self._tf(TFMessage([transform_message(ODOM, BASE, frame.odom_from_ego, stamp_ns)]) if TFMessage else None)
         self._points.publish(cloud_message(frame.scan, stamp_ns))
 
 
@@ -163,14 +163,6 @@ def start_message(map_from_base: SE2, stamp_ns: int) -> Any:
     message = PoseWithCovarianceStamped()
     set_header(message.header, MAP, stamp_ns)
     set_pose(message.pose.pose.position, message.pose.pose.orientation, map_from_base)
-    return message
-
-
-def _transform(parent: str, child: str, parent_from_child: SE2, stamp_ns: int) -> Any:
-    message = TransformStamped()
-    set_header(message.header, parent, stamp_ns)
-    message.child_frame_id = child
-    set_pose(message.transform.translation, message.transform.rotation, parent_from_child)
     return message
 
 

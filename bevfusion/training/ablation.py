@@ -22,7 +22,7 @@ from bevfusion.fusion.fuse import JOINS
 from bevfusion.structures import DataError
 from bevfusion.training.drives import Drives
 from bevfusion.training.measures import SCANS, measure, measure_logs
-from bevfusion.training.run import train
+from bevfusion.training.run import CHECKPOINTS, train
 
 log = logging.getLogger(__name__)
 
@@ -138,7 +138,7 @@ def _run(config: Config, run: Run, output: Path, logs: Drives) -> Values:
     values = _read(folder / RESULT)
     if values is None:
         values = _written(folder / RESULT, measure(own, folder))
-        shutil.rmtree(folder / "checkpoints", ignore_errors=True)  # optimizer states: fifty runs would fill a disk
+        shutil.rmtree(folder / CHECKPOINTS, ignore_errors=True)  # optimizer states: fifty runs would fill a disk
     if logs:
         of_logs = _read(folder / _logged(logs))
         values = {**values, **(of_logs or _written(folder / _logged(logs), measure_logs(own, folder, logs)))}

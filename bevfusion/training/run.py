@@ -37,6 +37,7 @@ from bevfusion.training.throughput import Throughput
 
 log = logging.getLogger(__name__)
 CONFIG_NAME = "config.yaml"  # of a run's folder
+CHECKPOINTS = "checkpoints"  # the folder in it, of what a run can go on from
 
 
 def train(config: Config, output: Path | None = None, resume: Path | None = None) -> Path:
@@ -72,7 +73,7 @@ def train(config: Config, output: Path | None = None, resume: Path | None = None
         folder,
     )
     trainer.fit(module, datamodule=data, ckpt_path=resume, weights_only=True)
-    chosen = best.best_model_path or folder / "checkpoints" / "last.ckpt"
+    chosen = best.best_model_path or folder / CHECKPOINTS / "last.ckpt"
     state = torch.load(chosen, map_location="cpu", weights_only=True)
     module.load_state_dict(state["state_dict"])
     path = folder / CHECKPOINT_NAME
@@ -176,7 +177,7 @@ def _module(config: Config) -> TrainingModule:
 def _trainer(config: Config, folder: Path, workers: int) -> tuple[L.Trainer, ModelCheckpoint]:
     train = config.train
     # Checkpoints are taken between epochs, after validation: from there a resumed run goes on bit for bit.
-    checkpoints = folder / "checkpoints"
+    checkpoints = folder / CHECKPOINTS
     best = ModelCheckpoint(checkpoints, "best", monitor="val_loss", save_on_train_epoch_end=True)
     # a callback of its own: the `save_last` of `best` writes nothing after an epoch that is no better
     last = ModelCheckpoint(checkpoints, "last", save_on_train_epoch_end=True, enable_version_counter=False)
