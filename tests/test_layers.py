@@ -8,7 +8,7 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "bevfusion"
 
 LAYERS: tuple[tuple[str, ...], ...] = (
-    ("config", "geometry", "progress"),
+    ("config", "geometry", "machine", "progress"),
     ("structures", "nn"),
     ("checkpoint",),
     ("attention", "metrics"),

@@ -14,25 +14,16 @@ from pathlib import Path
 from typing import cast
 
 from bevfusion.datasets.simulated import DriveRequest, alone, is_made, remove_drafts, simulated_drive
+from bevfusion.machine import available_cores, available_memory
 from bevfusion.progress import frame_progress
 from bevfusion.simulate.sensor import SENSORS
 from bevfusion.structures import DataError
 
 log = logging.getLogger(__name__)
 
-_QUOTA = Path("/sys/fs/cgroup/cpu.max")
+_PROCESS_BYTES = 750_000_000  # half a gigabyte was seen, in city centres
 _CREW = "BEVFUSION_CREW"  # set in the processes that make drives
 _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OPENCV_FOR_THREADS_NUM")
-
-
-def available_cores(quota: Path = _QUOTA) -> int:
-    """Cores that this process may use: by its affinity and by the quota of its container (cgroup v2)."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    try:
-        limit, period = quota.read_text().split()
-    except (OSError, ValueError):
-        return cores
-    return cores if limit == "max" else max(1, min(cores, int(limit) // int(period)))
 
 
 def make_drives(requests: Sequence[DriveRequest], cache: Path, processes: int | None = None) -> None:
@@ -43,7 +34,7 @@ def make_drives(requests: Sequence[DriveRequest], cache: Path, processes: int | 
     Args:
         requests: which drives.
         cache: folder of finished drives.
-        processes: at most so many; None: one a core. A single drive is made in this one.
+        processes: at most so many; None: one a core, as far as memory goes. A single drive is made in this one.
 
     Raises:
         DataError: what went wrong first. The other processes are stopped, and leave nothing half-made behind.
@@ -59,7 +50,7 @@ def make_drives(requests: Sequence[DriveRequest], cache: Path, processes: int | 
         return
     with alone(cache, "drives"):
         missing = [request for request in missing if not is_made(request, cache)]  # whoever was first may have made it
-        count = min(processes or available_cores(), len(missing))
+        count = min(processes or _most_processes(), len(missing))
         if count > 1:
             _make_in_processes(missing, cache, count)
             return
@@ -67,6 +58,12 @@ def make_drives(requests: Sequence[DriveRequest], cache: Path, processes: int | 
             options = request.options
             with frame_progress(f"simulating {request.spec} ({options.sensor})", options.frames) as show:
                 simulated_drive(request.spec, options, cache, show)
+
+
+def _most_processes() -> int:
+    """One a core, or fewer where memory is short."""
+    memory = available_memory()
+    return available_cores() if memory is None else max(1, min(available_cores(), memory // _PROCESS_BYTES))
 
 
 def _make_in_processes(requests: Sequence[DriveRequest], cache: Path, count: int) -> None:

@@ -1,6 +1,5 @@
 """From answers to metrics.json."""
 
-import os
 import platform
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -11,6 +10,7 @@ import torch
 
 from bevfusion import metrics
 from bevfusion.evaluation.predictions import Errors, Prediction, errors_of, pose_rows
+from bevfusion.machine import available_cores
 from bevfusion.maps.source import MapSource
 
 Section = dict[str, object]
@@ -46,10 +46,9 @@ def error_sections(errors: Errors) -> Section:
 
 def hardware() -> Section:
     """What the run ran on."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     return {
         "cpu": _cpu_model(),
-        "cores": cores,
+        "cores": available_cores(),
         "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
         "torch": torch.__version__,
     }

@@ -6,8 +6,8 @@ from typing import Literal
 import lightning as L
 from torch.utils.data import DataLoader
 
-from bevfusion.datasets.fleet import available_cores
 from bevfusion.datasets.samples import PoseSamples, collate
+from bevfusion.machine import available_cores
 from bevfusion.structures import Batch
 
 

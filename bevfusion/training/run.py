@@ -20,13 +20,13 @@ from rich.console import Console
 from bevfusion.build import bev_grid, build_model, search_window, tile_grid, voxel_grid
 from bevfusion.checkpoint import load_weights, save_checkpoint
 from bevfusion.config import Config, load_config
-from bevfusion.datasets.fleet import available_cores
 from bevfusion.datasets.samples import PoseSamples, Variation
 from bevfusion.evaluation.baseline import FRAMES
 from bevfusion.evaluation.run import evaluate
 from bevfusion.evaluation.summary import hardware
 from bevfusion.evaluation.table import print_table
 from bevfusion.localizer import CHECKPOINT_NAME, describe_checkpoint, open_locator, read_weights
+from bevfusion.machine import available_cores
 from bevfusion.progress import frame_progress
 from bevfusion.structures import Batch, DataError
 from bevfusion.training.calibration import calibrate

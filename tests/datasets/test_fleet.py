@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from bevfusion.datasets import fleet, simulated
-from bevfusion.datasets.fleet import available_cores, make_drives
+from bevfusion.datasets.fleet import make_drives
 from bevfusion.datasets.simulated import DriveRequest, map_file, simulated_drive
 from bevfusion.simulate.drive import DriveOptions
 from bevfusion.simulate.town import write_town
@@ -216,11 +216,12 @@ def test_a_map_that_is_not_there_is_said_before_anything_is_made(tmp_path: Path)
     assert not (tmp_path / "cache").exists()
 
 
-@pytest.mark.parametrize(
-    ("text", "cores"), [("max 100000", None), ("150000 100000", 1), ("20000 100000", 1), ("", None)]
-)
-def test_cores(tmp_path: Path, text: str, cores: int | None):
-    (tmp_path / "cpu.max").write_text(text)
-    everything = available_cores(tmp_path / "none")
-    assert everything >= 1
-    assert available_cores(tmp_path / "cpu.max") == (cores or everything)
+@pytest.mark.usefixtures("_small")
+@pytest.mark.parametrize(("memory", "count"), [(100_000_000, 1), (2_000_000_000, 2), (1 << 40, 3), (None, 3)])
+def test_no_more_processes_than_memory_holds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, memory, count: int):
+    counts: list[int] = []
+    monkeypatch.setattr(fleet, "available_cores", lambda: 8)
+    monkeypatch.setattr(fleet, "available_memory", lambda: memory)
+    monkeypatch.setattr(fleet, "_make_in_processes", lambda requests, cache, count: counts.append(count))
+    make_drives([request("town:3"), request("town:3", frames=3), request("town:3", frames=4)], tmp_path)
+    assert (counts or [1]) == [count]
