@@ -127,6 +127,9 @@ class TrainConfig(Section):
     """Optimization."""
 
     weights: str = Field("", description="what to begin with, in place of chance: as CHECKPOINT of `evaluate`")
+    blend: float = Field(
+        1.0, ge=0, le=1, description="share of the way from these weights to the trained ones, at the end"
+    )
     steps: int = Field(600, ge=1)
     batch_size: int = Field(4, ge=1)
     learning_rate: float = Field(2e-3, gt=0)
@@ -165,6 +168,8 @@ class Config(Section):
                 f"train.steps = {self.train.steps} must be a multiple of train.validate_every = "
                 f"{self.train.validate_every}: a run ends with a validation"
             )
+        if self.train.blend < 1.0 and not self.train.weights:
+            raise ValueError(f"train.blend = {self.train.blend} needs train.weights to lead back to")
         for branch, encoder in (("lidar", self.model.lidar), ("map", self.model.map)):
             if encoder.levels < int(math.log2(self.model.stride)) + 1:
                 raise ValueError(

@@ -46,6 +46,7 @@ def test_scientific_notation_is_a_number(tmp_path):
         ("train: {steps: many}", "train.steps"),
         ("bev: {slices_m: [2.0, 1.0]}", "ascending"),
         ("train: {steps: 500, validate_every: 200}", "multiple"),
+        ("train: {blend: 0.5}", "train.blend = 0.5 needs train.weights"),
         ("model: {stride: 4, lidar: {levels: 2}}", "model.lidar.levels"),
         ("[1, 2]", "expected keys and values"),
         ("a: [", "not valid YAML"),

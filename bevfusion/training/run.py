@@ -29,6 +29,7 @@ from bevfusion.localizer import CHECKPOINT_NAME, describe_checkpoint, open_locat
 from bevfusion.machine import available_cores
 from bevfusion.progress import frame_progress
 from bevfusion.structures import Batch, DataError
+from bevfusion.training.blend import blend
 from bevfusion.training.calibration import calibrate
 from bevfusion.training.data import PoseData, worker_count
 from bevfusion.training.drives import as_trained, prepare_drives, prepared_drives
@@ -76,6 +77,8 @@ def train(config: Config, output: Path | None = None, resume: Path | None = None
     chosen = best.best_model_path or folder / CHECKPOINTS / "last.ckpt"
     state = torch.load(chosen, map_location="cpu", weights_only=True)
     module.load_state_dict(state["state_dict"])
+    if config.train.weights:
+        blend(module.model, read_weights(config.train.weights).weights, config.train.blend)
     path = folder / CHECKPOINT_NAME
     if trainer.is_global_zero:
         provenance["sharpened"] = f"{_calibrate(module, data, device):.2f}"

@@ -126,6 +126,16 @@ def test_training_begins_with_the_weights_that_are_named(finished, config, tmp_p
             torch.testing.assert_close(second.weights[name], first.weights[name], rtol=0, atol=1e-7)
 
 
+def test_trained_weights_can_go_part_of_the_way_back(finished, config, tmp_path):
+    asked = {"weights": str(finished), "blend": 0.25}
+    path = train(config.model_copy(update={"train": config.train.model_copy(update=asked)}), tmp_path / "blended")
+    begun, blended = read_checkpoint(finished / "model.safetensors").weights, read_checkpoint(path).weights
+    trained = torch.load(tmp_path / "blended" / "checkpoints" / "best.ckpt", weights_only=True)["state_dict"]
+    name = "pose_volume.template.weight"
+    assert (trained[f"model.{name}"] - begun[name]).abs().max() > 1e-4
+    torch.testing.assert_close(blended[name], 0.25 * trained[f"model.{name}"] + 0.75 * begun[name])
+
+
 def test_weights_of_another_network_are_refused_at_once(finished, config, tmp_path):
     wider = config.model_copy(update={"model": config.model.model_copy(update={"channels": 16})})
     other = wider.model_copy(update={"train": config.train.model_copy(update={"weights": str(finished)})})
