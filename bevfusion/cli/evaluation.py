@@ -37,8 +37,8 @@ def evaluate(
         int,
         typer.Option(
             min=1,
-            help="With --mode single: the last so many scans, put together by odometry, make one. For sensors with few "
-            "beams; the default network does worse on ten dense scans than on one.",
+            help="With --mode single: the last so many scans, put together by odometry, make one. Not for networks "
+            "that were trained on single scans (augment.scans: 1).",
         ),
     ] = 1,
     odometry: Annotated[
