@@ -96,6 +96,7 @@ def test_a_killed_process_is_an_error_and_leaves_nothing_half_made(tmp_path: Pat
 
 
 SCRIPT = """
+import signal
 import sys
 from pathlib import Path
 from bevfusion.datasets.fleet import make_drives
@@ -103,6 +104,7 @@ from bevfusion.datasets.simulated import DriveRequest
 from bevfusion.simulate.drive import DriveOptions
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a test run in the background inherits deafness to it
     options = DriveOptions(sensor="vlp16", frames=900, spacing_m=0.1, columns=128)
     make_drives([DriveRequest(path, options) for path in sys.argv[2:]], Path(sys.argv[1]), 2)
 """
