@@ -62,8 +62,8 @@ def make_drives(requests: Sequence[DriveRequest], cache: Path, processes: int | 
 
 def _most_processes() -> int:
     """One a core, or fewer where memory is short."""
-    memory = available_memory()
-    return available_cores() if memory is None else max(1, min(available_cores(), memory // _PROCESS_BYTES))
+    cores, memory = available_cores(), available_memory()
+    return cores if memory is None else max(1, min(cores, memory // _PROCESS_BYTES))
 
 
 def _make_in_processes(requests: Sequence[DriveRequest], cache: Path, count: int) -> None:

@@ -1,5 +1,6 @@
 """The whole of `tools/train.py`: drives, network, fit, best checkpoint, evaluation on an unseen town."""
 
+import copy
 import logging
 import math
 import subprocess
@@ -50,7 +51,7 @@ def train(config: Config, output: Path | None = None, resume: Path | None = None
         resume: a `last.ckpt` of an earlier run with the same configuration.
 
     Returns:
-        The checkpoint of the best validation, `model.safetensors` in the folder.
+        The weights of the best validation, blended and calibrated: `model.safetensors` in the folder.
 
     Raises:
         DataError: if a map or checkpoint cannot be used.
@@ -61,6 +62,7 @@ def train(config: Config, output: Path | None = None, resume: Path | None = None
     folder = _run_folder(config, output, resume)
     L.seed_everything(config.seed, workers=True, verbose=False)
     module = _module(config)  # first, since it knows of a wrong configuration at once
+    initial = copy.deepcopy(module.model.state_dict())
     prepare_drives(config)
     data = _data(config)
     trainer, best = _trainer(config, folder, data.workers)
@@ -77,8 +79,7 @@ def train(config: Config, output: Path | None = None, resume: Path | None = None
     chosen = best.best_model_path or folder / CHECKPOINTS / "last.ckpt"
     state = torch.load(chosen, map_location="cpu", weights_only=True)
     module.load_state_dict(state["state_dict"])
-    if config.train.weights:
-        blend(module.model, read_weights(config.train.weights).weights, config.train.blend)
+    blend(module.model, initial, config.train.blend)
     path = folder / CHECKPOINT_NAME
     if trainer.is_global_zero:
         provenance["sharpened"] = f"{_calibrate(module, data, device):.2f}"
