@@ -65,6 +65,15 @@ def evaluate(
             "for, too, as a row to compare with; 0: none.",
         ),
     ] = None,
+    traffic: Annotated[
+        int,
+        typer.Option(
+            min=0,
+            metavar="FRAMES",
+            help="With --mode single: frames of each drive, evenly spread, that are asked again with vehicles put onto "
+            "the road and, where points are labelled, with all of them taken out: how far does the answer move?",
+        ),
+    ] = 0,
     output: Annotated[Path | None, typer.Option(help="Folder.", show_default="runs/evaluation/NAME-DATE-TIME")] = None,
     jobs: Annotated[int, typer.Option(min=1, help="Processes, each with a drive of its own.")] = 1,
     ray: Annotated[
@@ -80,10 +89,10 @@ def evaluate(
     and ends no other; the status is 2 then, and the same command with the same --output repeats only what failed.
     """
     from bevfusion.datasets.logged import LogOptions
-    from bevfusion.evaluation.baseline import FRAMES
+    from bevfusion.evaluation.asides import FRAMES
     from bevfusion.evaluation.jobs import INTERNAL
     from bevfusion.evaluation.many import evaluate_files
-    from bevfusion.evaluation.protocol import Protocol
+    from bevfusion.evaluation.protocol import Asides, Protocol
     from bevfusion.evaluation.table import print_table
     from bevfusion.localizer import CLASSICAL, describe_checkpoint
 
@@ -107,7 +116,7 @@ def evaluate(
         jobs=jobs,
         ray=ray,
         viewer=viewer,
-        classical_frames=0 if checkpoint == CLASSICAL else FRAMES if classical is None else classical,
+        asides=Asides(0 if checkpoint == CLASSICAL else FRAMES if classical is None else classical, traffic),
     )
     print_table(report)
     typer.echo(f"report in {folder}")

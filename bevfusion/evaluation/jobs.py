@@ -24,8 +24,8 @@ from bevfusion.datasets.logged import LogOptions
 from bevfusion.datasets.odometry import with_kiss_icp
 from bevfusion.datasets.open import open_drive
 from bevfusion.evaluation import kept
-from bevfusion.evaluation.baseline import score_drive
-from bevfusion.evaluation.protocol import Protocol
+from bevfusion.evaluation.asides import score_drive
+from bevfusion.evaluation.protocol import NO_ASIDES, Asides, Protocol
 from bevfusion.evaluation.scoring import Answers, OnFrame
 from bevfusion.evaluation.sequence import TruthOdometry
 from bevfusion.evaluation.viewer import SUFFIX, Recorder
@@ -55,7 +55,7 @@ class DriveTask:
     odometry: str  # log, kiss-icp or truth
     odometry_folder: Path  # where KISS-ICP keeps its poses
     recording: Path | None = None  # for the viewer
-    classical_frames: int = 0  # that the training-free matcher is asked for, too
+    asides: Asides = NO_ASIDES
     threads: int | None = None  # None: as many as torch takes
 
     def digest(self) -> str:
@@ -106,7 +106,7 @@ def perform(task: DriveTask, *, quiet: bool = False, maps: Sequence[MapSource] |
             drive,
             maps,
             task.protocol,
-            task.classical_frames,
+            task.asides,
             name=task.name,
             drive_index=task.index,
             map_names=task.map_names,

@@ -18,10 +18,11 @@ import numpy as np
 from bevfusion.evaluation.marginals import Marginals
 from bevfusion.evaluation.predictions import Prediction
 from bevfusion.evaluation.scoring import Answers
+from bevfusion.evaluation.traffic import Shift
 from bevfusion.geometry.grid import PoseWindow
 from bevfusion.geometry.se2 import SE2
 
-FORMAT = 2
+FORMAT = 3
 _WORDS = ("drive", "odometry", "not_covered", "without_truth", "lost", "box_deg", "failed")
 _WHOLE = ("position", "frame", "stamp_ns", "draw", "map_index")
 _REAL = ("confidence", "runtime_ms", "credible_mass", "nll")
@@ -49,7 +50,7 @@ def to_bytes(answers: Answers) -> bytes:
         arrays |= {f"worst{number}_place": marginals.place, f"worst{number}_heading": marginals.heading}
         arrays |= {f"worst{number}_attention_{slot}": weight for slot, weight in marginals.attention.items()}
     words = {name: getattr(answers, name) for name in _WORDS}
-    words |= {"format": FORMAT, "worst": worst}
+    words |= {"format": FORMAT, "worst": worst, "traffic": [dataclasses.asdict(shift) for shift in answers.traffic]}
     with io.BytesIO() as file:
         np.savez_compressed(file, words=np.array(json.dumps(words)), **arrays)
         return file.getvalue()
@@ -74,6 +75,7 @@ def from_bytes(data: bytes, drive_index: int) -> Answers:
             answers = Answers(**{name: words[name] for name in _WORDS})
             answers.predictions = _predictions(kept, "", answers.drive, drive_index)
             answers.classical = _predictions(kept, _CLASSICAL, answers.drive, drive_index)
+            answers.traffic = [Shift(**shift) for shift in words["traffic"]]
             for number, item in enumerate(words["worst"]):
                 attention = {slot: kept[f"worst{number}_attention_{slot}"] for slot in item["attention"]}
                 place, heading = kept[f"worst{number}_place"], kept[f"worst{number}_heading"]

@@ -7,7 +7,7 @@ from bevfusion.datasets.drive import Drive
 from bevfusion.datasets.logged import LogOptions
 from bevfusion.datasets.open import open_drive
 from bevfusion.evaluation.jobs import DriveTask, forget, perform_all
-from bevfusion.evaluation.protocol import Protocol
+from bevfusion.evaluation.protocol import NO_ASIDES, Asides, Protocol
 from bevfusion.evaluation.run import distinct, finish, ready_for
 from bevfusion.evaluation.scoring import Answers
 from bevfusion.evaluation.summary import Section
@@ -31,7 +31,7 @@ def evaluate_files(
     jobs: int = 1,
     ray: bool = False,
     viewer: bool = False,
-    classical_frames: int = 0,
+    asides: Asides = NO_ASIDES,
 ) -> Section:
     """Score a checkpoint on logged drives; a drive that fails is reported and ends no other.
 
@@ -47,7 +47,7 @@ def evaluate_files(
         jobs: processes on this machine.
         ray: tasks on a Ray cluster instead.
         viewer: also write recordings into `output`/viewer.
-        classical_frames: of each drive, that the training-free matcher is asked for, too.
+        asides: what is asked beside.
 
     Returns:
         The content of metrics.json; `failed` names the drives that failed, and why.
@@ -76,7 +76,7 @@ def evaluate_files(
             odometry,
             output.with_name(output.name + "-odometry"),
             finished / f"{file_name(name)}{SUFFIX}" if viewer else None,
-            classical_frames=classical_frames,
+            asides=asides,
         )
         for index, (path, name, drive) in enumerate(zip(paths, names, opened, strict=True))
         if not isinstance(drive, DataError)

@@ -1,5 +1,6 @@
 """Single panels of the report's pictures, drawn on axes of matplotlib (`Any` here: `plots.py` alone imports it)."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -83,3 +84,17 @@ def marginal(
     axis.set_xlabel(label)
     axis.set_ylabel("probability (%)")
     axis.grid(alpha=0.3)
+
+
+def turned(axis: Any, turns_deg: Mapping[str, Float[np.ndarray, " n"]]) -> None:
+    """How many answers turn by no more than so much, a curve for each of the names."""
+    far_deg = max(1.0, *(float(np.percentile(values, 95)) for values in turns_deg.values()))
+    for name, values in turns_deg.items():
+        percent = 100.0 * np.arange(1, len(values) + 1) / len(values)
+        axis.step([0.0, *np.sort(values), 1e6], [0.0, *percent, 100.0], where="post", label=name)
+    axis.set_xlim(0.0, far_deg)
+    axis.set_ylim(0.0, 101.0)
+    axis.set_xlabel("the heading found turns by (deg)")
+    axis.set_ylabel("answers within (%)")
+    axis.grid(alpha=0.3)
+    axis.legend(loc="lower right")

@@ -18,6 +18,7 @@ from bevfusion.evaluation.marginals import Marginals, WorstMarginals
 from bevfusion.evaluation.panels import ESTIMATE, PRIOR, TRUTH
 from bevfusion.evaluation.pictures import draw_attention
 from bevfusion.evaluation.predictions import Errors, Prediction, errors_of, pose_rows
+from bevfusion.evaluation.traffic import Shift, done_to, in_words
 from bevfusion.evaluation.trajectories import Course, courses, file_name
 from bevfusion.geometry.grid import Grid
 from bevfusion.geometry.se2 import SE2, wrap_angle
@@ -76,6 +77,16 @@ def write_plots(
             _save(_belief(prediction, shown, source), folder / f"belief_of_{name}")
             if shown.attention:
                 draw_attention(shown, prediction.estimate, source, folder / f"attention_of_{name}")
+
+
+def write_traffic_plot(path: Path, shifts: Sequence[Shift]) -> None:
+    """Draw how far other traffic turns the answers, a curve for each thing that was done."""
+    done: dict[str, list[float]] = {}
+    for shift in shifts:
+        done.setdefault(done_to(shift), []).append(shift.heading_deg)
+    figure, (axis,) = new_figure(8.0, 4.2)
+    panels.turned(axis, {in_words(key): np.array(values) for key, values in done.items()})
+    _save(figure, path)
 
 
 def worst_name(rank: int, prediction: Prediction) -> str:

@@ -42,6 +42,17 @@ class Protocol:
             )
 
 
+@dataclass(frozen=True, slots=True)
+class Asides:
+    """What is asked beside, of so many frames of each drive, evenly spread; sequences are not asked."""
+
+    classical: int = 0  # what the training-free matcher makes of them
+    traffic: int = 0  # how far the answer moves as vehicles come and go
+
+
+NO_ASIDES = Asides()
+
+
 def displaced(truth: SE2, protocol: Protocol, drive: str, frame: int, draw: int) -> SE2:
     """The prior for a frame: the truth moved at random, the same whatever else is evaluated and in which order."""
     name_seed = int.from_bytes(hashlib.sha256(drive.encode()).digest()[:8], "little")

@@ -14,6 +14,7 @@ import jinja2
 
 from bevfusion.evaluation.plots import worst, worst_name
 from bevfusion.evaluation.predictions import Prediction, errors_of
+from bevfusion.evaluation.traffic import in_words
 from bevfusion.evaluation.trajectories import courses
 
 QUANTITIES = {
@@ -101,6 +102,7 @@ def write_report(
         classical=report["classical"]["frames"] if report["classical"] is not None else 0,
         card=card(report, date),
         calibration=_calibration_rows(report),
+        traffic=_traffic_rows(report),
         has_belief=_is_number(report["calibration"]["coverage_68"]),
         sequence=report["protocol"]["mode"] != "single",
         pictures=_pictures(report, predictions, plots),
@@ -233,6 +235,18 @@ def _calibration_rows(report: Mapping[str, Any]) -> list[tuple[str, list[str]]]:
     ]
 
 
+def _traffic_rows(report: Mapping[str, Any]) -> list[tuple[str, list[str]]]:
+    """What was done, and how far the answers moved; nothing where it was not asked."""
+    columns = ("heading_deg_median", "heading_deg_p95", "position_m_median", "position_m_p95")
+    return [
+        (
+            in_words(done),
+            [number(s["scans"], 0), number(s["changed_percent"], 0), *(number(s[key], 2) for key in columns)],
+        )
+        for done, s in (report["traffic"] or {}).items()
+    ]
+
+
 def _pictures(report: Mapping[str, Any], predictions: Sequence[Prediction], plots: Path) -> dict[str, list[Picture]]:
     """The pictures of every section, by its name."""
     position, heading, runtime = report["position_m"], report["heading_deg"], report["runtime_ms"]
@@ -253,6 +267,7 @@ def _pictures(report: Mapping[str, Any], predictions: Sequence[Prediction], plot
             f"Reliability curve: {number(coverage['coverage_68'], 1)} percent of the truths lie in the 68 percent "
             f"region, {number(coverage['coverage_95'], 1)} percent in the 95 percent region",
         ),
+        "traffic": ("traffic", "Curves of the share of answers that turn by no more than so much under other traffic"),
         "runtime": (
             "runtime",
             f"Histogram of the time a frame: median {number(runtime['p50'], 1)} ms, 95th percentile "

@@ -10,14 +10,15 @@ from dataclasses import asdict
 from pathlib import Path
 
 from bevfusion.datasets.drive import Drive
-from bevfusion.evaluation.baseline import score_drive
+from bevfusion.evaluation.asides import score_drive
 from bevfusion.evaluation.marginals import WorstMarginals
-from bevfusion.evaluation.plots import write_plots
+from bevfusion.evaluation.plots import write_plots, write_traffic_plot
 from bevfusion.evaluation.predictions import finite_or_none, write_csv
-from bevfusion.evaluation.protocol import Protocol, displaced
+from bevfusion.evaluation.protocol import NO_ASIDES, Asides, Protocol, displaced
 from bevfusion.evaluation.report import write_report
 from bevfusion.evaluation.scoring import WORST_FRAMES, Answers, MakeLocator
 from bevfusion.evaluation.summary import Section, count_maps, describe_map, hardware, summarise
+from bevfusion.evaluation.traffic import summarise_shifts
 from bevfusion.evaluation.trajectories import write_trajectories
 from bevfusion.maps.source import MapSource
 from bevfusion.structures import DataError
@@ -34,7 +35,7 @@ def evaluate(
     protocol: Protocol,
     output: Path,
     provenance: dict[str, object],
-    classical_frames: int = 0,
+    asides: Asides = NO_ASIDES,
 ) -> Section:
     """Score every frame that a map covers, in this process, and write the report into `output`.
 
@@ -47,7 +48,7 @@ def evaluate(
         protocol: how to ask.
         output: folder; what an earlier run wrote there is replaced, and only once all is done.
         provenance: what is known of the checkpoint, for metrics.json.
-        classical_frames: of each drive, that the training-free matcher is asked for, too.
+        asides: what is asked beside.
 
     Returns:
         The content of metrics.json.
@@ -57,7 +58,7 @@ def evaluate(
     """
     ready_for(output)
     named = dict(zip(distinct(drive.name for drive in drives), drives, strict=True))
-    answers = score_drives(make_locator, named, maps, protocol, classical_frames)
+    answers = score_drives(make_locator, named, maps, protocol, asides)
     return finish(answers, drives, maps, protocol, output, provenance)
 
 
@@ -66,7 +67,7 @@ def score_drives(
     drives: Mapping[str, Drive],
     maps: Sequence[MapSource],
     protocol: Protocol,
-    classical_frames: int = 0,
+    asides: Asides = NO_ASIDES,
 ) -> list[Answers]:
     """What a locator makes of each drive, in this process.
 
@@ -75,7 +76,7 @@ def score_drives(
         drives: by their names in the report.
         maps: as of `evaluate`.
         protocol: as of `evaluate`.
-        classical_frames: as of `evaluate`.
+        asides: as of `evaluate`.
 
     Raises:
         DataError: if a scan is broken.
@@ -87,7 +88,7 @@ def score_drives(
             drive,
             maps,
             protocol,
-            classical_frames,
+            asides,
             name=name,
             drive_index=index,
             map_names=map_names,
@@ -158,8 +159,10 @@ def _report(
     served = count_maps(predictions)
     map_names = distinct(source.name for source in maps)
     classical = [prediction for found in answers for prediction in found.classical]
+    traffic = [shift for found in answers for shift in found.traffic]
     return summarise(predictions) | {
         "classical": summarise(classical) if classical else None,
+        "traffic": summarise_shifts(traffic) if traffic else None,
         "not_covered": {found.drive: found.not_covered for found in answers},
         "lost": {found.drive: found.lost for found in answers},
         "without_truth": {found.drive: found.without_truth for found in answers},
@@ -230,6 +233,9 @@ def _write(
         (staged / "metrics.json").write_text(text + "\n", encoding="utf-8")
         write_csv(staged / "predictions.csv", predictions)
         write_plots(staged / "plots", predictions, drives, maps, mode, worst)
+        shifts = [shift for found in answers for shift in found.traffic]
+        if shifts:
+            write_traffic_plot(staged / "plots" / "traffic.png", shifts)
         trajectories = write_trajectories(staged, predictions)
         write_report(staged / "report.html", report, predictions, staged / "plots")
         output.mkdir(exist_ok=True)

@@ -11,6 +11,7 @@ from bevfusion.evaluation.marginals import WorstMarginals
 from bevfusion.evaluation.predictions import Prediction
 from bevfusion.evaluation.protocol import Protocol, displaced
 from bevfusion.evaluation.sequence import ASKERS, Answer, Asker
+from bevfusion.evaluation.traffic import Shift
 from bevfusion.evaluation.viewer import Recorder
 from bevfusion.geometry.geodesy import GeoPose
 from bevfusion.geometry.se2 import SE2
@@ -31,6 +32,7 @@ class Answers:
     odometry: str
     predictions: list[Prediction] = field(default_factory=list)
     classical: list[Prediction] = field(default_factory=list)  # the training-free matcher's, of some of the frames
+    traffic: list[Shift] = field(default_factory=list)  # of some of the frames
     worst: WorstMarginals = field(default_factory=lambda: WorstMarginals(WORST_FRAMES))
     not_covered: int = 0  # frames that no map covers
     without_truth: int = 0

@@ -8,6 +8,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from bevfusion.evaluation.traffic import in_words
 from bevfusion.localizer import CLASSICAL
 
 COLUMNS = {"lateral_m": "lateral", "longitudinal_m": "longitudinal", "position_m": "position", "heading_deg": "heading"}
@@ -42,6 +43,22 @@ def rich_table(report: dict[str, Any]) -> Table:
     return table
 
 
+def traffic_table(traffic: dict[str, Any]) -> Table:
+    """For the terminal: how far answers move as vehicles come and go."""
+    table = Table(title="How far other traffic moves the answer: median and 95th percentile")
+    table.add_column("", overflow="fold")
+    for title in ("frames", "points changed", "heading", "position"):
+        table.add_column(title, justify="right", no_wrap=True)
+    for done, section in traffic.items():
+        moved = [
+            f"{_number(section[f'{key}_median'], 2)}  {_number(section[f'{key}_p95'], 2)} {key.rpartition('_')[2]}"
+            for key in ("heading_deg", "position_m")
+        ]
+        changed = f"{_number(section['changed_percent'], 0)} %"
+        table.add_row(in_words(done), _number(section["scans"], 0), changed, *moved)
+    return table
+
+
 def markdown_table(report: dict[str, Any]) -> str:
     """For a README: recalls, then the median in brackets."""
     titles = ["", "frames", *(f"{title} @1/3/5 (median)" for title in COLUMNS.values())]
@@ -69,5 +86,8 @@ def _number(value: float | None, digits: int) -> str:
 
 
 def print_table(report: dict[str, Any]) -> None:
-    """Print the table on standard output; files and pipes get room for all of it."""
-    Console(width=None if sys.stdout.isatty() else 120).print(rich_table(report))
+    """Print the tables on standard output; files and pipes get room for all of them."""
+    console = Console(width=None if sys.stdout.isatty() else 120)
+    console.print(rich_table(report))
+    if report["traffic"]:
+        console.print(traffic_table(report["traffic"]))

@@ -1,7 +1,7 @@
 """Vehicles must not sway the answer: put some in, take all out, and see how far the estimate moves."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,10 +11,11 @@ from bevfusion.datasets.drive import Drive
 from bevfusion.evaluation.protocol import Protocol, displaced
 from bevfusion.geometry.se2 import SE2, wrap_angle
 from bevfusion.lidar.ground import fit_ground
-from bevfusion.maps.source import MapSource
+from bevfusion.maps.source import MapSource, first_covering
 from bevfusion.structures import Locator, Scan
 
 COUNTS = (10, 20, 40)
+HIDING = (40,)
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +28,7 @@ class Shift:
     changed: float  # share of the points that moved or went
     heading_deg: float  # absolute
     position_m: float
+    hidden_only: bool = False  # what the vehicles hide is gone, and they themselves are not seen
 
 
 def with_vehicles(scan: Scan, count: int, seed: Sequence[int]) -> Scan:
@@ -35,12 +37,18 @@ def with_vehicles(scan: Scan, count: int, seed: Sequence[int]) -> Scan:
     return insert_vehicles(scan, count, np.random.default_rng(list(seed)), ground_z_m=ground_z_m)
 
 
+def only_hidden(before: Scan, after: Scan) -> Scan:
+    """A scan without what vehicles of `after` hide, and without those vehicles."""
+    return before.select((before.xyz == after.xyz).all(axis=1))
+
+
 def vehicle_shifts(
-    locator: Locator,
+    make_locator: Callable[[MapSource], Locator],
     drive: Drive,
-    source: MapSource,
+    maps: Sequence[MapSource],
     *,
     counts: Sequence[int] = COUNTS,
+    hiding: Sequence[int] = (),
     frames: int | None = None,
     protocol: Protocol | None = None,
     on_frame: Callable[[int, int], None] | None = None,
@@ -48,49 +56,76 @@ def vehicle_shifts(
     """Ask for frames as they are and with other traffic.
 
     Args:
-        locator: what is tried; it works on `source`.
-        drive: frames without truth or off the map are left out.
-        source: the map.
+        make_locator: what is tried, opened once for each map that is used.
+        drive: frames without truth or off the maps are left out.
+        maps: each frame takes the first that covers its true place.
         counts: numbers of vehicles to insert; 0 gives no shift at all.
+        hiding: those of them for which is also asked what comes of all that they hide alone.
         frames: so many, evenly spaced over the drive; all by default.
         protocol: how far the prior is off, and the seed.
         on_frame: called with (frames done, frames in all).
     """
     asked = protocol or Protocol()
     positions = evenly_spaced(len(drive), frames)
+    locators: dict[int, Locator] = {}
     shifts: list[Shift] = []
     for done, position in enumerate(positions, start=1):
         frame = drive[position]
-        truth = None if frame.truth is None else source.frame.map_from_ego(frame.truth)
-        if truth is not None and source.covers(truth.x_m, truth.y_m):
+        found = None if frame.truth is None else first_covering(maps, frame.truth)
+        if found is not None:
+            index, truth = found
+            if index not in locators:
+                locators[index] = make_locator(maps[index])
             prior = displaced(truth, asked, drive.name, frame.index, 0)
-            variants: list[tuple[int | None, Scan]] = [
-                (count, with_vehicles(frame.scan, count, (asked.seed, frame.index))) for count in counts
-            ]
-            if frame.scan.labels is not None:
-                variants.append((None, without_vehicles(frame.scan)))
-            before = _pose(locator, frame.scan, prior, asked)
-            for vehicles, scan in variants:
-                after = _pose(locator, scan, prior, asked)
-                shifts.append(
-                    Shift(drive.name, frame.index, vehicles, changed_share(frame.scan, scan), *_apart(before, after))
-                )
+            before = _pose(locators[index], frame.scan, prior, asked)
+            for vehicles, hidden_only, scan in _variants(frame.scan, counts, hiding, (asked.seed, frame.index)):
+                apart = _apart(before, _pose(locators[index], scan, prior, asked))
+                changed = changed_share(frame.scan, scan)
+                shifts.append(Shift(drive.name, frame.index, vehicles, changed, *apart, hidden_only))
         if on_frame is not None:
             on_frame(done, len(positions))
     return shifts
 
 
+def _variants(
+    scan: Scan, counts: Sequence[int], hiding: Sequence[int], seed: Sequence[int]
+) -> Iterator[tuple[int | None, bool, Scan]]:
+    """The scan in other traffic: (vehicles, what they hide alone, scan), as `Shift` has them."""
+    for count in counts:
+        varied = with_vehicles(scan, count, seed)
+        yield count, False, varied
+        if count in hiding:
+            yield count, True, only_hidden(scan, varied)
+    if scan.labels is not None:
+        yield None, False, without_vehicles(scan)
+
+
 def summarise_shifts(shifts: Sequence[Shift]) -> dict[str, dict[str, float]]:
-    """Median and 95th percentile, by what was done: `inserted` (any number), `inserted_N` for each N, `removed`.
+    """Median and 95th percentile, by what was done (`done_to`), and `inserted` for any number of vehicles.
 
     What was not done is left out.
     """
-    inserted = [shift for shift in shifts if shift.vehicles]
-    groups = {"inserted": inserted}
-    for count in sorted({shift.vehicles for shift in inserted if shift.vehicles is not None}):
-        groups[f"inserted_{count}"] = [shift for shift in inserted if shift.vehicles == count]
+    put_in = [shift for shift in shifts if shift.vehicles]
+    groups = {"inserted": [shift for shift in put_in if not shift.hidden_only]}
+    for shift in sorted(put_in, key=lambda shift: (shift.hidden_only, shift.vehicles)):
+        groups.setdefault(done_to(shift), []).append(shift)
     groups["removed"] = [shift for shift in shifts if shift.vehicles is None]
     return {name: _summary(group) for name, group in groups.items() if group}
+
+
+def done_to(shift: Shift) -> str:
+    """What was done to the scan: `inserted_N`, `hidden_N` (by as many), or `removed`."""
+    if shift.vehicles is None:
+        return "removed"
+    return f"{'hidden' if shift.hidden_only else 'inserted'}_{shift.vehicles}"
+
+
+def in_words(done: str) -> str:
+    """A key of `summarise_shifts` for people."""
+    what, _, count = done.partition("_")
+    if what == "removed":
+        return "every labelled vehicle taken out"
+    return f"without what {count} vehicles hide" if what == "hidden" else f"{count or 'any of these'} vehicles put in"
 
 
 def evenly_spaced(length: int, count: int | None) -> list[int]:

@@ -3,6 +3,7 @@
 import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -83,12 +84,12 @@ def _under_traffic(config: Config, folder: Path, drives: Drives) -> dict[str, fl
     protocol = as_trained(config)
     shifts: list[Shift] = []
     shares: list[dict[str, dict[str, dict[str, float]]]] = []
+    opened = partial(open_localizer, str(folder))
     for drive, source in drives:
-        locator = open_localizer(str(folder), source)
         with frame_progress(f"vehicles in {drive.name}", min(SCANS, len(drive))) as show:
-            shifts += vehicle_shifts(locator, drive, source, frames=SCANS, protocol=protocol, on_frame=show)
+            shifts += vehicle_shifts(opened, drive, [source], frames=SCANS, protocol=protocol, on_frame=show)
         with frame_progress(f"attention in {drive.name}", min(SCANS, len(drive))) as show:
-            shares.append(report(locator, drive, source, frames=SCANS, protocol=protocol, on_frame=show))
+            shares.append(report(opened(source), drive, source, frames=SCANS, protocol=protocol, on_frame=show))
     return _from_shifts(shifts) | _from_shares(shares)
 
 

@@ -22,7 +22,8 @@ from bevfusion.build import bev_grid, build_model, search_window, tile_grid, vox
 from bevfusion.checkpoint import load_weights, save_checkpoint
 from bevfusion.config import Config, load_config
 from bevfusion.datasets.samples import PoseSamples, Variation
-from bevfusion.evaluation.baseline import FRAMES
+from bevfusion.evaluation.asides import FRAMES
+from bevfusion.evaluation.protocol import Asides
 from bevfusion.evaluation.run import evaluate
 from bevfusion.evaluation.summary import hardware
 from bevfusion.evaluation.table import print_table
@@ -115,7 +116,7 @@ def _evaluate(config: Config, checkpoint: Path, output: Path) -> None:
         as_trained(config),
         output,
         describe_checkpoint(str(checkpoint)),
-        FRAMES,
+        Asides(classical=FRAMES),
     )
     print_table(report)
     for what, where in (("weights", checkpoint), ("evaluation", output), ("logs", output.parent)):

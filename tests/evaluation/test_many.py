@@ -16,6 +16,7 @@ from bevfusion.evaluation.marginals import Marginals
 from bevfusion.evaluation.predictions import Prediction
 from bevfusion.evaluation.protocol import Protocol
 from bevfusion.evaluation.scoring import Answers
+from bevfusion.evaluation.traffic import Shift
 from bevfusion.geometry.grid import PoseWindow
 from bevfusion.geometry.se2 import SE2
 from bevfusion.simulate.drive import DriveOptions
@@ -117,11 +118,13 @@ def test_what_is_kept_comes_back() -> None:
     answers = Answers("d", "kiss-icp", not_covered=1, lost=2, box_deg=(1.0, 2.0, 3.0, 4.0))
     answers.predictions += [prediction(0, 0.25), prediction(1, None)]
     answers.classical += [prediction(1, 0.5)]
+    answers.traffic += [Shift("drive", 3, None, 0.25, 0.5, 0.125), Shift("drive", 3, 40, 0.5, 1.5, 0.25, True)]
     window = PoseWindow(2.0, 0.5, 1.0, 0.25)
     marginals = Marginals(SE2(1.0), window, np.ones((5, 5)), np.ones(5), {"votes": np.full((4, 4), np.nan)}, 9.0)
     answers.worst.keep((3, 1), 2, 4.5, marginals)
     back = kept.from_bytes(kept.to_bytes(answers), 3)
     assert (len(back.predictions), len(back.classical)) == (2, 1)
+    assert back.traffic == answers.traffic
     for ours, theirs in zip(answers.predictions + answers.classical, back.predictions + back.classical, strict=True):
         assert np.array_equal(ours.covariance, theirs.covariance)
         for name in ("drive_index", "position", "stamp_ns", "draw", "map_name", "prior", "truth", "estimate"):

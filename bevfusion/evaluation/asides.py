@@ -1,4 +1,4 @@
-"""A drive scored, and the training-free matcher on some of its frames: what a network has to beat, in its report."""
+"""A drive scored, and what is asked beside: the training-free matcher, which a network must beat, and other traffic."""
 
 import logging
 from collections.abc import Sequence
@@ -7,15 +7,15 @@ from contextlib import nullcontext
 from bevfusion.classical.locator import ClassicalLocator
 from bevfusion.datasets.drive import Drive
 from bevfusion.evaluation.predictions import Prediction
-from bevfusion.evaluation.protocol import Protocol
+from bevfusion.evaluation.protocol import Asides, Protocol
 from bevfusion.evaluation.scoring import Answers, MakeLocator, Scorer
-from bevfusion.evaluation.traffic import evenly_spaced
+from bevfusion.evaluation.traffic import HIDING, Shift, evenly_spaced, vehicle_shifts
 from bevfusion.evaluation.viewer import Recorder
 from bevfusion.maps.source import MapSource
 from bevfusion.progress import frame_progress
 from bevfusion.structures import DataError
 
-FRAMES = 50  # of a drive: at half a second to three a frame, all of a long drive would take hours
+FRAMES = 50  # of a drive for the matcher: at half a second to three a frame, all of a long one would take hours
 
 log = logging.getLogger(__name__)
 
@@ -25,7 +25,7 @@ def score_drive(
     drive: Drive,
     maps: Sequence[MapSource],
     protocol: Protocol,
-    classical_frames: int,
+    asides: Asides,
     *,
     name: str,
     drive_index: int,
@@ -33,9 +33,9 @@ def score_drive(
     recorder: Recorder | None = None,
     quiet: bool = False,
 ) -> Answers:
-    """A locator's answers and, of so many frames, the training-free matcher's.
+    """A locator's answers, and what is asked beside.
 
-    Arguments are as of `Scorer`; with `quiet` no progress is shown.
+    Arguments are as of `Scorer` and `Asides`; with `quiet` no progress is shown.
 
     Raises:
         DataError: if a scan is broken or the locator cannot use one.
@@ -52,7 +52,8 @@ def score_drive(
     )
     with nullcontext() if quiet else frame_progress(f"evaluate {name}", len(drive)) as show:
         answers = scorer.run(show)
-    answers.classical = classical_predictions(scorer, classical_frames, quiet=quiet)
+    answers.classical = classical_predictions(scorer, asides.classical, quiet=quiet)
+    answers.traffic = traffic_shifts(make_locator, drive, maps, protocol, asides.traffic, quiet=quiet)
     return answers
 
 
@@ -74,4 +75,30 @@ def classical_predictions(scorer: Scorer, frames: int, *, quiet: bool = False) -
             return again.run(show).predictions
     except DataError as error:
         log.warning("no classical row: %s", error)
+        return []
+
+
+def traffic_shifts(
+    make_locator: MakeLocator,
+    drive: Drive,
+    maps: Sequence[MapSource],
+    protocol: Protocol,
+    frames: int,
+    *,
+    quiet: bool = False,
+) -> list[Shift]:
+    """How far so many frames' answers move as vehicles come and go.
+
+    Nothing for sequences, and nothing of a drive with a scan that is left without a point to locate by.
+    """
+    if frames == 0 or protocol.mode != "single":
+        return []
+    count = min(frames, len(drive))
+    try:
+        with nullcontext() if quiet else frame_progress(f"traffic in {drive.name}", count) as show:
+            return vehicle_shifts(
+                make_locator, drive, maps, hiding=HIDING, frames=count, protocol=protocol, on_frame=show
+            )
+    except DataError as error:
+        log.warning("no other traffic in %s: %s", drive.name, error)
         return []

@@ -1,4 +1,4 @@
-"""The training-free matcher's row beside a network's."""
+"""What is asked beside: the training-free matcher's row, and other traffic."""
 
 import json
 from dataclasses import replace
@@ -11,8 +11,8 @@ from bevfusion.classical.locator import ClassicalLocator
 from bevfusion.cli import main
 from bevfusion.datasets.drive import Derived
 from bevfusion.datasets.kitti import KittiRawDrive
-from bevfusion.evaluation.baseline import classical_predictions
-from bevfusion.evaluation.protocol import Protocol
+from bevfusion.evaluation.asides import classical_predictions, traffic_shifts
+from bevfusion.evaluation.protocol import Asides, Protocol
 from bevfusion.evaluation.run import evaluate
 from bevfusion.evaluation.scoring import Scorer
 from bevfusion.evaluation.table import markdown_table
@@ -63,7 +63,8 @@ def test_a_scan_that_it_cannot_use_costs_the_row_not_the_evaluation(
 
 def test_the_row_stands_under_the_network_s(town_drive: Driven, tmp_path: Path) -> None:
     drive, source = town_drive
-    report = evaluate(ClassicalLocator, [drive], [source], NEAR, tmp_path / "out", {"path": "net"}, classical_frames=2)
+    asides = Asides(classical=2)
+    report = evaluate(ClassicalLocator, [drive], [source], NEAR, tmp_path / "out", {"path": "net"}, asides)
     lines = markdown_table(report).splitlines()[2:]
     assert [line.split("|")[1].strip() for line in lines] == ["network", "classical", "chance", drive.name]
     assert [line.split("|")[2].strip() for line in lines] == ["6", "2", "", "6"]
@@ -103,3 +104,41 @@ def test_on_the_command_line(town_drive: Driven, tmp_path: Path) -> None:
     assert (one["frames"], two["frames"]) == (6, 4)
     assert section("none", "default", "--classical", "0") is None
     assert section("itself", "classical") is None
+
+
+def test_traffic_is_not_asked_of_sequences_nor_unasked(town_drive: Driven) -> None:
+    drive, source = town_drive
+    assert traffic_shifts(ClassicalLocator, drive, [source], NEAR, 0) == []
+    assert traffic_shifts(ClassicalLocator, drive, [source], replace(NEAR, mode="filter"), 2) == []
+
+
+def test_a_scan_that_it_cannot_use_costs_the_traffic_not_the_evaluation(
+    town_drive: Driven, caplog: pytest.LogCaptureFixture
+) -> None:
+    drive, source = town_drive
+    assert traffic_shifts(ClassicalLocator, Blinded(drive), [source], NEAR, 6) == []
+    assert "no other traffic in" in caplog.text
+
+
+def test_traffic_on_the_command_line(
+    town_drive: Driven, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Table, metrics.json, a section of the report and its picture; two maps of the same place do not count twice."""
+    monkeypatch.undo()  # with pictures
+    folder = town_drive[0]._path
+    town = str(next(folder.parent.glob("*.osm.gz")))
+    out = tmp_path / "out"
+    words = ["evaluate", "default", str(folder), "--map", town, "--map", town, "--offset-m", "6", "--classical", "0"]
+    assert main(None, [*words, "--traffic", "2", "--output", str(out)]) == 0
+    found = json.loads((out / "metrics.json").read_text())["traffic"]
+    assert list(found) == ["inserted", "inserted_10", "inserted_20", "inserted_40", "hidden_40", "removed"]
+    assert {done: section["scans"] for done, section in found.items()} == dict.fromkeys(found, 2) | {"inserted": 6}
+    assert found["hidden_40"]["changed_percent"] == pytest.approx(found["inserted_40"]["changed_percent"])
+    assert (out / "plots/traffic.png").stat().st_size > 10_000
+    page = (out / "report.html").read_text()
+    assert "40 vehicles put in" in page
+    assert "Other traffic" in page
+    assert "How far other traffic moves the answer" in capsys.readouterr().out
+    assert main(None, [*words, "--output", str(tmp_path / "without")]) == 0
+    assert json.loads((tmp_path / "without/metrics.json").read_text())["traffic"] is None
+    assert "Other traffic" not in (tmp_path / "without/report.html").read_text()
