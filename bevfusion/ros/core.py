@@ -6,14 +6,12 @@ thread touches the network. Messages are objects with the fields of their ROS ty
 
 import logging
 import math
-import threading
 import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
-import numpy as np
 import torch
 
 from bevfusion.datasets.deskew import deskewed
@@ -23,9 +21,10 @@ from bevfusion.evaluation.sequence import follower
 from bevfusion.geometry.se2 import SE2
 from bevfusion.localizer import open_locator
 from bevfusion.maps.source import MapSource
-from bevfusion.ros.diagnostics import Health, State, Status, diagnose
+from bevfusion.ros.diagnostics import State, Status
 from bevfusion.ros.following import Follower, Following, Stopped
 from bevfusion.ros.inputs import Start, odometry_of, start_at, start_of_fix, start_of_pose
+from bevfusion.ros.ledger import Ledger
 from bevfusion.ros.mailbox import Mailbox
 from bevfusion.ros.mounting import Mounting, PlanarPose
 from bevfusion.ros.parameters import NodeParameters
@@ -92,13 +91,11 @@ class NodeCore:
         self._mounting = Mounting(parameters, self.transforms)
         self._publish, self._odometry_is_offered, self._open = publish, odometry_is_offered, open_locator
         self._tf_available = tf_available
-        self._health, self._reported = Health(), Health()
-        self._lock = threading.Lock()  # of what callbacks write and the worker reads
+        self._ledger = Ledger(parameters)
         self._tasks: deque[Callable[[], None]] = deque()  # for the worker, before its next cloud
         start = start_at(SE2(*parameters.initial_pose), parameters) if parameters.initial_pose else None
         self._following = Following(start)
         self._active = False
-        self._arrived_s = time.monotonic()
         self._last_ns: int | None = None
         self._frames = 0
         if parameters.threads:
@@ -111,22 +108,17 @@ class NodeCore:
         """A cloud (sensor_msgs/PointCloud2), and the node's clock."""
         if not self._active:
             return
-        health, stamp_ns = self._health, header_stamp_ns(message)
-        with self._lock:
-            self._arrived_s = time.monotonic()
-            health.clouds_received += 1
-            health.delay_ms = 1e-6 * (now_ns - stamp_ns)
-            health.late = health.delay_ms > 1e3 * self.parameters.late_s
-            health.clouds_late += health.late
+        stamp_ns = header_stamp_ns(message)
+        arrived_s = self._ledger.arrived(1e-6 * (now_ns - stamp_ns))
         ahead_ns = stamp_ns - now_ns if now_ns > 0 else 0
-        self._mailbox.put(Arrival(message, stamp_ns, ahead_ns, self._arrived_s))
+        self._mailbox.put(Arrival(message, stamp_ns, ahead_ns, arrived_s))
 
     def odom(self, message: Any) -> None:
         """Odometry (nav_msgs/Odometry) of the vehicle's frame in the odometry's frame; others are refused."""
         try:
             self.odometry.add(header_stamp_ns(message), odometry_of(message, self.parameters))
         except DataError as error:
-            self._refuse_input(str(error))
+            self._ledger.refused_input(str(error))
 
     def fix(self, message: Any) -> None:
         """A fix (sensor_msgs/NavSatFix): starts the node if it has not been started yet."""
@@ -136,7 +128,7 @@ class NodeCore:
         try:
             start = start_of_fix(message, self.source, self.parameters)
         except DataError as error:
-            self._refuse_input(str(error))
+            self._ledger.refused_input(str(error))
             return
         if start is not None:
             self._following.ask_for(start)
@@ -146,7 +138,7 @@ class NodeCore:
         try:
             self._following.ask_for(start_of_pose(message, self.parameters))
         except DataError as error:
-            self._refuse_input(str(error))
+            self._ledger.refused_input(str(error))
 
     def relocalize(self) -> tuple[bool, str]:
         """Search the whole map from the next cloud on: (accepted, why or what now)."""
@@ -162,7 +154,7 @@ class NodeCore:
     def activate(self, active: bool) -> None:
         """Take clouds, or none; what is known of the vehicle stays."""
         self._active = active
-        self._arrived_s = time.monotonic()
+        self._ledger.starts()
         if not active:
             self._mailbox.clear()
 
@@ -181,15 +173,14 @@ class NodeCore:
 
     def status(self) -> Status:
         """For /diagnostics."""
-        with self._lock:
-            health = replace(self._health)
-        health.state, health.search = self._state(), self._following.search
-        health.clouds_dropped, health.crashes = self._mailbox.dropped, self._mailbox.crashes
-        health.silence_s = time.monotonic() - self._arrived_s if self._active else 0.0
-        if not self._tf_available:
-            health.tf = "unavailable"
-        before, self._reported = self._reported, health
-        return diagnose(health, before, self.parameters)
+        return self._ledger.report(
+            self._state(),
+            active=self._active,
+            search=self._following.search,
+            dropped=self._mailbox.dropped,
+            crashes=self._mailbox.crashes,
+            tf_available=self._tf_available,
+        )
 
     def stop(self, timeout_s: float) -> bool:
         """End the worker; False: it is still busy after that time."""
@@ -207,7 +198,7 @@ class NodeCore:
         try:
             scan, base_from_ego, odom_from_base, stages_ms = self._perceive(arrival)
         except DataError as error:
-            self._refuse(str(error))
+            self._ledger.refused(str(error))
             return
         odom_from_ego = None if odom_from_base is None else odom_from_base @ base_from_ego
         began_s = time.perf_counter()
@@ -222,7 +213,7 @@ class NodeCore:
         stages_ms["step_ms"] = 1e3 * (time.perf_counter() - began_s)
         stages_ms["total_ms"] = 1e3 * (time.monotonic() - arrival.arrived_s)
         heading_std_rad = math.inf if estimate is None else estimate.heading_std_rad
-        self._account(estimate, pose, stages_ms, tf)
+        self._ledger.processed(estimate, pose, stages_ms, "none" if tf is None else f"{tf[0]} to {tf[1]}")
         stamp_ns, state = arrival.stamp_ns, self._state()
         self._publish(Output(stamp_ns, state, scan, base_from_ego, pose, heading_std_rad, estimate, tf, stages_ms))
 
@@ -241,9 +232,9 @@ class NodeCore:
         try:
             base_from_lidar = self._mounting.base_from_lidar(bare(arrival.message.header.frame_id), arrival.stamp_ns)
         except DataError:
-            self._health.extrinsics = "failed"
+            self._ledger.health.extrinsics = "failed"
             raise
-        self._health.extrinsics = "parameter" if self.parameters.extrinsics else "tf"
+        self._ledger.health.extrinsics = "parameter" if self.parameters.extrinsics else "tf"
         odom_from_base = self._odometry_at(arrival.stamp_ns)
         found_s = time.perf_counter()
         cloud, base_from_ego = self._mounting.ego_cloud(cloud, base_from_lidar)
@@ -268,20 +259,20 @@ class NodeCore:
         if back_ns <= 1e9 * self.parameters.reset_s:
             raise DataError(f"the cloud is {1e-6 * back_ns:.0f} ms older than the one before")
         self._last_ns = None
-        self._health.resets += 1
+        self._ledger.health.resets += 1
         self.odometry.rewind(stamp_ns)
         again = self._following.rewind(stamp_ns)
         log.warning("the clock went back by %.1f s: %s", 1e-9 * back_ns, "started again" if again else "waiting")
 
     def _odometry_at(self, stamp_ns: int) -> SE2 | None:
         if self.parameters.odometry == "none":
-            self._health.odometry = "off"
+            self._ledger.health.odometry = "off"
             return None
         if not (len(self.odometry) or self._odometry_is_offered() or self.parameters.odometry == "required"):
-            self._health.odometry = "absent"
+            self._ledger.health.odometry = "absent"
             return None
         found = self.odometry.at(stamp_ns, self.parameters.transform_wait_s, self.parameters.odometry_age_s)
-        self._health.odometry = "missing" if found is None else "used"
+        self._ledger.health.odometry = "missing" if found is None else "used"
         return found
 
     def _transform(self, map_from_base: SE2, odom_from_base: SE2 | None) -> Transform | None:
@@ -292,40 +283,7 @@ class NodeCore:
         if odom_from_base is not None:
             return names.map_frame, names.odom_frame, map_from_base @ odom_from_base.inverse()
         # with odometry about, base has a parent already
-        return (names.map_frame, names.base_frame, map_from_base) if self._health.odometry != "missing" else None
-
-    def _account(
-        self,
-        estimate: PoseEstimate | None,
-        pose: PlanarPose | None,
-        stages_ms: dict[str, float],
-        tf: Transform | None,
-    ) -> None:
-        with self._lock:
-            health = self._health
-            health.clouds_processed += 1
-            health.refused_in_a_row = 0
-            health.stages_ms = stages_ms
-            health.tf = "none" if tf is None else f"{tf[0]} to {tf[1]}"
-            health.confidence = health.position_std_m = health.heading_std_deg = None
-            if estimate is not None and pose is not None:
-                health.poses += 1
-                health.confidence = estimate.confidence
-                health.position_std_m = math.sqrt(max(float(np.linalg.eigvalsh(pose.covariance[:2, :2])[-1]), 0.0))
-                health.heading_std_deg = math.degrees(estimate.heading_std_rad)
-
-    def _refuse(self, reason: str) -> None:
-        with self._lock:
-            self._health.clouds_refused += 1
-            self._health.refused_in_a_row += 1
-            self._health.last_refusal = reason
-        if self._health.refused_in_a_row == 1:
-            log.warning("a cloud is refused: %s", reason)
-
-    def _refuse_input(self, reason: str) -> None:
-        if self._health.last_refusal != reason:
-            log.warning("%s", reason)
-        self._health.last_refusal = reason
+        return (names.map_frame, names.base_frame, map_from_base) if self._ledger.health.odometry != "missing" else None
 
     def _state(self) -> State:
         if self.source is None:
@@ -333,4 +291,4 @@ class NodeCore:
         if not self._active:
             return "inactive"
         progress = self._following.progress
-        return "doubtful" if progress == "following" and self._health.confidence is None else progress
+        return "doubtful" if progress == "following" and self._ledger.health.confidence is None else progress
