@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from torch import nn
 
 from bevfusion.attention import ATTENTION, make
-from bevfusion.config import Config, ConfigError, Option
+from bevfusion.config import AttentionConfig, Config, ConfigError, Option
 from bevfusion.fusion.fuse import JOINS, Fusion
 from bevfusion.fusion.refine import Refinement
 from bevfusion.geometry.grid import Grid, PoseWindow
@@ -19,6 +19,9 @@ from bevfusion.lidar.voxelize import VoxelGrid
 from bevfusion.maps.encoder import MapEncoder
 from bevfusion.maps.schema import LAYERS
 from bevfusion.model import FusionNet
+from bevfusion.nn import MakeAttention
+
+_MORE_THAN_FEATURES = ("hard", "dynamic_capacity", "roadside")
 
 
 def build_model(config: Config) -> FusionNet:
@@ -31,7 +34,9 @@ def build_model(config: Config) -> FusionNet:
     grid = bev_grid(config)
     return FusionNet(
         lidar_encoder=_lidar_encoder(config),
-        map_encoder=MapEncoder(len(LAYERS), model.channels, stride=model.stride, **dict(model.map)),
+        map_encoder=MapEncoder(
+            len(LAYERS), model.channels, stride=model.stride, attention=_in_blocks(model.blocks), **dict(model.map)
+        ),
         fusion=_fusion(model.channels, model.fusion.attention, model.fusion.options),
         refinement=Refinement(
             _attention("model.refine", model.refine.attention, model.channels, model.refine.options),
@@ -53,15 +58,33 @@ def _lidar_encoder(config: Config) -> nn.Module:
     model, voxels = config.model, voxel_grid(config)
     if voxels is None:
         planes = len(bev_channels(config.bev.slices_m))
-        return RasterEncoder(planes, model.channels, stride=model.stride, **dict(model.lidar))
+        return RasterEncoder(
+            planes, model.channels, stride=model.stride, attention=_in_blocks(model.blocks), **dict(model.lidar)
+        )
     try:
         backend = open_backend(model.sparse.backend)
     except ImportError as error:
         raise ConfigError(f"model.sparse.backend: {error}, or choose auto") from error
     fine = voxels.plan.height // bev_grid(config).height
     return SparseEncoder(
-        model.channels, size=voxels.shape, fine=fine, stride=model.stride, backend=backend, **dict(model.lidar)
+        model.channels,
+        size=voxels.shape,
+        fine=fine,
+        stride=model.stride,
+        backend=backend,
+        attention=_in_blocks(model.blocks),
+        **dict(model.lidar),
     )
+
+
+def _in_blocks(section: AttentionConfig) -> MakeAttention:
+    """What goes into each residual block: a mechanism that needs features and nothing else."""
+    if section.attention in _MORE_THAN_FEATURES or section.options.get("occupancy"):
+        raise ConfigError(
+            f"model.blocks: '{section.attention}' needs what only fusion and refinement know (the scan's reach, the "
+            "road, or the loss)"
+        )
+    return lambda channels: _attention("model.blocks", section.attention, channels, section.options)
 
 
 def _fusion(channels: int, name: str, options: Mapping[str, Option]) -> Fusion:

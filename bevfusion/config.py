@@ -77,6 +77,7 @@ class ModelConfig(Section):
     sparse: SparseConfig = SparseConfig()
     lidar: EncoderConfig = EncoderConfig()
     map: EncoderConfig = EncoderConfig()
+    blocks: AttentionConfig = Field(AttentionConfig(), description="inside every residual block of the encoders")
     fusion: AttentionConfig = AttentionConfig(attention="cbam")
     refine: AttentionConfig = AttentionConfig(attention="coordinate")
     heads: HeadConfig = HeadConfig()

@@ -1,8 +1,13 @@
 """Blocks shared by encoders, fusion and heads."""
 
+from collections.abc import Callable
+
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+MakeAttention = Callable[[int], nn.Module]
+"""A mechanism, B C H W to the same, for so many channels."""
 
 
 class ConvNormAct(nn.Sequential):
@@ -20,20 +25,25 @@ class ConvNormAct(nn.Sequential):
 
 
 class ResidualBlock(nn.Module):
-    """x + two convolutions of x (He et al., arXiv:1603.05027, with the norm behind the convolution)."""
+    """x + two convolutions of x (He et al., arXiv:1603.05027, with the norm behind the convolution).
 
-    def __init__(self, channels: int) -> None:
+    Attention stands where its authors put it: behind the convolutions, before the sum (Hu et al., arXiv:1709.01507,
+    section 3.3; Woo et al., arXiv:1807.06521, figure 3).
+    """
+
+    def __init__(self, channels: int, attention: MakeAttention = nn.Identity) -> None:
         super().__init__()
         self.body = nn.Sequential(
             ConvNormAct(channels, channels),
             nn.Conv2d(channels, channels, 3, padding=1, bias=False),
             group_norm(channels),
         )
+        self.attention = attention(channels)
         self.act = nn.ReLU(inplace=True)
 
     def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
         """Add what the body finds."""
-        y: Tensor = self.act(x + self.body(x))
+        y: Tensor = self.act(x + self.attention(self.body(x)))
         return y
 
 
@@ -50,19 +60,28 @@ class UNet(nn.Module):
     """
 
     def __init__(
-        self, in_channels: int, out_channels: int, *, width: int, levels: int, blocks: int = 1, stride: int = 1
+        self,
+        in_channels: int,
+        out_channels: int,
+        *,
+        width: int,
+        levels: int,
+        blocks: int = 1,
+        stride: int = 1,
+        attention: MakeAttention = nn.Identity,
     ) -> None:
+        """`width` channels at the finest level, doubled at the next two; `attention` goes into every residual block."""
         super().__init__()
         widths = [min(width * 2**level, 4 * width) for level in range(levels)]
         self.down = nn.ModuleList()
         previous = in_channels
         for level, channels in enumerate(widths):
-            residual = [ResidualBlock(channels) for _ in range(blocks if 2**level >= stride else 0)]
+            residual = [ResidualBlock(channels, attention) for _ in range(blocks if 2**level >= stride else 0)]
             self.down.append(nn.Sequential(ConvNormAct(previous, channels, stride=1 if level == 0 else 2), *residual))
             previous = channels
         used = [level for level in range(levels) if 2**level >= stride]
         self.across = nn.ModuleDict({str(level): nn.Conv2d(widths[level], out_channels, 1) for level in used})
-        self.out = ResidualBlock(out_channels)
+        self.out = ResidualBlock(out_channels, attention)
         self.levels = levels
 
     def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c2 h2 w2"]:

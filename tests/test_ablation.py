@@ -88,6 +88,13 @@ def test_all_are_all(tmp_path: Path):
     assert plan["fusion", "cam"] == plan["refine", "none"]
 
 
+def test_the_blocks_of_the_encoders_are_a_slot(tmp_path: Path):
+    plan = plan_runs(small(tmp_path), "own,se", ["blocks"], [0, 1])
+    assert list(plan) == [("blocks", "none"), ("blocks", "se")]
+    assert [run.name for run in plan["blocks", "se"]] == ["cam+none+se-seed0", "cam+none+se-seed1"]
+    assert plan["blocks", "none"][0].name == "cam+none-seed0"  # the same run as in the other slots
+
+
 def test_a_join_counts_where_there_is_something_to_join(tmp_path: Path):
     assert list(plan_runs(small(tmp_path), "concat, se", ["fusion", "refine"], [0])) == [
         ("fusion", "concat"),
@@ -114,10 +121,11 @@ def test_what_does_not_exist_is_refused(tmp_path: Path, attention: str, slots: l
 
 def test_options_stay_with_their_mechanism(tmp_path: Path):
     config = small(tmp_path)
-    own, other = (variant(config, Run(name, "sam", 3)) for name in ("cam", "se"))
+    own, other = (variant(config, Run(name, "sam", 3, "eca")) for name in ("cam", "se"))
     assert own.model.fusion.options == {"reduction": 2}
     assert other.model.fusion == AttentionConfig(attention="se")
-    assert (other.model.refine.attention, other.seed) == ("sam", 3)
+    assert (other.model.refine.attention, other.model.blocks.attention, other.seed) == ("sam", "eca", 3)
+    assert other.name == "fusion-se-sam-eca"
     assert other.train == config.train
 
 

@@ -12,13 +12,14 @@ from bevfusion.heads.direction import direction_loss, heading_marginal
 from bevfusion.heads.pose_volume import negative_log_likelihood
 from bevfusion.lidar.rasterize import bev_channels
 from bevfusion.maps.schema import LAYERS
+from bevfusion.nn import ResidualBlock
 from bevfusion.structures import Batch
 
 CONFIGS = sorted((Path(__file__).parents[1] / "configs").glob("*.yaml"))
 SMALL = EncoderConfig(width=8, levels=2)
 
 
-def small(fusion: str = "se", refine: str = "sam") -> Config:
+def small(fusion: str = "se", refine: str = "sam", blocks: str = "none") -> Config:
     base = Config()
     model = ModelConfig(
         channels=8,
@@ -26,6 +27,7 @@ def small(fusion: str = "se", refine: str = "sam") -> Config:
         map=SMALL,
         fusion=AttentionConfig(attention=fusion),
         refine=AttentionConfig(attention=refine),
+        blocks=AttentionConfig(attention=blocks),
     )
     return base.model_copy(update={"bev": base.bev.model_copy(update={"range_m": 10.0}), "model": model})
 
@@ -63,6 +65,64 @@ def test_every_mechanism_trains_in_its_slots(name: str):
     assert all(bool(torch.isfinite(p.grad).all()) for p in trained if p.grad is not None)
     assert model.pose_volume.template.weight.grad.abs().sum() > 0
     assert next(model.map_encoder.parameters()).grad.abs().sum() > 0
+
+
+NOT_IN_BLOCKS = ("stn", "hard", "dynamic_capacity", "roadside")
+
+
+@pytest.mark.parametrize("name", [name for name in ATTENTION if name not in (*NOT_IN_BLOCKS, "none")])
+def test_every_other_mechanism_trains_in_the_blocks_of_both_encoders(name: str):
+    config = small("none", "none", name)
+    model = build_model(config)
+    batch = random_batch(config, 2, 3.0)
+    assert batch.truth is not None
+    prediction = model(batch, search_window(config, 3.0, math.radians(6.0)))
+    negative_log_likelihood(prediction.volume, batch.truth).mean().backward()
+    assert all(bool(torch.isfinite(p.grad).all()) for p in model.parameters() if p.grad is not None)
+    for encoder in (model.lidar_encoder, model.map_encoder):
+        held = [block.attention for block in encoder.modules() if isinstance(block, ResidualBlock)]
+        assert {type(mechanism) for mechanism in held} == {ATTENTION[name]}
+        own = [p for mechanism in held for p in mechanism.parameters()]
+        assert all(p.grad is not None for p in own)
+        assert name == "simam" or any(bool(p.grad.any()) for p in own if p.grad is not None)
+
+
+@pytest.mark.parametrize("name", NOT_IN_BLOCKS)
+def test_what_needs_more_than_features_is_refused_in_blocks(name: str):
+    with pytest.raises(ConfigError, match=rf"model\.blocks.*{name}"):
+        build_model(small("none", "none", name))
+
+
+def test_pooling_over_seen_cells_is_refused_in_blocks():
+    config = small()
+    section = AttentionConfig(attention="se", options={"occupancy": True})
+    config = config.model_copy(update={"model": config.model.model_copy(update={"blocks": section})})
+    with pytest.raises(ConfigError, match=r"model\.blocks.*se"):
+        build_model(config)
+
+
+def test_the_blocks_of_the_sparse_encoder_have_it_too():
+    config = small("none", "none", "eca")
+    config = config.model_copy(update={"model": config.model.model_copy(update={"encoder": "sparse"})})
+    encoder = build_model(config).lidar_encoder
+    assert [type(b.attention) for b in encoder.modules() if isinstance(b, ResidualBlock)] == [ATTENTION["eca"]] * 2
+
+
+def test_attention_in_a_block_works_on_what_is_added():
+    """Where it lets nothing pass the block is x itself, where it lets all pass that without attention."""
+
+    class Shut(torch.nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return torch.zeros_like(x)
+
+    torch.manual_seed(0)
+    x = torch.rand(2, 8, 5, 5)
+    torch.testing.assert_close(ResidualBlock(8, lambda _: Shut())(x), x)
+    torch.manual_seed(1)
+    bare = ResidualBlock(8)
+    torch.manual_seed(1)
+    torch.testing.assert_close(ResidualBlock(8, torch.nn.Identity)(x), bare(x))
+    assert not list(bare.attention.parameters())
 
 
 def test_a_mechanism_that_moves_geometry_is_refused():

@@ -38,7 +38,13 @@ def ablate(
     attention: Annotated[
         str, typer.Option(metavar="all|NAME,NAME", help="Which mechanisms; own is CONFIG's, in each slot.")
     ] = "all",
-    slots: Annotated[str, typer.Option(help="In which slots; the other stays as in CONFIG.")] = "fusion,refine",
+    slots: Annotated[
+        str,
+        typer.Option(
+            help="In which slots (fusion, refine, or blocks: inside the residual blocks of the encoders); the others "
+            "stay as in CONFIG."
+        ),
+    ] = "fusion,refine",
     seeds: Annotated[str, typer.Option(help="Each mechanism is trained once with every seed.")] = "0,1,2",
     overrides: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change one value.")] = None,
     drives: Annotated[

@@ -18,7 +18,7 @@ from bevfusion.lidar.sparse_map import Backend, Size, SparseMap, collapsed, halv
 from bevfusion.lidar.sparse_reference import ReferenceBackend
 from bevfusion.lidar.sparse_spconv import SpconvBackend
 from bevfusion.lidar.voxelize import VOXEL_FEATURES
-from bevfusion.nn import ConvNormAct, UNet
+from bevfusion.nn import ConvNormAct, MakeAttention, UNet
 from bevfusion.structures import Voxels
 
 log = logging.getLogger(__name__)
@@ -58,6 +58,7 @@ class SparseEncoder(nn.Module):
         levels: int,
         blocks: int,
         backend: Backend,
+        attention: MakeAttention = nn.Identity,
     ) -> None:
         """Make the layers.
 
@@ -70,6 +71,7 @@ class SparseEncoder(nn.Module):
             levels: resolutions of the 2D network, counted from the BEV cells.
             blocks: residual blocks a level.
             backend: what computes the sparse convolutions.
+            attention: in every residual block of the 2D network.
         """
         super().__init__()
         self.backend = backend
@@ -85,7 +87,7 @@ class SparseEncoder(nn.Module):
             channels, size = wider, halved(size) if level else size
         self.join = ConvNormAct(channels * size[0] + 2, channels, kernel=1)
         levels_left = max(1, levels - int(math.log2(stride)))
-        self.plan = UNet(channels, out_channels, width=channels, levels=levels_left, blocks=blocks)
+        self.plan = UNet(channels, out_channels, width=channels, levels=levels_left, blocks=blocks, attention=attention)
 
     def forward(self, seen: Float[Tensor, "b 2 h w"], voxels: Voxels) -> Float[Tensor, "b c h2 w2"]:
         """Encode; `seen` holds the planes (free, never seen) of the BEV grid. Samples may be without any voxel."""

@@ -26,7 +26,11 @@ from bevfusion.training.run import CHECKPOINTS, train
 
 log = logging.getLogger(__name__)
 
-SLOTS: dict[str, tuple[str, ...]] = {"fusion": (*ATTENTION, *JOINS), "refine": tuple(ATTENTION)}
+SLOTS: dict[str, tuple[str, ...]] = {
+    "fusion": (*ATTENTION, *JOINS),
+    "refine": tuple(ATTENTION),
+    "blocks": tuple(ATTENTION),
+}
 OWN = "own"  # stands for the mechanism that the configuration has in a slot
 RESULT = "result.json"  # what makes a run's folder a finished one
 
@@ -38,11 +42,13 @@ class Run:
     fusion: str
     refine: str
     seed: int
+    blocks: str = "none"
 
     @property
     def name(self) -> str:
         """Its folder."""
-        return f"{self.fusion}+{self.refine}-seed{self.seed}"
+        blocks = "" if self.blocks == "none" else f"+{self.blocks}"
+        return f"{self.fusion}+{self.refine}{blocks}-seed{self.seed}"
 
 
 Plan = dict[tuple[str, str], list[Run]]  # (slot, mechanism) -> its runs; slots share the run of the configuration
@@ -107,24 +113,26 @@ def plan_runs(config: Config, attention: str, slots: Sequence[str], seeds: Seque
     known = tuple(dict.fromkeys(name for slot in slots for name in SLOTS[slot]))
     names = known if attention == "all" else tuple(word.strip() for word in attention.split(","))
     _check_known("mechanism", names, (*known, OWN))
-    own = {"fusion": config.model.fusion.attention, "refine": config.model.refine.attention}
+    own = {slot: getattr(config.model, slot).attention for slot in SLOTS}
     plan: Plan = {}
     for slot in slots:
         chosen = [own[slot] if name == OWN else name for name in names]
         for name in (name for name in chosen if name in SLOTS[slot]):
             held = own | {slot: name}
-            plan[slot, name] = [Run(held["fusion"], held["refine"], seed) for seed in seeds]
+            plan[slot, name] = [Run(held["fusion"], held["refine"], seed, held["blocks"]) for seed in seeds]
     return plan
 
 
 def variant(config: Config, run: Run) -> Config:
     """The configuration of a run: options stay with the mechanism that they were written for."""
     model = config.model
+    own: dict[str, AttentionConfig] = {slot: getattr(model, slot) for slot in SLOTS}
+    asked = {"fusion": run.fusion, "refine": run.refine, "blocks": run.blocks}
     slots = {
-        "fusion": model.fusion if run.fusion == model.fusion.attention else AttentionConfig(attention=run.fusion),
-        "refine": model.refine if run.refine == model.refine.attention else AttentionConfig(attention=run.refine),
+        slot: own[slot] if name == own[slot].attention else AttentionConfig(attention=name)
+        for slot, name in asked.items()
     }
-    name = f"{config.name}-{run.fusion}-{run.refine}"
+    name = f"{config.name}-{run.fusion}-{run.refine}" + ("" if run.blocks == "none" else f"-{run.blocks}")
     return config.model_copy(update={"name": name, "seed": run.seed, "model": model.model_copy(update=slots)})
 
 
@@ -234,8 +242,9 @@ def _about(config: Config, seeds: Sequence[int], logs: Drives) -> str:
         f"Every run: {training.steps} steps of {training.batch_size} scans, trained on {', '.join(simulation.train)} "
         f"({simulation.frames} frames each), tested on {', '.join(simulation.test)} ({simulation.eval_frames} frames "
         f"each), prior within {config.search.offset_m:g} m and {config.search.offset_deg:g} degrees; seeds "
-        f"{', '.join(map(str, seeds))} (weights, drives and samples). The slot that is not varied holds: fusion "
-        f"`{model.fusion.attention}`, refinement `{model.refine.attention}`. "
+        f"{', '.join(map(str, seeds))} (weights, drives and samples). The slots that are not varied hold: fusion "
+        f"`{model.fusion.attention}`, refinement `{model.refine.attention}`, blocks of the encoders "
+        f"`{model.blocks.attention}`. "
         f"Machine: {machine['gpu'] or machine['cpu']}.\n\n"
         "± is the standard deviation over seeds. Half the roadside away: of the trees, hedges, fences, poles and signs "
         "of the same drives each is gone with a chance of one half. Shifts: the estimate against that of the untouched "

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from torch import nn
 
 from bevfusion.build import build_model
 from bevfusion.config import Config
@@ -18,6 +19,7 @@ from bevfusion.evaluation.summary import summarise
 from bevfusion.evaluation.traffic import Shift, summarise_shifts, vehicle_shifts
 from bevfusion.localizer import open_localizer
 from bevfusion.maps.source import MapSource, first_covering
+from bevfusion.nn import ResidualBlock
 from bevfusion.progress import frame_progress
 from bevfusion.structures import DataError
 from bevfusion.training.drives import Drives, as_trained, prepared_drives
@@ -129,5 +131,14 @@ def _from_shares(shares: Iterable[Mapping[str, Mapping[str, Mapping[str, float]]
 
 def _parameters(config: Config) -> dict[str, float]:
     model = build_model(config)
-    parts = {"parameters": model, "fusion_parameters": model.fusion, "refine_parameters": model.refinement}
-    return {key: float(sum(parameter.numel() for parameter in part.parameters())) for key, part in parts.items()}
+    in_blocks = [module.attention for module in model.modules() if isinstance(module, ResidualBlock)]
+    parts: dict[str, list[nn.Module]] = {
+        "parameters": [model],
+        "fusion_parameters": [model.fusion],
+        "refine_parameters": [model.refinement],
+        "blocks_parameters": in_blocks,
+    }
+    return {
+        key: float(sum(parameter.numel() for part in those for parameter in part.parameters()))
+        for key, those in parts.items()
+    }
