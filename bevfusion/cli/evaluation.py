@@ -98,6 +98,8 @@ def evaluate(
 
     if odometry not in ODOMETRIES:
         raise typer.BadParameter(f"--odometry is one of {', '.join(ODOMETRIES)}, got {odometry!r}")
+    if traffic and mode != "single":
+        raise typer.BadParameter(f"--traffic asks frames one by one, which is --mode single; got --mode {mode}")
     described = describe_checkpoint(checkpoint)
     try:
         protocol = Protocol(mode, offset_m, offset_deg, draws, seed, str(described.get("readout", "argmax")), scans)

@@ -142,3 +142,13 @@ def test_traffic_on_the_command_line(
     assert main(None, [*words, "--output", str(tmp_path / "without")]) == 0
     assert json.loads((tmp_path / "without/metrics.json").read_text())["traffic"] is None
     assert "Other traffic" not in (tmp_path / "without/report.html").read_text()
+
+
+def test_traffic_in_a_sequence_is_refused(
+    town_drive: Driven, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = str(town_drive[0]._path)
+    town = str(next(town_drive[0]._path.parent.glob("*.osm.gz")))
+    words = ["evaluate", "default", folder, "--map", town, "--mode", "filter", "--traffic", "2"]
+    assert main(None, [*words, "--output", str(tmp_path / "out")]) == 2
+    assert "--traffic asks frames one by one" in capsys.readouterr().err
