@@ -106,10 +106,11 @@ def summarise_shifts(shifts: Sequence[Shift]) -> dict[str, dict[str, float]]:
     What was not done is left out.
     """
     put_in = [shift for shift in shifts if shift.vehicles]
-    groups = {"inserted": [shift for shift in put_in if not shift.hidden_only]}
+    groups: dict[str, list[Shift]] = {}
     for shift in sorted(put_in, key=lambda shift: (shift.hidden_only, shift.vehicles)):
         groups.setdefault(done_to(shift), []).append(shift)
     groups["removed"] = [shift for shift in shifts if shift.vehicles is None]
+    groups["inserted"] = [shift for shift in put_in if not shift.hidden_only]
     return {name: _summary(group) for name, group in groups.items() if group}
 
 
@@ -125,7 +126,7 @@ def in_words(done: str) -> str:
     what, _, count = done.partition("_")
     if what == "removed":
         return "every labelled vehicle taken out"
-    return f"without what {count} vehicles hide" if what == "hidden" else f"{count or 'any of these'} vehicles put in"
+    return f"without what {count} vehicles hide" if what == "hidden" else f"{count or 'any number of'} vehicles put in"
 
 
 def evenly_spaced(length: int, count: int | None) -> list[int]:

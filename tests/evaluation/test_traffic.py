@@ -142,7 +142,7 @@ def test_summary_counts_by_what_was_done():
         Shift("a", 0, 0, 0.0, 0.0, 0.0),
     ]
     found = summarise_shifts(shifts)
-    assert list(found) == ["inserted", "inserted_10", "inserted_20", "hidden_20", "removed"]
+    assert list(found) == ["inserted_10", "inserted_20", "hidden_20", "removed", "inserted"]
     assert found["hidden_20"]["heading_deg_median"] == 5.0
     assert found["inserted_10"]["heading_deg_median"] == 2.0
     assert found["inserted_10"]["changed_percent"] == pytest.approx(20.0)
@@ -180,7 +180,7 @@ def test_real_scans(shared_data):
     ("done", "words"),
     [
         ("inserted_10", "10 vehicles put in"),
-        ("inserted", "any of these vehicles put in"),
+        ("inserted", "any number of vehicles put in"),
         ("hidden_40", "without what 40 vehicles hide"),
         ("removed", "every labelled vehicle taken out"),
     ],
