@@ -6,9 +6,10 @@ from contextlib import nullcontext
 
 from bevfusion.classical.locator import ClassicalLocator
 from bevfusion.datasets.drive import Drive
+from bevfusion.evaluation.opened import MakeLocator
 from bevfusion.evaluation.predictions import Prediction
 from bevfusion.evaluation.protocol import Asides, Protocol
-from bevfusion.evaluation.scoring import Answers, MakeLocator, Scorer
+from bevfusion.evaluation.scoring import Answers, Scorer
 from bevfusion.evaluation.traffic import HIDING, Shift, evenly_spaced, vehicle_shifts
 from bevfusion.evaluation.viewer import Recorder
 from bevfusion.maps.source import MapSource
@@ -53,7 +54,7 @@ def score_drive(
     with nullcontext() if quiet else frame_progress(f"evaluate {name}", len(drive)) as show:
         answers = scorer.run(show)
     answers.classical = classical_predictions(scorer, asides.classical, quiet=quiet)
-    answers.traffic = traffic_shifts(make_locator, drive, maps, protocol, asides.traffic, quiet=quiet)
+    answers.traffic = traffic_shifts(scorer, asides.traffic, quiet=quiet)
     return answers
 
 
@@ -78,26 +79,19 @@ def classical_predictions(scorer: Scorer, frames: int, *, quiet: bool = False) -
         return []
 
 
-def traffic_shifts(
-    make_locator: MakeLocator,
-    drive: Drive,
-    maps: Sequence[MapSource],
-    protocol: Protocol,
-    frames: int,
-    *,
-    quiet: bool = False,
-) -> list[Shift]:
-    """How far so many frames' answers move as vehicles come and go.
+def traffic_shifts(scorer: Scorer, frames: int, *, quiet: bool = False) -> list[Shift]:
+    """How far so many frames' answers move as vehicles come and go; arguments as of `classical_predictions`.
 
     Nothing for sequences, and nothing of a drive with a scan that is left without a point to locate by.
     """
+    drive, protocol = scorer.drive, scorer.protocol
     if frames == 0 or protocol.mode != "single":
         return []
     count = min(frames, len(drive))
     try:
         with nullcontext() if quiet else frame_progress(f"traffic in {drive.name}", count) as show:
             return vehicle_shifts(
-                make_locator, drive, maps, hiding=HIDING, frames=count, protocol=protocol, on_frame=show
+                scorer.locator_on, drive, scorer.maps, hiding=HIDING, frames=count, protocol=protocol, on_frame=show
             )
     except DataError as error:
         log.warning("no other traffic in %s: %s", drive.name, error)

@@ -86,15 +86,20 @@ def marginal(
     axis.grid(alpha=0.3)
 
 
+def cumulative(axis: Any, sizes: Float[np.ndarray, " n"], label: str, colour: str | None = None) -> None:
+    """The share of values that are no larger than so much: from 0 %, and at 100 % up to the right border."""
+    percent = 100.0 * np.arange(1, len(sizes) + 1) / len(sizes)
+    axis.step([0.0, *np.sort(sizes), 1e6], [0.0, *percent, 100.0], where="post", color=colour, label=label)
+    axis.set_ylim(0.0, 101.0)
+    axis.grid(alpha=0.3)
+
+
 def turned(axis: Any, turns_deg: Mapping[str, Float[np.ndarray, " n"]]) -> None:
     """How many answers turn by no more than so much, a curve for each of the names."""
     far_deg = max(1.0, *(float(np.percentile(values, 95)) for values in turns_deg.values()))
     for name, values in turns_deg.items():
-        percent = 100.0 * np.arange(1, len(values) + 1) / len(values)
-        axis.step([0.0, *np.sort(values), 1e6], [0.0, *percent, 100.0], where="post", label=name)
+        cumulative(axis, values, name)
     axis.set_xlim(0.0, far_deg)
-    axis.set_ylim(0.0, 101.0)
     axis.set_xlabel("the heading found turns by (deg)")
     axis.set_ylabel("answers within (%)")
-    axis.grid(alpha=0.3)
     axis.legend(loc="lower right")

@@ -18,7 +18,7 @@ from bevfusion.evaluation.marginals import Marginals, WorstMarginals
 from bevfusion.evaluation.panels import ESTIMATE, PRIOR, TRUTH
 from bevfusion.evaluation.pictures import draw_attention
 from bevfusion.evaluation.predictions import Errors, Prediction, errors_of, pose_rows
-from bevfusion.evaluation.traffic import Shift, done_to, in_words
+from bevfusion.evaluation.traffic import Shift, by_what_was_done, in_words
 from bevfusion.evaluation.trajectories import Course, courses, file_name
 from bevfusion.geometry.grid import Grid
 from bevfusion.geometry.se2 import SE2, wrap_angle
@@ -39,6 +39,7 @@ def write_plots(
     maps: Sequence[MapSource],
     mode: str = "single",
     beliefs: WorstMarginals | None = None,
+    shifts: Sequence[Shift] = (),
 ) -> None:
     """Draw everything into a new folder.
 
@@ -49,6 +50,7 @@ def write_plots(
         maps: the same.
         mode: of the protocol; in `filter` and `smooth` the priors are drawn: what odometry makes of the first one.
         beliefs: of the worst frames, where the locator showed any.
+        shifts: how far other traffic moved answers, where it was asked.
     """
     folder.mkdir()
     errors = errors_of(predictions)
@@ -62,6 +64,14 @@ def write_plots(
     figure, (axis,) = new_figure(8.0, 3.6)
     panels.runtimes(axis, np.array([p.runtime_ms for p in predictions]))
     _save(figure, folder / "runtime.png")
+    if shifts:
+        turns_deg = {
+            in_words(done): np.array([shift.heading_deg for shift in group])
+            for done, group in by_what_was_done(shifts).items()
+        }
+        figure, (axis,) = new_figure(8.0, 4.2)
+        panels.turned(axis, turns_deg)
+        _save(figure, folder / "traffic.png")
     for course in courses(predictions):
         source = maps[course.predictions[0].map_index]
         _save(_trajectory(course, source, mode in ("filter", "smooth")), folder / f"trajectory_{course.file_name}.png")
@@ -77,16 +87,6 @@ def write_plots(
             _save(_belief(prediction, shown, source), folder / f"belief_of_{name}")
             if shown.attention:
                 draw_attention(shown, prediction.estimate, source, folder / f"attention_of_{name}")
-
-
-def write_traffic_plot(path: Path, shifts: Sequence[Shift]) -> None:
-    """Draw how far other traffic turns the answers, a curve for each thing that was done."""
-    done: dict[str, list[float]] = {}
-    for shift in shifts:
-        done.setdefault(done_to(shift), []).append(shift.heading_deg)
-    figure, (axis,) = new_figure(8.0, 4.2)
-    panels.turned(axis, {in_words(key): np.array(values) for key, values in done.items()})
-    _save(figure, path)
 
 
 def worst_name(rank: int, prediction: Prediction) -> str:
@@ -122,15 +122,10 @@ def _cumulative(predictions: Sequence[Prediction]) -> Any:
     titles = ("lateral_m", "longitudinal_m", "position_m", "heading_deg")
     for axis, title in zip(axes, titles, strict=True):
         for errors, label, colour in ((estimates, "estimate", ESTIMATE), (chance, "prior (chance)", PRIOR)):
-            size = np.sort(np.abs(getattr(errors, title)))
-            percent = 100.0 * np.arange(1, len(size) + 1) / len(size)
-            # starts at 0 %, and stays at 100 % up to the right border
-            axis.step([0.0, *size, 1e6], [0.0, *percent, 100.0], where="post", color=colour, label=label)
+            panels.cumulative(axis, np.abs(getattr(errors, title)), label, colour)
         quantity, unit = title.rsplit("_", 1)
         axis.set_xlabel(f"{quantity} error ({unit})")
         axis.set_xlim(0.0, 10.0)
-        axis.set_ylim(0.0, 101.0)
-        axis.grid(alpha=0.3)
     for axis in axes[::2]:
         axis.set_ylabel("answers within (%)")
     axes[-1].legend(loc="lower right")

@@ -1,21 +1,18 @@
 """report.html: everything that an evaluation says, in one file that opens without a network."""
 
-import base64
 import json
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-import cv2
 import jinja2
 
-from bevfusion.evaluation.plots import worst, worst_name
-from bevfusion.evaluation.predictions import Prediction, errors_of
+from bevfusion.evaluation.embedded import pictures, worst_frames
+from bevfusion.evaluation.figures import is_number, number
+from bevfusion.evaluation.predictions import Prediction
 from bevfusion.evaluation.traffic import in_words
-from bevfusion.evaluation.trajectories import courses
 
 QUANTITIES = {
     "lateral_m": "across the road (m)",
@@ -36,17 +33,6 @@ MODES = {
     "global": "each drive as a sequence, without any prior: the whole map is searched",
     "smooth": "each drive as a sequence in hindsight (fixed-lag smoother: not causal), from its first prior",
 }
-_LARGE_BYTES = 100_000  # pictures beyond are inlined as WebP, which maps and scans need a quarter of the room for
-_WEBP_QUALITY = 85
-_UNKNOWN = "–"  # noqa: RUF001 (an en dash is meant)
-
-
-@dataclass(frozen=True, slots=True)
-class Picture:
-    """A picture inside the page."""
-
-    source: str  # data URI
-    alt: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,14 +43,6 @@ class Row:
     kind: str  # class in the style sheet: all, chance, drive, shifted
     frames: str
     cells: Sequence[str]
-
-
-@dataclass(frozen=True, slots=True)
-class WorstFrame:
-    """One of the answers farthest from the truth."""
-
-    title: str
-    pictures: Sequence[Picture]
 
 
 def write_report(
@@ -103,10 +81,10 @@ def write_report(
         card=card(report, date),
         calibration=_calibration_rows(report),
         traffic=_traffic_rows(report),
-        has_belief=_is_number(report["calibration"]["coverage_68"]),
+        has_belief=is_number(report["calibration"]["coverage_68"]),
         sequence=report["protocol"]["mode"] != "single",
-        pictures=_pictures(report, predictions, plots),
-        worst=_worst_frames(predictions, plots),
+        pictures=pictures(report, predictions, plots),
+        worst=worst_frames(predictions, plots),
     )
     path.write_text(page, encoding="utf-8")
 
@@ -206,17 +184,6 @@ def flat(values: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
     return lines
 
 
-def number(value: object, digits: int, *, sign: bool = False) -> str:
-    """A number for people; a dash for what is not known."""
-    if not _is_number(value):
-        return _UNKNOWN
-    return f"{value:+.{digits}f}" if sign else f"{value:.{digits}f}"
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and math.isfinite(value)
-
-
 def _cells(section: Mapping[str, Any]) -> list[str]:
     """Recalls and median of each quantity, and the share of headings read the other way round."""
     cells = []
@@ -245,79 +212,6 @@ def _traffic_rows(report: Mapping[str, Any]) -> list[tuple[str, list[str]]]:
         )
         for done, s in (report["traffic"] or {}).items()
     ]
-
-
-def _pictures(report: Mapping[str, Any], predictions: Sequence[Prediction], plots: Path) -> dict[str, list[Picture]]:
-    """The pictures of every section, by its name."""
-    position, heading, runtime = report["position_m"], report["heading_deg"], report["runtime_ms"]
-    coverage = report["calibration"]
-    named = {
-        "cumulative": (
-            "cumulative_errors",
-            f"Curves of the share of answers within an error, for the estimate and for the prior; medians "
-            f"{number(position['median'], 2)} m and {number(heading['median'], 2)} degrees",
-        ),
-        "rose": (
-            "heading_rose",
-            f"Polar histogram of the heading error; {number(heading['flips_180'], 1)} percent are off by more than "
-            "90 degrees",
-        ),
-        "calibration": (
-            "reliability",
-            f"Reliability curve: {number(coverage['coverage_68'], 1)} percent of the truths lie in the 68 percent "
-            f"region, {number(coverage['coverage_95'], 1)} percent in the 95 percent region",
-        ),
-        "traffic": ("traffic", "Curves of the share of answers that turn by no more than so much under other traffic"),
-        "runtime": (
-            "runtime",
-            f"Histogram of the time a frame: median {number(runtime['p50'], 1)} ms, 95th percentile "
-            f"{number(runtime['p95'], 1)} ms",
-        ),
-    }
-    found = {section: _inlined(plots / f"{name}.png", alt) for section, (name, alt) in named.items()}
-    found |= {"trajectory": [], "errors": []}
-    for course in courses(predictions):
-        first = course.predictions[0]
-        where = f"{first.drive} on map {first.map_name}, {len(course.predictions)} answers"
-        found["trajectory"] += _inlined(
-            plots / f"trajectory_{course.file_name}.png", f"Map with true course and estimates: {where}"
-        )
-        found["errors"] += _inlined(
-            plots / f"errors_{course.file_name}.png", f"Lateral, longitudinal and heading error over time: {where}"
-        )
-    return found
-
-
-def _worst_frames(predictions: Sequence[Prediction], plots: Path) -> list[WorstFrame]:
-    frames = []
-    for rank, prediction in enumerate(worst(predictions), start=1):
-        errors = errors_of([prediction])
-        title = (
-            f"{rank}. {prediction.drive}, frame {prediction.frame}: {errors.position_m[0]:.2f} m off "
-            f"({errors.lateral_m[0]:+.2f} m to the left, {errors.longitudinal_m[0]:+.2f} m ahead, "
-            f"{errors.heading_deg[0]:+.2f}°)"
-        )
-        name = worst_name(rank, prediction)
-        pictures = [
-            *_inlined(plots / f"{name}.png", f"Scan over the map, at the estimate and at the truth: {title}"),
-            *_inlined(plots / f"belief_of_{name}.png", f"Marginals of the belief over place and heading: {title}"),
-            *_inlined(plots / f"attention_of_{name}.png", f"Where the network attended, over the map: {title}"),
-        ]
-        if pictures:
-            frames.append(WorstFrame(title, pictures))
-    return frames
-
-
-def _inlined(path: Path, alt: str) -> list[Picture]:
-    """The picture in a file, if it is there."""
-    if not path.is_file():
-        return []
-    data, kind = path.read_bytes(), "png"
-    pixels = cv2.imread(str(path)) if len(data) > _LARGE_BYTES else None
-    if pixels is not None:
-        _, packed = cv2.imencode(".webp", pixels, [cv2.IMWRITE_WEBP_QUALITY, _WEBP_QUALITY])
-        data, kind = packed.tobytes(), "webp"
-    return [Picture(f"data:image/{kind};base64,{base64.b64encode(data).decode('ascii')}", alt)]
 
 
 def _checkpoint_name(report: Mapping[str, Any]) -> str:

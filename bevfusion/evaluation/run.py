@@ -12,13 +12,14 @@ from pathlib import Path
 from bevfusion.datasets.drive import Drive
 from bevfusion.evaluation.asides import score_drive
 from bevfusion.evaluation.marginals import WorstMarginals
-from bevfusion.evaluation.plots import write_plots, write_traffic_plot
+from bevfusion.evaluation.opened import MakeLocator
+from bevfusion.evaluation.plots import write_plots
 from bevfusion.evaluation.predictions import finite_or_none, write_csv
 from bevfusion.evaluation.protocol import NO_ASIDES, Asides, Protocol, displaced
 from bevfusion.evaluation.report import write_report
-from bevfusion.evaluation.scoring import WORST_FRAMES, Answers, MakeLocator
+from bevfusion.evaluation.scoring import WORST_FRAMES, Answers
 from bevfusion.evaluation.summary import Section, count_maps, describe_map, hardware, summarise
-from bevfusion.evaluation.traffic import summarise_shifts
+from bevfusion.evaluation.traffic import Shift, summarise_shifts
 from bevfusion.evaluation.trajectories import write_trajectories
 from bevfusion.maps.source import MapSource
 from bevfusion.structures import DataError
@@ -159,10 +160,10 @@ def _report(
     served = count_maps(predictions)
     map_names = distinct(source.name for source in maps)
     classical = [prediction for found in answers for prediction in found.classical]
-    traffic = [shift for found in answers for shift in found.traffic]
+    shifts = _shifts(answers)
     return summarise(predictions) | {
         "classical": summarise(classical) if classical else None,
-        "traffic": summarise_shifts(traffic) if traffic else None,
+        "traffic": summarise_shifts(shifts) if shifts else None,
         "not_covered": {found.drive: found.not_covered for found in answers},
         "lost": {found.drive: found.lost for found in answers},
         "without_truth": {found.drive: found.without_truth for found in answers},
@@ -175,6 +176,10 @@ def _report(
             for name, source, about in zip(map_names, maps, map_files or [{}] * len(maps), strict=True)
         },
     }
+
+
+def _shifts(answers: Sequence[Answers]) -> list[Shift]:
+    return [shift for found in answers for shift in found.traffic]
 
 
 def _why_nothing(answers: Sequence[Answers], maps: Sequence[MapSource]) -> str:
@@ -232,10 +237,7 @@ def _write(
         text = json.dumps(finite_or_none(report), indent=2, allow_nan=False)
         (staged / "metrics.json").write_text(text + "\n", encoding="utf-8")
         write_csv(staged / "predictions.csv", predictions)
-        write_plots(staged / "plots", predictions, drives, maps, mode, worst)
-        shifts = [shift for found in answers for shift in found.traffic]
-        if shifts:
-            write_traffic_plot(staged / "plots" / "traffic.png", shifts)
+        write_plots(staged / "plots", predictions, drives, maps, mode, worst, _shifts(answers))
         trajectories = write_trajectories(staged, predictions)
         write_report(staged / "report.html", report, predictions, staged / "plots")
         output.mkdir(exist_ok=True)

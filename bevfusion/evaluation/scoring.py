@@ -8,6 +8,7 @@ from bevfusion import metrics
 from bevfusion.datasets.drive import Drive
 from bevfusion.evaluation.insight import Watch
 from bevfusion.evaluation.marginals import WorstMarginals
+from bevfusion.evaluation.opened import MakeLocator, once_a_map
 from bevfusion.evaluation.predictions import Prediction
 from bevfusion.evaluation.protocol import Protocol, displaced
 from bevfusion.evaluation.sequence import ASKERS, Answer, Asker
@@ -16,11 +17,10 @@ from bevfusion.evaluation.viewer import Recorder
 from bevfusion.geometry.geodesy import GeoPose
 from bevfusion.geometry.se2 import SE2
 from bevfusion.maps.source import MapSource, first_covering
-from bevfusion.structures import DataError, Frame, Locator
+from bevfusion.structures import DataError, Frame
 
 WORST_FRAMES = 10
 
-MakeLocator = Callable[[MapSource], Locator]
 OnFrame = Callable[[int, int], None]
 
 
@@ -91,12 +91,12 @@ class Scorer:
             positions: of the frames to ask for, ascending; all by default.
         """
         self.answers = Answers(name or drive.name, drive.odometry)
-        self._make_locator, self.drive, self._maps, self.protocol = make_locator, drive, maps, protocol
+        self.locator_on = once_a_map(make_locator)
+        self.drive, self.maps, self.protocol = drive, maps, protocol
         self._drive_index = drive_index
         self._map_names = map_names or [source.name for source in maps]
         self._recorder = recorder
         self._positions = range(len(drive)) if positions is None else positions
-        self._locators: dict[int, Locator] = {}
         self._watches: dict[int, Watch] = {}
 
     def run(self, on_frame: OnFrame | None = None) -> Answers:
@@ -120,7 +120,7 @@ class Scorer:
         return Scorer(
             make_locator,
             self.drive,
-            self._maps,
+            self.maps,
             self.protocol,
             name=self.answers.drive,
             drive_index=self._drive_index,
@@ -149,7 +149,7 @@ class Scorer:
         """One frame, once a draw, if it has a truth and a map."""
         answers = self.answers
         frame = self.drive[position]
-        found = None if frame.truth is None else first_covering(self._maps, frame.truth)
+        found = None if frame.truth is None else first_covering(self.maps, frame.truth)
         if frame.truth is not None:
             answers.saw(frame.truth)
         if found is None:
@@ -160,11 +160,10 @@ class Scorer:
                 self._take(asker.pass_by(frame, position), draw, questions)
             return
         map_index, truth = found
-        if map_index not in self._locators:
-            self._locators[map_index] = self._make_locator(self._maps[map_index])
-            self._watches[map_index] = Watch(self._locators[map_index])
+        locator, source = self.locator_on(self.maps[map_index]), self.maps[map_index]
+        if map_index not in self._watches:
+            self._watches[map_index] = Watch(locator)
         questions[position] = _Question(frame.index, frame.stamp_ns, truth, map_index)
-        locator, source = self._locators[map_index], self._maps[map_index]
         for draw, asker in askers.items():
             prior = displaced(truth, self.protocol, answers.drive, frame.index, draw)
             try:
@@ -214,4 +213,4 @@ class Scorer:
             self.answers.worst.offer(prediction, estimate.belief, estimate.prior, watch)
         if self._recorder is not None and draw == 0:
             scan = (asked if asked is not None and fresh else self.drive[answer.position]).scan
-            self._recorder.add(scan, prediction, estimate, self._maps[question.map_index], watch)
+            self._recorder.add(scan, prediction, estimate, self.maps[question.map_index], watch)

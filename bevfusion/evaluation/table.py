@@ -1,17 +1,19 @@
 """The result table, for the terminal and for Markdown."""
 
-import math
 import sys
 from collections.abc import Iterable, Sequence
+from functools import partial
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
+from bevfusion.evaluation.figures import number
 from bevfusion.evaluation.traffic import in_words
 from bevfusion.localizer import CLASSICAL
 
 COLUMNS = {"lateral_m": "lateral", "longitudinal_m": "longitudinal", "position_m": "position", "heading_deg": "heading"}
+_number = partial(number, unknown="-")
 
 
 def rows(report: dict[str, Any]) -> list[tuple[str, str, list[tuple[list[str], str]]]]:
@@ -79,10 +81,6 @@ def _cells(section: dict[str, Any]) -> list[tuple[list[str], str]]:
         recalls = [_number(value, 1) for value in section[key]["recall"].values()]
         cells.append((recalls, f"{_number(section[key]['median'], 2)} {key.rpartition('_')[2]}"))
     return cells
-
-
-def _number(value: float | None, digits: int) -> str:
-    return "-" if value is None or not math.isfinite(value) else f"{value:.{digits}f}"
 
 
 def print_table(report: dict[str, Any]) -> None:

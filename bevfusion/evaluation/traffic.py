@@ -8,6 +8,7 @@ import numpy as np
 
 from bevfusion.datasets.augment import insert_vehicles, without_vehicles
 from bevfusion.datasets.drive import Drive
+from bevfusion.evaluation.opened import MakeLocator, once_a_map
 from bevfusion.evaluation.protocol import Protocol, displaced
 from bevfusion.geometry.se2 import SE2, wrap_angle
 from bevfusion.lidar.ground import fit_ground
@@ -43,7 +44,7 @@ def only_hidden(before: Scan, after: Scan) -> Scan:
 
 
 def vehicle_shifts(
-    make_locator: Callable[[MapSource], Locator],
+    make_locator: MakeLocator,
     drive: Drive,
     maps: Sequence[MapSource],
     *,
@@ -67,19 +68,18 @@ def vehicle_shifts(
     """
     asked = protocol or Protocol()
     positions = evenly_spaced(len(drive), frames)
-    locators: dict[int, Locator] = {}
+    locator_on = once_a_map(make_locator)
     shifts: list[Shift] = []
     for done, position in enumerate(positions, start=1):
         frame = drive[position]
         found = None if frame.truth is None else first_covering(maps, frame.truth)
         if found is not None:
             index, truth = found
-            if index not in locators:
-                locators[index] = make_locator(maps[index])
+            locator = locator_on(maps[index])
             prior = displaced(truth, asked, drive.name, frame.index, 0)
-            before = _pose(locators[index], frame.scan, prior, asked)
+            before = _pose(locator, frame.scan, prior, asked)
             for vehicles, hidden_only, scan in _variants(frame.scan, counts, hiding, (asked.seed, frame.index)):
-                apart = _apart(before, _pose(locators[index], scan, prior, asked))
+                apart = _apart(before, _pose(locator, scan, prior, asked))
                 changed = changed_share(frame.scan, scan)
                 shifts.append(Shift(drive.name, frame.index, vehicles, changed, *apart, hidden_only))
         if on_frame is not None:
@@ -105,13 +105,18 @@ def summarise_shifts(shifts: Sequence[Shift]) -> dict[str, dict[str, float]]:
 
     What was not done is left out.
     """
-    put_in = [shift for shift in shifts if shift.vehicles]
+    inserted = [shift for shift in shifts if shift.vehicles and not shift.hidden_only]
+    groups = by_what_was_done(shifts) | ({"inserted": inserted} if inserted else {})
+    return {name: _summary(group) for name, group in groups.items()}
+
+
+def by_what_was_done(shifts: Sequence[Shift]) -> dict[str, list[Shift]]:
+    """The shifts by `done_to`: vehicles put in, few before many, then what they hide, then vehicles removed."""
     groups: dict[str, list[Shift]] = {}
-    for shift in sorted(put_in, key=lambda shift: (shift.hidden_only, shift.vehicles)):
-        groups.setdefault(done_to(shift), []).append(shift)
-    groups["removed"] = [shift for shift in shifts if shift.vehicles is None]
-    groups["inserted"] = [shift for shift in put_in if not shift.hidden_only]
-    return {name: _summary(group) for name, group in groups.items() if group}
+    for shift in sorted(shifts, key=lambda shift: (shift.vehicles is None, shift.hidden_only, shift.vehicles or 0)):
+        if shift.vehicles != 0:
+            groups.setdefault(done_to(shift), []).append(shift)
+    return groups
 
 
 def done_to(shift: Shift) -> str:

@@ -14,6 +14,7 @@ from bevfusion.build import build_model
 from bevfusion.config import Config
 from bevfusion.datasets.drive import Drive
 from bevfusion.evaluation.explain import report
+from bevfusion.evaluation.opened import once_a_map
 from bevfusion.evaluation.run import score_drives
 from bevfusion.evaluation.summary import summarise
 from bevfusion.evaluation.traffic import Shift, summarise_shifts, vehicle_shifts
@@ -86,12 +87,12 @@ def _under_traffic(config: Config, folder: Path, drives: Drives) -> dict[str, fl
     protocol = as_trained(config)
     shifts: list[Shift] = []
     shares: list[dict[str, dict[str, dict[str, float]]]] = []
-    opened = partial(open_localizer, str(folder))
+    locator_on = once_a_map(partial(open_localizer, str(folder)))
     for drive, source in drives:
         with frame_progress(f"vehicles in {drive.name}", min(SCANS, len(drive))) as show:
-            shifts += vehicle_shifts(opened, drive, [source], frames=SCANS, protocol=protocol, on_frame=show)
+            shifts += vehicle_shifts(locator_on, drive, [source], frames=SCANS, protocol=protocol, on_frame=show)
         with frame_progress(f"attention in {drive.name}", min(SCANS, len(drive))) as show:
-            shares.append(report(opened(source), drive, source, frames=SCANS, protocol=protocol, on_frame=show))
+            shares.append(report(locator_on(source), drive, source, frames=SCANS, protocol=protocol, on_frame=show))
     return _from_shifts(shifts) | _from_shares(shares)
 
 

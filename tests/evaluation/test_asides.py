@@ -108,15 +108,15 @@ def test_on_the_command_line(town_drive: Driven, tmp_path: Path) -> None:
 
 def test_traffic_is_not_asked_of_sequences_nor_unasked(town_drive: Driven) -> None:
     drive, source = town_drive
-    assert traffic_shifts(ClassicalLocator, drive, [source], NEAR, 0) == []
-    assert traffic_shifts(ClassicalLocator, drive, [source], replace(NEAR, mode="filter"), 2) == []
+    assert traffic_shifts(Scorer(ClassicalLocator, drive, [source], NEAR), 0) == []
+    assert traffic_shifts(Scorer(ClassicalLocator, drive, [source], replace(NEAR, mode="filter")), 2) == []
 
 
 def test_a_scan_that_it_cannot_use_costs_the_traffic_not_the_evaluation(
     town_drive: Driven, caplog: pytest.LogCaptureFixture
 ) -> None:
     drive, source = town_drive
-    assert traffic_shifts(ClassicalLocator, Blinded(drive), [source], NEAR, 6) == []
+    assert traffic_shifts(Scorer(ClassicalLocator, Blinded(drive), [source], NEAR), 6) == []
     assert "no other traffic in" in caplog.text
 
 

@@ -16,10 +16,11 @@ import pytest
 import torch
 
 from bevfusion.evaluation import plots
+from bevfusion.evaluation.figures import number
 from bevfusion.evaluation.marginals import Marginals, WorstMarginals
 from bevfusion.evaluation.plots import worst
 from bevfusion.evaluation.predictions import Prediction
-from bevfusion.evaluation.report import card, flat, headline, number, rows, warnings, write_report
+from bevfusion.evaluation.report import card, flat, headline, rows, warnings, write_report
 from bevfusion.evaluation.trajectories import courses, write_trajectories
 from bevfusion.geometry.grid import PoseWindow
 from bevfusion.geometry.se2 import SE2
