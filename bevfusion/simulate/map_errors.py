@@ -1,15 +1,18 @@
-"""How the world differs from its map: buildings that are gone, stand elsewhere, or are not drawn yet."""
+"""How the world differs from its map: buildings gone, moved or not yet drawn, roads a little beside their lines."""
 
 import math
 from dataclasses import dataclass, replace
 
 import numpy as np
 import shapely
-from jaxtyping import Int
+from jaxtyping import Float, Int
 
 from bevfusion.geometry.se2 import SE2
 from bevfusion.maps.features import Area, OsmMap
 from bevfusion.structures import DataError
+
+_SWERVE_M = 40.0  # how far apart two places are drawn independently of each other
+_WAVES = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +88,35 @@ def redraw(
         for point, (dx, dy) in zip(osm.points, offsets[len(areas) :], strict=True)
     )
     return replace(osm, points=points), houses
+
+
+def swerve(osm: OsmMap, roads_m: float, rng: np.random.Generator) -> OsmMap:
+    """The streets behind a map that is drawn from the air: roads, and the lines beside them, lie a little off.
+
+    What is near is off alike, so that crossings stay crossings and hedges stay along their road; after 40 m the pen has
+    wandered. A random field of Gaussian covariance, as a sum of random waves (Rahimi and Recht, Random Features for
+    Large-Scale Kernel Machines, NeurIPS 2007, section 3).
+
+    Args:
+        osm: the map, left as it is.
+        roads_m: standard deviation along each axis; with 0 all stays.
+        rng: chooses the field.
+
+    Returns:
+        The map with its roads and lines where they really are.
+    """
+    if roads_m == 0.0:
+        return osm
+    waves = rng.normal(0.0, 1.0 / _SWERVE_M, (2, _WAVES))
+    phases = rng.uniform(0.0, 2.0 * math.pi, (2, _WAVES))  # one row an axis
+
+    def moved(xy_m: Float[np.ndarray, "n 2"]) -> Float[np.ndarray, "n 2"]:
+        angles = (xy_m @ waves)[:, None] + phases
+        return xy_m + roads_m * math.sqrt(2.0 / _WAVES) * np.cos(angles).sum(axis=2)
+
+    roads = tuple(replace(road, xy_m=moved(road.xy_m)) for road in osm.roads)
+    lines = tuple(replace(line, xy_m=moved(line.xy_m)) for line in osm.lines)
+    return replace(osm, roads=roads, lines=lines)
 
 
 def _moved(area: Area, shift_m: tuple[float, float] | None) -> Area:

@@ -55,7 +55,7 @@ def prepared_drives(
 def _requests(
     simulation: SimulationConfig, specs: Sequence[str], frames: int, seed: int, roadside: float = 1.0
 ) -> list[DriveRequest]:
-    """One a map; the maps take the sensors in turn."""
+    """One a map; the maps take the sensors in turn, and so the densities of traffic."""
     return [
         DriveRequest(
             spec,
@@ -69,6 +69,8 @@ def _requests(
                 shifted=simulation.shifted,
                 new=simulation.new,
                 drawn_m=simulation.drawn_m,
+                roads_m=simulation.roads_m,
+                vehicles=simulation.vehicles[number % len(simulation.vehicles)],
                 roadside=roadside,
             ),
         )

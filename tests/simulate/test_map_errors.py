@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import shapely
 
-from bevfusion.maps.features import Point
-from bevfusion.simulate.map_errors import draw_errors, redraw
+from bevfusion.maps.features import Line, Point
+from bevfusion.simulate.map_errors import draw_errors, redraw, swerve
 from bevfusion.structures import DataError
 from tests.simulate.scenes import ring_map
 
@@ -57,3 +57,32 @@ def test_redrawing_moves_houses_and_points_a_little() -> None:
     for offsets in (houses, trees):
         assert 0.2 < offsets.std() < 0.4
         assert abs(offsets.mean()) < 0.1
+
+
+def test_roads_swerve_together_and_little() -> None:
+    osm = ring_map()
+    osm = replace(osm, lines=tuple(Line("hedge", road.xy_m) for road in osm.roads))
+    offsets = []
+    for seed in range(200):
+        world = swerve(osm, 0.6, np.random.default_rng(seed))
+        for road, line in zip(world.roads, world.lines, strict=True):
+            np.testing.assert_array_equal(road.xy_m, line.xy_m)  # what is drawn together stays together
+        offsets.append(np.concatenate([a.xy_m - b.xy_m for a, b in zip(world.roads, osm.roads, strict=True)]))
+    assert np.allclose(np.std(offsets, axis=(0, 1)), 0.6, atol=0.08)
+    assert np.allclose(np.mean(offsets, axis=(0, 1)), 0.0, atol=0.08)
+
+
+@pytest.mark.parametrize(("apart_m", "correlation"), [(0.0, 1.0), (10.0, 0.969), (40.0, 0.607), (200.0, 0.0)])
+def test_swerving_fades_with_distance(apart_m: float, correlation: float) -> None:
+    osm = ring_map()
+    osm = replace(osm, roads=(replace(osm.roads[0], xy_m=np.array([[0.0, 0.0], [0.6 * apart_m, 0.8 * apart_m]])),))
+    here, there = np.moveaxis(
+        [swerve(osm, 1.0, np.random.default_rng(seed)).roads[0].xy_m - osm.roads[0].xy_m for seed in range(2000)], 1, 0
+    )
+    np.testing.assert_allclose((here * there).mean(axis=0), correlation, atol=0.08)  # exp(-(d / 40 m)^2 / 2)
+    np.testing.assert_allclose((here[:, 0] * there[:, 1]).mean(), 0.0, atol=0.08)  # east and north are independent
+
+
+def test_no_swerving_leaves_the_map() -> None:
+    osm = ring_map()
+    assert swerve(osm, 0.0, np.random.default_rng(0)) is osm
