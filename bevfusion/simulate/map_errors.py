@@ -112,8 +112,8 @@ def swerve(osm: OsmMap, roads_m: float, rng: np.random.Generator) -> OsmMap:
 
     def moved(xy_m: Float[np.ndarray, "n 2"]) -> Float[np.ndarray, "n 2"]:
         angles = (xy_m @ waves)[:, None] + phases
-        offsets: np.ndarray = roads_m * math.sqrt(2.0 / _WAVES) * np.cos(angles).sum(axis=2)
-        return xy_m + offsets
+        true_m: np.ndarray = xy_m + roads_m * math.sqrt(2.0 / _WAVES) * np.cos(angles).sum(axis=2)
+        return true_m
 
     roads = tuple(replace(road, xy_m=moved(road.xy_m)) for road in osm.roads)
     lines = tuple(replace(line, xy_m=moved(line.xy_m)) for line in osm.lines)
