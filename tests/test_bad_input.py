@@ -11,16 +11,18 @@ from torch import nn
 from bevfusion.checkpoint import save_checkpoint
 from bevfusion.cli import main
 from bevfusion.config import Config
-from bevfusion.datasets.simulated import map_file, simulated_drive
-from bevfusion.simulate.drive import DriveOptions
+from bevfusion.datasets.simulated import map_file
+from bevfusion.maps.osm import read_osm
+from bevfusion.simulate.drive import DriveOptions, simulate_drive
 
 
 @pytest.fixture(scope="module")
 def town(tmp_path_factory) -> tuple[Path, Path]:
     """The folder of a drive of two frames, to be spoilt, and its map."""
     cache = tmp_path_factory.mktemp("town")
-    simulated_drive("town:7", DriveOptions(sensor="vlp16", frames=2, spacing_m=5.0, columns=256), cache)
-    return next(cache.glob("town_7_vlp16_*")), map_file("town:7", cache)
+    map_path = map_file("town:7", cache)
+    options = DriveOptions(sensor="vlp16", frames=2, spacing_m=5.0, columns=256)
+    return simulate_drive(read_osm(map_path), cache / "whole", options), map_path
 
 
 @pytest.fixture

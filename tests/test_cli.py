@@ -268,11 +268,14 @@ def test_simulate_says_where_things_are(
     calls = []
     monkeypatch.setattr("bevfusion.datasets.simulated.write_town", lambda path, seed: path.write_text(OSM))
     monkeypatch.setattr("bevfusion.maps.osm.read_osm", lambda path: path)
-    monkeypatch.setattr("bevfusion.simulate.drive.simulate_drive", lambda *arguments: calls.append(arguments))
+    monkeypatch.setattr(
+        "bevfusion.simulate.drive.simulate_drive", lambda *given, **named: calls.append((*given, named))
+    )
     source = str(map_path) if given == "MAP" else given
     words = ["--output", str(tmp_path / "out"), "--frames", "3", "--spacing-m", "2.5"]
-    assert main("simulate", [source, *words, "--set", "vehicles=2.5", "--set", "columns=512"]) == 0
-    ((osm, folder, options, show),) = calls
+    assert main("simulate", [source, *words, "--set", "vehicles=2.5", "--set", "columns=512", "--packed"]) == 0
+    ((osm, folder, options, show, named),) = calls
+    assert named == {"packed": True}
     assert folder == tmp_path / "out" / drive
     assert osm == (map_path if given == "MAP" else tmp_path / "out/town_7.osm.gz")
     assert (options.frames, options.spacing_m, options.seed, options.sensor) == (3, 2.5, 0, "hdl64e")

@@ -1,6 +1,7 @@
 """KITTI raw drives: Velodyne scans, GPS/IMU packets, and, where present, SemanticKITTI labels.
 
-* DRIVE/velodyne_points/data/0000000000.bin: float32 x, y, z, reflectance, LiDAR frame
+* DRIVE/velodyne_points/data/0000000000.bin: float32 x, y, z, reflectance, LiDAR frame; or, of our own simulation,
+  0000000000.scan: packed, labels and all (`lidar/packed.py`)
 * DRIVE/velodyne_points/timestamps.txt: one line a frame number
 * DRIVE/oxts/data/0000000000.txt: 30 numbers: lat, lon, alt, roll, pitch, yaw, ...
 * DRIVE/oxts/timestamps.txt
@@ -21,6 +22,7 @@ from jaxtyping import Float, UInt32
 
 from bevfusion.geometry.geodesy import GeoPose, LocalFrame
 from bevfusion.geometry.se2 import SE2
+from bevfusion.lidar.packed import SUFFIX, read_packed_scan
 from bevfusion.structures import DataError, Frame, Scan
 
 POINT_BYTES = 16  # four float32
@@ -47,7 +49,8 @@ class KittiRawDrive:
             raise ValueError(f"odometry of a KITTI drive is none or truth, got {odometry!r}")
         self._path = path
         self._odometry = odometry
-        self._scans = _numbered_files(_existing_folder(path, "velodyne_points/data"), ".bin")
+        scans = _existing_folder(path, "velodyne_points/data")
+        self._scans = _numbered_files(scans, ".bin") or _numbered_files(scans, SUFFIX)
         if not self._scans:
             raise DataError(f"no scans named like 0000000000.bin in {path / 'velodyne_points/data'}")
         self._oxts = _numbered_files(_existing_folder(path, "oxts/data"), ".txt")
@@ -79,8 +82,7 @@ class KittiRawDrive:
         if not 0 <= position < len(self):
             raise IndexError(f"frame {position} of {len(self)} in {self._path}")
         number = self._numbers[position]
-        label_path = self._path / "labels" / f"{self._scans[number].stem}.label"
-        scan = read_scan_file(self._scans[number], label_path if label_path.is_file() else None)
+        scan = self._scan(self._scans[number])
         truth = self._truth(number)
         return Frame(
             index=number,
@@ -93,6 +95,12 @@ class KittiRawDrive:
     def __iter__(self) -> Iterator[Frame]:
         """All frames in order of time."""
         return (self[position] for position in range(len(self)))
+
+    def _scan(self, path: Path) -> Scan:
+        if path.suffix == SUFFIX:
+            return read_packed_scan(path)
+        label_path = self._path / "labels" / f"{path.stem}.label"
+        return read_scan_file(path, label_path if label_path.is_file() else None)
 
     def _truth(self, number: int) -> GeoPose | None:
         """Pose of the LiDAR, or None for a scan without a GPS/IMU packet."""

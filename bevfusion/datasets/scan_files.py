@@ -13,6 +13,8 @@ from bevfusion.datasets.kitti import read_scan_file
 from bevfusion.datasets.las import read_las
 from bevfusion.datasets.pcd import read_pcd
 from bevfusion.datasets.ply import read_ply
+from bevfusion.lidar.packed import SUFFIX as PACKED
+from bevfusion.lidar.packed import read_packed_scan
 from bevfusion.structures import DataError
 
 NUSCENES = ".pcd.bin"
@@ -71,6 +73,11 @@ def _read_kitti(path: Path) -> Cloud:
     return Cloud(scan.xyz, scan.intensity)
 
 
+def _read_packed(path: Path) -> Cloud:
+    scan = read_packed_scan(path)
+    return Cloud(scan.xyz, scan.intensity)
+
+
 def _read_nuscenes(path: Path) -> Cloud:
     return read_nuscenes_points(path).turned(FORWARD_FROM_NUSCENES)
 
@@ -100,6 +107,7 @@ def _read_npy(path: Path) -> Cloud:
 
 CLOUD_READERS: dict[str, Callable[[Path], Cloud]] = {
     ".bin": _read_kitti,  # float32 x, y, z, reflectance
+    PACKED: _read_packed,  # of our own simulation
     NUSCENES: _read_nuscenes,
     ".pcd": read_pcd,
     ".ply": read_ply,

@@ -69,7 +69,7 @@ def simulated_drive(
         with alone(cache, folder.name):
             if not folder.is_dir():
                 _remove_drafts(folder)  # of a process that was killed
-                simulate_drive(read_osm(path), folder, options, on_frame)
+                simulate_drive(read_osm(path), folder, options, on_frame, packed=True)
     return KittiRawDrive(folder)
 
 

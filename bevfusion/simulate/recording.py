@@ -9,6 +9,7 @@ from jaxtyping import Float
 
 from bevfusion.geometry.geodesy import LocalFrame
 from bevfusion.geometry.se2 import SE2
+from bevfusion.lidar.packed import SUFFIX, pack_scan
 from bevfusion.structures import Scan
 
 _START = datetime(2024, 5, 1, 12, 0, 0)
@@ -35,16 +36,18 @@ class Recording:
     Args:
         folder: an existing empty folder.
         frame: how metres of the map become latitude and longitude.
+        packed: write scans in a tenth of the space, labels and all, as only this project reads them.
     """
 
-    def __init__(self, folder: Path, frame: LocalFrame) -> None:
+    def __init__(self, folder: Path, frame: LocalFrame, packed: bool = False) -> None:
         self._frame = frame
+        self._packed = packed
         self._oxts = folder / "oxts" / "data"
         self._scans = folder / "velodyne_points" / "data"
         self._labels = folder / "labels"
         self._folder = folder
         self._stamps: list[str] = []
-        for place in (self._oxts, self._scans, self._labels):
+        for place in (self._oxts, self._scans, *([] if packed else [self._labels])):
             place.mkdir(parents=True)
         shift = " ".join(f"{value:.12e}" for value in LIDAR_FROM_IMU_M)
         calibration = f"calib_time: simulated\nR: 1 0 0 0 1 0 0 0 1\nT: {shift}\n"
@@ -68,10 +71,13 @@ class Recording:
             time_s: since the first frame.
         """
         name = f"{len(self._stamps):010d}"
-        points = np.column_stack([scan.xyz, scan.intensity]).astype("<f4")
-        (self._scans / f"{name}.bin").write_bytes(points.tobytes())
-        labels = np.zeros(len(scan), "<u4") if scan.labels is None else scan.labels.astype("<u4")
-        (self._labels / f"{name}.label").write_bytes(labels.tobytes())
+        if self._packed:
+            (self._scans / f"{name}{SUFFIX}").write_bytes(pack_scan(scan))
+        else:
+            points = np.column_stack([scan.xyz, scan.intensity]).astype("<f4")
+            (self._scans / f"{name}.bin").write_bytes(points.tobytes())
+            labels = np.zeros(len(scan), "<u4") if scan.labels is None else scan.labels.astype("<u4")
+            (self._labels / f"{name}.label").write_bytes(labels.tobytes())
         roll, pitch, yaw = angles_rad
         imu_m = position_m + rotation(roll, pitch, yaw) @ LIDAR_FROM_IMU_M
         # the convergence is that of the LiDAR's place, a metre away: 1e-7 rad

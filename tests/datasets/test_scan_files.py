@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from bevfusion.datasets.open import read_scan
 from bevfusion.datasets.ply import read_ply
 from bevfusion.datasets.scan_files import CLOUD_READERS, read_cloud, scan_suffix
+from bevfusion.lidar.packed import pack_scan
 from bevfusion.simulate import sensor
-from bevfusion.structures import DataError
+from bevfusion.structures import DataError, Scan
 from tests.datasets.scan_writing import records, write_pcd, write_ply
 
 RNG = np.random.default_rng(3)
@@ -47,6 +48,11 @@ def write_nuscenes(path):
     return path
 
 
+def write_packed(path):
+    path.write_bytes(pack_scan(Scan(XYZI[:, :3], XYZI[:, 3])))
+    return path
+
+
 WRITERS = {
     "ascii.pcd": lambda path: write_pcd(path, TABLE, "ascii"),
     "binary.pcd": lambda path: write_pcd(path, TABLE),
@@ -57,6 +63,7 @@ WRITERS = {
     "a.npy": write_npy,
     "a.bin": write_bin,
     "a.pcd.bin": write_nuscenes,
+    "a.scan": write_packed,
     "a.las": write_las,
     "a.laz": write_las,
 }
@@ -65,9 +72,11 @@ WRITERS = {
 @pytest.mark.parametrize("name", WRITERS)
 def test_every_type_gives_the_same_points(tmp_path, name):
     scan = read_scan(WRITERS[name](tmp_path / name))
-    exact = not name.startswith("a.la")
-    np.testing.assert_allclose(scan.xyz, XYZI[:, :3], atol=0 if exact else 1e-4)
-    np.testing.assert_allclose(scan.intensity, XYZI[:, 3], atol=1e-6 if exact else 2e-5)
+    place_m, strength = {".las": (1e-4, 2e-5), ".laz": (1e-4, 2e-5), ".scan": (0.01, 2.5e-3)}.get(
+        Path(name).suffix, (0.0, 1e-6)
+    )
+    np.testing.assert_allclose(scan.xyz, XYZI[:, :3], atol=place_m)
+    np.testing.assert_allclose(scan.intensity, XYZI[:, 3], atol=strength)
     assert scan.xyz.dtype == np.float32
 
 
