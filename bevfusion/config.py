@@ -105,7 +105,7 @@ class SimulationConfig(Section):
     shifted: float = Field(0.10, ge=0, le=1, description="share of mapped buildings that stand elsewhere")
     new: float = Field(0.05, ge=0, le=1, description="share of buildings that the map lacks")
     drawn_m: float = Field(0.25, ge=0, description="how exactly mappers draw: standard deviation along each axis")
-    roads_m: float = Field(0.0, ge=0, description="the same of roads, walls, fences and hedges, which swerve together")
+    swerve_m: float = Field(0.0, ge=0, description="the same of streets, and of houses, but what is near is off alike")
     vehicles: tuple[float, ...] = Field((1.0,), description="density of traffic, 1 is usual; maps take them in turn")
     cache: str = Field("data/cache", description="folder of finished drives, made once")
 

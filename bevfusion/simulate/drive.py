@@ -44,7 +44,7 @@ class DriveOptions:
     drawn_m: float = (
         0.25  # standard deviation, along each axis, of every house, tree and pole from its place on the map
     )
-    roads_m: float = 0.0  # the same for roads, walls, fences and hedges, but what is near is off alike
+    swerve_m: float = 0.0  # the same for streets, and for houses, but what is near is off alike
     wander_m: float = 0.3  # the same for the vehicle, across its lane
     vehicles: float = 1.0  # density of traffic and of parked cars, 1 is usual
     roadside: float = 1.0  # share of the trees, hedges, fences, poles and signs that is there
@@ -52,8 +52,8 @@ class DriveOptions:
     sway_deg: float = 0.3  # standard deviation of the vehicle's roll and pitch
 
     def __post_init__(self) -> None:
-        if not (0.0 <= self.drawn_m <= 2.0 and 0.0 <= self.roads_m <= 2.0 and 0.0 <= self.wander_m <= 1.0):
-            raise DataError(f"expected drawn_m and roads_m within 0 and 2 and wander_m within 0 and 1, got {self}")
+        if not (0.0 <= self.drawn_m <= 2.0 and 0.0 <= self.swerve_m <= 2.0 and 0.0 <= self.wander_m <= 1.0):
+            raise DataError(f"expected drawn_m and swerve_m within 0 and 2 and wander_m within 0 and 1, got {self}")
         check_shares((self.missing, self.shifted, self.new))
         if self.sensor not in SENSORS:
             raise DataError(f"unknown sensor {self.sensor!r}: choose one of {', '.join(SENSORS)}")
@@ -98,7 +98,7 @@ def simulate_drive(
         sensor = sensor.with_columns(options.columns)
     # one stream of random numbers a part, so that e.g. more traffic leaves the route as it is
     streams = [np.random.default_rng(s) for s in np.random.SeedSequence(options.seed).spawn(7)]
-    osm = swerve(osm, options.roads_m, streams[6])  # what is driven and seen; whoever reads the map has the old one
+    osm = swerve(osm, options.swerve_m, streams[6])  # what is driven and seen; whoever reads the map has the old one
     path = plan_path(osm, (options.frames - 1) * options.spacing_m, streams[0], wander_m=options.wander_m)
     areas, errors = draw_errors(osm, (options.missing, options.shifted, options.new), streams[1])
     terrain = Terrain.random(streams[2], options.hills) if options.hills > 0 else Terrain.flat()

@@ -1,6 +1,7 @@
-"""How the world differs from its map: buildings gone, moved or not yet drawn, roads a little beside their lines."""
+"""How the world differs from its map: buildings gone, moved or not yet drawn, and all of it drawn by a shaky hand."""
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -90,34 +91,53 @@ def redraw(
     return replace(osm, points=points), houses
 
 
-def swerve(osm: OsmMap, roads_m: float, rng: np.random.Generator) -> OsmMap:
-    """The streets behind a map that is drawn from the air: roads, and the lines beside them, lie a little off.
+def swerve(osm: OsmMap, swerve_m: float, rng: np.random.Generator) -> OsmMap:
+    """The world behind a map that is drawn from the air: streets and houses lie a little off, each in their own way.
 
-    What is near is off alike, so that crossings stay crossings and hedges stay along their road; after 40 m the pen has
-    wandered. A random field of Gaussian covariance, as a sum of random waves (Rahimi and Recht, Random Features for
-    Large-Scale Kernel Machines, NeurIPS 2007, section 3).
+    What is near is off alike, so that crossings stay crossings, hedges stay along their road and a block of houses turns
+    as a whole; after 40 m the pen has wandered. Streets (roads, the lines beside them, single things) and areas are
+    drawn at other times from other pictures, so that they are off independently.
 
     Args:
         osm: the map, left as it is.
-        roads_m: standard deviation along each axis; with 0 all stays.
-        rng: chooses the field.
+        swerve_m: standard deviation along each axis; with 0 all stays.
+        rng: chooses how.
 
     Returns:
-        The map with its roads and lines where they really are.
+        The map with everything where it really is.
     """
-    if roads_m == 0.0:
+    if swerve_m == 0.0:
         return osm
+    street_m, area_m = _random_field(swerve_m, rng), _random_field(swerve_m, rng)
+    places_m = street_m(np.array([(point.x_m, point.y_m) for point in osm.points]).reshape(-1, 2)).tolist()
+    return replace(
+        osm,
+        roads=tuple(replace(road, xy_m=street_m(road.xy_m)) for road in osm.roads),
+        lines=tuple(replace(line, xy_m=street_m(line.xy_m)) for line in osm.lines),
+        points=tuple(replace(point, x_m=x, y_m=y) for point, (x, y) in zip(osm.points, places_m, strict=True)),
+        areas=tuple(
+            replace(area, outer_m=area_m(area.outer_m), holes_m=tuple(area_m(hole) for hole in area.holes_m))
+            for area in osm.areas
+        ),
+    )
+
+
+def _random_field(
+    std_m: float, rng: np.random.Generator
+) -> Callable[[Float[np.ndarray, "n 2"]], Float[np.ndarray, "n 2"]]:
+    """Moves places by a smooth random field of Gaussian covariance, a sum of random waves.
+
+    Rahimi and Recht, Random Features for Large-Scale Kernel Machines, NeurIPS 2007, section 3.
+    """
     waves = rng.normal(0.0, 1.0 / _SWERVE_M, (2, _WAVES))
     phases = rng.uniform(0.0, 2.0 * math.pi, (2, _WAVES))  # one row an axis
 
     def moved(xy_m: Float[np.ndarray, "n 2"]) -> Float[np.ndarray, "n 2"]:
         angles = (xy_m @ waves)[:, None] + phases
-        true_m: np.ndarray = xy_m + roads_m * math.sqrt(2.0 / _WAVES) * np.cos(angles).sum(axis=2)
-        return true_m
+        there_m: np.ndarray = xy_m + std_m * math.sqrt(2.0 / _WAVES) * np.cos(angles).sum(axis=2)
+        return there_m
 
-    roads = tuple(replace(road, xy_m=moved(road.xy_m)) for road in osm.roads)
-    lines = tuple(replace(line, xy_m=moved(line.xy_m)) for line in osm.lines)
-    return replace(osm, roads=roads, lines=lines)
+    return moved
 
 
 def _moved(area: Area, shift_m: tuple[float, float] | None) -> Area:

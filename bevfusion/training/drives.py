@@ -69,7 +69,7 @@ def _requests(
                 shifted=simulation.shifted,
                 new=simulation.new,
                 drawn_m=simulation.drawn_m,
-                roads_m=simulation.roads_m,
+                swerve_m=simulation.swerve_m,
                 vehicles=simulation.vehicles[number % len(simulation.vehicles)],
                 roadside=roadside,
             ),

@@ -59,17 +59,26 @@ def test_redrawing_moves_houses_and_points_a_little() -> None:
         assert abs(offsets.mean()) < 0.1
 
 
-def test_roads_swerve_together_and_little() -> None:
+def test_streets_and_areas_swerve_each_in_their_own_way_and_little() -> None:
     osm = ring_map()
-    osm = replace(osm, lines=tuple(Line("hedge", road.xy_m) for road in osm.roads))
-    offsets = []
+    osm = replace(
+        osm,
+        lines=tuple(Line("hedge", road.xy_m) for road in osm.roads),
+        points=tuple(Point("lamp", *map(float, road.xy_m[0])) for road in osm.roads),
+    )
+    street_m, area_m = [], []
     for seed in range(200):
         world = swerve(osm, 0.6, np.random.default_rng(seed))
-        for road, line in zip(world.roads, world.lines, strict=True):
+        for road, line, point in zip(world.roads, world.lines, world.points, strict=True):
             np.testing.assert_array_equal(road.xy_m, line.xy_m)  # what is drawn together stays together
-        offsets.append(np.concatenate([a.xy_m - b.xy_m for a, b in zip(world.roads, osm.roads, strict=True)]))
-    assert np.allclose(np.std(offsets, axis=(0, 1)), 0.6, atol=0.08)
-    assert np.allclose(np.mean(offsets, axis=(0, 1)), 0.0, atol=0.08)
+            np.testing.assert_array_equal(road.xy_m[0], (point.x_m, point.y_m))
+        street_m.append(np.concatenate([a.xy_m - b.xy_m for a, b in zip(world.roads, osm.roads, strict=True)]))
+        area_m.append(np.concatenate([a.outer_m - b.outer_m for a, b in zip(world.areas, osm.areas, strict=True)]))
+    for offsets in (street_m, area_m):
+        assert np.allclose(np.std(offsets, axis=(0, 1)), 0.6, atol=0.08)
+        assert np.allclose(np.mean(offsets, axis=(0, 1)), 0.0, atol=0.08)
+    together = np.mean([street[:, None] * area[None] for street, area in zip(street_m, area_m, strict=True)])
+    assert abs(together) < 0.03
 
 
 @pytest.mark.parametrize(("apart_m", "correlation"), [(0.0, 1.0), (10.0, 0.969), (40.0, 0.607), (200.0, 0.0)])
