@@ -94,8 +94,8 @@ def redraw(
 def swerve(osm: OsmMap, swerve_m: float, rng: np.random.Generator) -> OsmMap:
     """The world behind a map that is drawn from the air: streets and houses lie a little off, each in their own way.
 
-    What is near is off alike, so that crossings stay crossings, hedges stay along their road and a block of houses turns
-    as a whole; after 40 m the pen has wandered. Streets (roads, the lines beside them, single things) and areas are
+    What is near is off alike, so that crossings stay crossings, hedges stay along their road and a block of houses
+    turns as a whole; after 40 m the pen has wandered. Streets (roads, lines beside them, single things) and areas are
     drawn at other times from other pictures, so that they are off independently.
 
     Args:
