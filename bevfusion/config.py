@@ -99,14 +99,16 @@ class SimulationConfig(Section):
     frames: int = Field(300, ge=1, description="frames a training map")
     eval_frames: int = Field(100, ge=1, description="frames a validation or test map")
     spacing_m: float = Field(5.0, gt=0, description="distance between frames")
-    sensors: tuple[str, ...] = Field(("hdl64e",), description="training maps take them in turn")
+    sensors: tuple[str, ...] = Field(("hdl64e",), min_length=1, description="maps take them in turn")
     columns: int = Field(1024, ge=64, description="firings a turn")
     missing: float = Field(0.05, ge=0, le=1, description="share of mapped buildings that are not there")
     shifted: float = Field(0.10, ge=0, le=1, description="share of mapped buildings that stand elsewhere")
     new: float = Field(0.05, ge=0, le=1, description="share of buildings that the map lacks")
     drawn_m: float = Field(0.25, ge=0, description="how exactly mappers draw: standard deviation along each axis")
     swerve_m: float = Field(0.0, ge=0, description="the same of streets, and of houses, but what is near is off alike")
-    vehicles: tuple[float, ...] = Field((1.0,), description="density of traffic, 1 is usual; maps take them in turn")
+    vehicles: tuple[float, ...] = Field(
+        (1.0,), min_length=1, description="density of traffic, 1 is usual; maps take them in turn"
+    )
     cache: str = Field("data/cache", description="folder of finished drives, made once")
 
 

@@ -48,6 +48,8 @@ def test_scientific_notation_is_a_number(tmp_path):
         ("train: {steps: 500, validate_every: 200}", "multiple"),
         ("train: {blend: 0.5}", "train.blend = 0.5 needs train.weights"),
         ("model: {stride: 4, lidar: {levels: 2}}", "model.lidar.levels"),
+        ("simulation: {sensors: []}", "simulation.sensors"),
+        ("simulation: {vehicles: []}", "simulation.vehicles"),
         ("[1, 2]", "expected keys and values"),
         ("a: [", "not valid YAML"),
         ("!!python/object/apply:os.system ['true']", "not valid YAML"),
