@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,7 @@ from bevfusion.config import AttentionConfig, Config, ConfigError
 from bevfusion.datasets.kitti import KittiRawDrive
 from bevfusion.datasets.simulated import map_file
 from bevfusion.fusion.fuse import JOINS
+from bevfusion.lidar.packed import pack_scan, read_packed_scan
 from bevfusion.maps.source import open_map
 from bevfusion.structures import DataError
 from bevfusion.training import ablation
@@ -257,7 +259,8 @@ def test_a_drive_takes_the_first_map_that_covers_it(town_drive, tmp_path: Path):
 def test_a_drive_without_labels_is_refused(town_drive, tmp_path: Path):
     drive, source = town_drive
     bare = shutil.copytree(drive._path, tmp_path / "bare")
-    shutil.rmtree(bare / "labels")
+    for path in (bare / "velodyne_points" / "data").iterdir():
+        path.write_bytes(pack_scan(replace(read_packed_scan(path), labels=None)))
     with pytest.raises(DataError, match="labels"):
         on_maps([KittiRawDrive(bare)], [source])
 
