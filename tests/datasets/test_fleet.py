@@ -105,7 +105,8 @@ from bevfusion.simulate.drive import DriveOptions
 
 if __name__ == "__main__":
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a test run in the background inherits deafness to it
-    options = DriveOptions(sensor="vlp16", frames=900, spacing_m=0.1, columns=128)
+    # so long that neither is done before the other is begun, however busy the machine
+    options = DriveOptions(sensor="vlp16", frames=9000, spacing_m=0.01, columns=128)
     make_drives([DriveRequest(path, options) for path in sys.argv[2:]], Path(sys.argv[1]), 2)
 """
 
