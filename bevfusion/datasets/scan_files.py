@@ -15,7 +15,7 @@ from bevfusion.datasets.pcd import read_pcd
 from bevfusion.datasets.ply import read_ply
 from bevfusion.lidar.packed import SUFFIX as PACKED
 from bevfusion.lidar.packed import read_packed_scan
-from bevfusion.structures import DataError
+from bevfusion.structures import DataError, Scan
 
 NUSCENES = ".pcd.bin"
 NPY_MAGIC = b"\x93NUMPY"
@@ -68,13 +68,7 @@ def read_nuscenes_points(path: Path) -> Cloud:
     return Cloud(points[:, :3], np.clip(np.nan_to_num(points[:, 3]) / np.float32(255.0), 0.0, 1.0), ring)
 
 
-def _read_kitti(path: Path) -> Cloud:
-    scan = read_scan_file(path)
-    return Cloud(scan.xyz, scan.intensity)
-
-
-def _read_packed(path: Path) -> Cloud:
-    scan = read_packed_scan(path)
+def _cloud(scan: Scan) -> Cloud:
     return Cloud(scan.xyz, scan.intensity)
 
 
@@ -106,8 +100,8 @@ def _read_npy(path: Path) -> Cloud:
 
 
 CLOUD_READERS: dict[str, Callable[[Path], Cloud]] = {
-    ".bin": _read_kitti,  # float32 x, y, z, reflectance
-    PACKED: _read_packed,  # of our own simulation
+    ".bin": lambda path: _cloud(read_scan_file(path)),  # float32 x, y, z, reflectance
+    PACKED: lambda path: _cloud(read_packed_scan(path)),  # of our own simulation
     NUSCENES: _read_nuscenes,
     ".pcd": read_pcd,
     ".ply": read_ply,

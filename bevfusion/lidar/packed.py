@@ -4,7 +4,7 @@ A point is kept as range, elevation, azimuth, reflectance and, where known, clas
 point to the next the angles hardly change: what is written are differences, high and low bytes apart, then deflated
 (zlib). Places keep to 6 mm within 100 m, a quarter of what a LiDAR's own noise amounts to.
 
-The file: MAGIC, then deflated: number of points (uint32), whether classes follow (uint8), and the planes of `_PLANES`.
+The file: MAGIC, then deflated: number of points (uint32), whether there are classes (uint8), and each of these columns.
 """
 
 import math

@@ -15,6 +15,8 @@ from bevfusion.structures import DataError
 _SWERVE_M = 40.0  # how far apart two places are drawn independently of each other
 _WAVES = 64
 
+Move = Callable[[Float[np.ndarray, "n 2"]], Float[np.ndarray, "n 2"]]  # from where things are drawn to where they are
+
 
 @dataclass(frozen=True, slots=True)
 class MapErrors:
@@ -61,7 +63,9 @@ def draw_errors(
         reach, heading = rng.uniform(0.5, 3.0), rng.uniform(-math.pi, math.pi)
         shifted[int(i)] = (float(reach * math.cos(heading)), float(reach * math.sin(heading)))
     new = _invent(osm, buildings, math.floor(new_share * len(order) + rng.random()), rng)
-    kept = [_moved(area, shifted.get(i)) for i, area in enumerate(osm.areas) if i not in missing]
+    kept = [
+        _moved(area, _by(shifted[i])) if i in shifted else area for i, area in enumerate(osm.areas) if i not in missing
+    ]
     return (*kept, *new), MapErrors(tuple(sorted(missing)), shifted, new)
 
 
@@ -81,8 +85,8 @@ def redraw(
     """
     offsets = rng.normal(0.0, drawn_m, (len(areas) + len(osm.points), 2))
     houses = tuple(
-        _moved(area, (float(dx), float(dy))) if area.kind == "building" else area
-        for area, (dx, dy) in zip(areas, offsets[: len(areas)], strict=True)
+        _moved(area, _by(offset)) if area.kind == "building" else area
+        for area, offset in zip(areas, offsets[: len(areas)], strict=True)
     )
     points = tuple(
         replace(point, x_m=point.x_m + float(dx), y_m=point.y_m + float(dy))
@@ -115,16 +119,11 @@ def swerve(osm: OsmMap, swerve_m: float, rng: np.random.Generator) -> OsmMap:
         roads=tuple(replace(road, xy_m=street_m(road.xy_m)) for road in osm.roads),
         lines=tuple(replace(line, xy_m=street_m(line.xy_m)) for line in osm.lines),
         points=tuple(replace(point, x_m=x, y_m=y) for point, (x, y) in zip(osm.points, places_m, strict=True)),
-        areas=tuple(
-            replace(area, outer_m=area_m(area.outer_m), holes_m=tuple(area_m(hole) for hole in area.holes_m))
-            for area in osm.areas
-        ),
+        areas=tuple(_moved(area, area_m) for area in osm.areas),
     )
 
 
-def _random_field(
-    std_m: float, rng: np.random.Generator
-) -> Callable[[Float[np.ndarray, "n 2"]], Float[np.ndarray, "n 2"]]:
+def _random_field(std_m: float, rng: np.random.Generator) -> Move:
     """Moves places by a smooth random field of Gaussian covariance, a sum of random waves.
 
     Rahimi and Recht, Random Features for Large-Scale Kernel Machines, NeurIPS 2007, section 3.
@@ -140,11 +139,12 @@ def _random_field(
     return moved
 
 
-def _moved(area: Area, shift_m: tuple[float, float] | None) -> Area:
-    if shift_m is None:
-        return area
-    shift = np.array(shift_m)
-    return replace(area, outer_m=area.outer_m + shift, holes_m=tuple(hole + shift for hole in area.holes_m))
+def _by(shift_m: tuple[float, float] | Float[np.ndarray, " 2"]) -> Move:
+    return lambda xy_m: xy_m + np.asarray(shift_m)
+
+
+def _moved(area: Area, move: Move) -> Area:
+    return replace(area, outer_m=move(area.outer_m), holes_m=tuple(move(hole) for hole in area.holes_m))
 
 
 def _invent(osm: OsmMap, buildings: Int[np.ndarray, " n"], count: int, rng: np.random.Generator) -> tuple[Area, ...]:
