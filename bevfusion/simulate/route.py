@@ -1,7 +1,13 @@
-"""A way to drive: a random walk over the road graph, then a smooth path in the right-hand lane."""
+"""A way to drive: a walk over the road graph that looks for new streets, then a smooth path in the right-hand lane.
 
+A walk that only prefers new streets at each crossing goes round the same few blocks for as long as it is asked to.
+Where nothing new is ahead, this one takes the shortest way to a street not driven yet.
+"""
+
+import heapq
 import math
-from collections import defaultdict, deque
+from collections import Counter, defaultdict, deque
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,6 +25,10 @@ _SMOOTHING_M = 3.5
 _TIGHTEST_M = 4.0  # radius of the sharpest arc a car drives
 _STEP_M = 0.5
 _TRIES = 60
+_WALKS = 20  # the one through most streets is driven: some starts lead into a corner
+_ENOUGH = 0.6  # of a walk through streets not driven before: else it may come nearer to the border of the map
+_CORNERS = 1.1  # rounding them makes the way so much shorter at most
+_SOUGHT = 0.5  # appeal of the streets worth a way round
 
 Edge = tuple[int, int]  # node ids
 
@@ -99,49 +109,90 @@ class _Graph:
         return float(np.hypot(*(self.place[edge[1]] - self.place[edge[0]])))
 
     def prune_dead_ends(self) -> None:
-        """Drop the steps that lead to no endless drive, unless that is all of them."""
+        """Drop the steps that no endless drive comes through, unless that is all of them."""
         before: defaultdict[Edge, list[Edge]] = defaultdict(list)
         for edge, following in self.after.items():
             for other in following:
                 before[other].append(edge)
-        open_ways = {edge: len(following) for edge, following in self.after.items()}
-        waiting = deque(edge for edge, count in open_ways.items() if count == 0)
-        dead = set(waiting)
-        while waiting:
-            for edge in before[waiting.popleft()]:
-                open_ways[edge] -= 1
-                if open_ways[edge] == 0:
-                    dead.add(edge)
-                    waiting.append(edge)
-        if len(dead) < len(self.after):
+        kept = _endless(self.after, before) & _endless(before, self.after)
+        if kept:
             self.after = {
-                edge: [other for other in following if other not in dead]
+                edge: [other for other in following if other in kept]
                 for edge, following in self.after.items()
-                if edge not in dead
+                if edge in kept
             }
 
     def walk(self, length_m: float, rng: np.random.Generator) -> list[Edge]:
-        """One random walk: straight on rather than round corners, new streets rather than known ones."""
+        """One walk: at random, straight on rather than round corners, to the nearest new street where none is ahead."""
         edges = list(self.after)
-        weight = np.array([self.length_m(e) * _APPEAL.get(self.road[e].kind, 0.5) for e in edges])
-        edge = edges[int(rng.choice(len(edges), p=weight / weight.sum()))]
-        steps, travelled = [edge], self.length_m(edge)
-        seen: defaultdict[frozenset[int], int] = defaultdict(int)
-        while travelled < length_m and self.after[edge]:
-            seen[frozenset(edge)] += 1
-            choices = self.after[edge]
-            appeal = np.array(
-                [
-                    _APPEAL.get(self.road[e].kind, 0.5)
-                    * (0.3 + 0.7 * math.cos(0.5 * self.turn_rad(edge, e)))
-                    / (1.0 + 4.0 * seen[frozenset(e)])
-                    for e in choices
-                ]
-            )
-            edge = choices[int(rng.choice(len(choices), p=appeal / appeal.sum()))]
-            steps.append(edge)
-            travelled += self.length_m(edge)
+        weight = np.array([self.length_m(e) * self._appeal(e) for e in edges])
+        steps = [edges[int(rng.choice(len(edges), p=weight / weight.sum()))]]
+        travelled = self.length_m(steps[0])
+        seen, all_seen = Counter([frozenset(steps[0])]), False
+        while travelled < length_m and self.after[steps[-1]]:
+            ahead = [self._turn(steps[-1], seen, rng)]
+            if frozenset(ahead[0]) in seen and not all_seen:
+                way = self._way_to_new(steps[-1], seen)
+                ahead, all_seen = way or ahead, not way
+            seen.update(frozenset(e) for e in ahead)
+            steps += ahead
+            travelled += sum(map(self.length_m, ahead))
         return steps
+
+    def new_m(self, steps: list[Edge]) -> float:
+        """Length of the streets that a walk comes through, each once, alleys left out."""
+        return sum({frozenset(edge): self.length_m(edge) for edge in steps if self._appeal(edge) >= _SOUGHT}.values())
+
+    def _appeal(self, edge: Edge) -> float:
+        return _APPEAL.get(self.road[edge].kind, 0.5)
+
+    def _turn(self, edge: Edge, seen: Counter[frozenset[int]], rng: np.random.Generator) -> Edge:
+        """What a driver might take next who has no aim."""
+        choices = self.after[edge]
+        appeal = np.array(
+            [
+                self._appeal(e)
+                * (0.3 + 0.7 * math.cos(0.5 * self.turn_rad(edge, e)))
+                / (1.0 + 4.0 * seen[frozenset(e)])
+                for e in choices
+            ]
+        )
+        return choices[int(rng.choice(len(choices), p=appeal / appeal.sum()))]
+
+    def _way_to_new(self, start: Edge, seen: Counter[frozenset[int]]) -> list[Edge]:
+        """The shortest way (Dijkstra) from the end of a step through the first street that is new; empty if none is."""
+        came_from: dict[Edge, Edge] = {}
+        queue = [(0.0, start, start)]
+        while queue:
+            driven_m, edge, before = heapq.heappop(queue)
+            if edge in came_from:
+                continue
+            if edge != start:
+                came_from[edge] = before
+                if frozenset(edge) not in seen and self._appeal(edge) >= _SOUGHT:
+                    return self._traced(edge, start, came_from)
+            for other in self.after[edge]:
+                if other not in came_from and other != start:
+                    heapq.heappush(queue, (driven_m + self.length_m(other), other, edge))
+        return []
+
+    def _traced(self, edge: Edge, start: Edge, came_from: dict[Edge, Edge]) -> list[Edge]:
+        way = [edge]
+        while came_from[way[-1]] != start:
+            way.append(came_from[way[-1]])
+        return way[::-1]
+
+
+def _endless(after: Mapping[Edge, list[Edge]], before: Mapping[Edge, list[Edge]]) -> set[Edge]:
+    """The steps from which one can go on for ever along `after`; `before` is the same the other way round."""
+    ways = {edge: len(following) for edge, following in after.items()}
+    waiting = deque(edge for edge in before if ways.setdefault(edge, 0) == 0)
+    while waiting:
+        for edge in before.get(waiting.popleft(), ()):
+            ways[edge] -= 1
+            if ways[edge] == 0:
+                waiting.append(edge)
+    return {edge for edge, count in ways.items() if count}
 
 
 def plan_path(
@@ -162,18 +213,23 @@ def plan_path(
     if not any(road.drivable for road in osm.roads):
         raise DataError(f"the map {osm.name or '(unnamed)'} has no drivable road: choose an extract with streets")
     needed_m = length_m + 4.0 * _SMOOTHING_M
-    longest_m = 0.0
-    for margin in (margin_m, 0.0):
+    longest_m, found_m, found = 0.0, -1.0, None
+    for margin in (margin_m, 0.5 * margin_m, 0.0):
         graph = _Graph(osm, margin)
         graph.prune_dead_ends()
-        if not graph.after:
-            continue
-        for _ in range(_TRIES):
-            steps = graph.walk(needed_m + 20.0, rng)
+        walks = [graph.walk(_CORNERS * needed_m + 20.0, rng) for _ in range(_WALKS)] if graph.after else []
+        for steps in sorted(walks, key=graph.new_m, reverse=True):
+            new_m = graph.new_m(steps)
+            if new_m <= found_m:
+                break
             path = _smooth(steps, graph, wander_m, rng)
             longest_m = max(longest_m, path.length_m)
             if path.length_m >= needed_m:
-                return _cut(path, length_m)
+                found_m, found = new_m, path
+        if found_m >= _ENOUGH * needed_m:
+            break
+    if found is not None:
+        return _cut(found, length_m)
     raise DataError(
         f"the longest drive found on the map {osm.name or '(unnamed)'} is {longest_m:.0f} m, {length_m:.0f} m are "
         "asked for: choose fewer frames, a smaller spacing or a larger extract"

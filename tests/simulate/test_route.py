@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import shapely
 
+from bevfusion.maps.features import OsmMap
 from bevfusion.simulate.route import lane_offset_m, plan_path
 from bevfusion.structures import DataError
 from tests.simulate.scenes import ring_map, road
@@ -91,3 +92,48 @@ def test_an_acute_corner_is_rounded_too() -> None:
     for seed in range(4):
         path = plan_path(replace(ring_map(), roads=streets), 600.0, np.random.default_rng(seed), 10.0)
         assert np.abs(np.diff(path.yaw_rad)).max() < 0.5 / 3.5
+
+
+def blocks_map(count: int, block_m: float = 60.0) -> OsmMap:
+    """Streets around count x count square blocks."""
+    middle = 0.5 * count * block_m
+    places = [block_m * i - middle for i in range(count + 1)]
+    streets = []
+    for i, place in enumerate(places):
+        streets.append(road([(x, place) for x in places], [1000 + 100 * i + j for j in range(count + 1)]))
+        streets.append(road([(place, y) for y in places], [1000 + 100 * j + i for j in range(count + 1)]))
+    edge = middle + 70.0
+    return replace(ring_map(), roads=tuple(streets), areas=(), bounds_m=(-edge, -edge, edge, edge))
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_new_streets_are_driven_before_known_ones(seed: int) -> None:
+    """Of 40 streets of 60 m: a drive as long as all of them sees nearly all, one half as long hardly any twice."""
+    osm = blocks_map(4)
+    streets = shapely.union_all([shapely.LineString(r.xy_m) for r in osm.roads])
+    for length_m, share in ((1200.0, 0.85), (2400.0, 0.75), (4800.0, 0.95)):
+        path = plan_path(osm, length_m, np.random.default_rng(seed))
+        driven = shapely.LineString(path.xy_m).buffer(5.0)
+        assert streets.intersection(driven).length >= share * min(length_m, streets.length)
+
+
+LINKS = ((100.0, 3, 1303), (-100.0, 2, 1003))  # from the ring's corners to those of the blocks inside
+
+
+def test_alleys_are_not_sought() -> None:
+    """A loop of streets round a maze of alleys: a drive of two rounds does not spend itself between garages."""
+    inner = [replace(r, kind="track") for r in blocks_map(3, 40.0).roads]
+    inner += [
+        road([(100.0, y), (92.0, 0.6 * y), (60.0, 0.6 * y)], [node, 10 + node, other], "track")
+        for y, node, other in LINKS
+    ]
+    osm = replace(ring_map(), roads=(*ring_map().roads[:1], *inner))
+    paths = [plan_path(osm, 1500.0, np.random.default_rng(seed)) for seed in range(6)]
+    assert np.median([np.mean(np.abs(path.xy_m).max(axis=1) > 90.0) for path in paths]) > 0.9
+
+
+def test_a_small_map_is_driven_up_to_its_border() -> None:
+    """Where 60 m from the border leave only one block, the drive comes nearer rather than going round it for ever."""
+    osm = replace(blocks_map(3), bounds_m=(-95.0, -95.0, 95.0, 95.0))
+    path = plan_path(osm, 900.0, np.random.default_rng(0))
+    assert np.abs(path.xy_m).max() > 80.0
