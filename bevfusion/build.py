@@ -10,6 +10,7 @@ from bevfusion.config import AttentionConfig, Config, ConfigError, Option
 from bevfusion.fusion.fuse import JOINS, Fusion
 from bevfusion.fusion.refine import Refinement
 from bevfusion.geometry.grid import Grid, PoseWindow
+from bevfusion.heads.blur import BeliefBlur
 from bevfusion.heads.direction import DirectionHead
 from bevfusion.heads.pose_volume import PoseVolumeHead
 from bevfusion.lidar.encoders import RasterEncoder
@@ -49,6 +50,7 @@ def build_model(config: Config) -> FusionNet:
             confidence=model.heads.confidence,
         ),
         direction=DirectionHead(model.channels, model.heads.harmonics),
+        blur=BeliefBlur(),
         bev_grid=grid,
         stride=model.stride,
     )

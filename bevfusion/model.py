@@ -11,6 +11,7 @@ from bevfusion.fusion.attend import Scene
 from bevfusion.fusion.fuse import Fusion
 from bevfusion.fusion.refine import Refinement
 from bevfusion.geometry.grid import Grid, PoseWindow
+from bevfusion.heads.blur import BeliefBlur
 from bevfusion.heads.direction import DirectionHead
 from bevfusion.heads.pose_volume import PoseVolumeHead
 from bevfusion.maps.schema import layer_index
@@ -38,6 +39,7 @@ class FusionNet(nn.Module):
         refinement: Refinement,
         pose_volume: PoseVolumeHead,
         direction: DirectionHead,
+        blur: BeliefBlur,
         bev_grid: Grid,
         stride: int,
     ) -> None:
@@ -49,6 +51,7 @@ class FusionNet(nn.Module):
         self.refinement = refinement
         self.pose_volume = pose_volume
         self.direction = direction
+        self.blur = blur
         self.bev_grid = bev_grid
         self.stride = stride
 
@@ -69,6 +72,8 @@ class FusionNet(nn.Module):
         fused = self.refinement(fused, scene)
         volume = self.pose_volume(fused.lidar, scene.seen, fused.map, batch.prior_yaw_rad, window)
         direction = self.direction(fused.joint, volume)
+        if not self.training:  # a loss sees what the network says itself
+            volume = self.blur(volume)
         return Prediction(volume, direction, fused)
 
     def _scene(self, batch: Batch) -> Scene:

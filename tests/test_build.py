@@ -177,3 +177,20 @@ def test_half_precision_around_the_network_keeps_the_poses_apart():
         rough = model(batch, window).volume.log_prob
     assert rough.dtype == torch.float32
     assert (rough - exact).abs().max() < 0.1 * exact.std()
+
+
+def test_beliefs_are_blurred_when_asked_and_not_when_trained():
+    config = small()
+    model, batch = build_model(config).eval(), random_batch(config, 2, 3.0)
+    window = search_window(config, 3.0, math.radians(6.0))
+    before = model(batch, window).volume
+    trained = model.train()(batch, window).volume
+    model.blur.set_variance(0.8)
+    torch.testing.assert_close(model(batch, window).volume.log_prob, trained.log_prob)
+    after = model.eval()(batch, window).volume.log_prob
+    assert (after - before.log_prob).abs().max() > 0.01
+    # training moved the means of the normalisation
+    model.blur.set_variance(0.0)
+    same = model(batch, window).volume
+    model.blur.set_variance(0.8)
+    torch.testing.assert_close(after, model.blur(same).log_prob)

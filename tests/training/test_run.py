@@ -1,5 +1,6 @@
 import csv
 import json
+import math
 import os
 import subprocess
 import sys
@@ -9,10 +10,11 @@ import pytest
 import torch
 import yaml
 
-from bevfusion.build import build_model
+from bevfusion.build import build_model, search_window
 from bevfusion.checkpoint import read_checkpoint
 from bevfusion.config import Config, config_from_dict
 from bevfusion.datasets.samples import PoseSamples
+from bevfusion.heads.blur import REACH
 from bevfusion.structures import DataError
 from bevfusion.training.module import NonFiniteLossError
 from bevfusion.training.run import train
@@ -102,7 +104,7 @@ def test_a_finished_run_is_not_overwritten(finished, config):
 
 
 def test_beliefs_are_calibrated_once_the_weights_are_chosen(finished, config):
-    """The scale that ships is that of training times the factor that the origin names; all other weights stay."""
+    """Scale and blur that ship are those that the origin names; all other weights are those of training."""
     trained = torch.load(finished / "checkpoints" / "best.ckpt", weights_only=True)["state_dict"]
     shipped = read_checkpoint(finished / "model.safetensors")
     for name, weights in shipped.weights.items():
@@ -110,6 +112,10 @@ def test_beliefs_are_calibrated_once_the_weights_are_chosen(finished, config):
             factor = float((weights - trained[f"model.{name}"]).exp())
             assert factor == pytest.approx(float(shipped.provenance["sharpened"]), abs=0.006)
             assert factor != pytest.approx(1.0, abs=1e-3)
+        elif name == "blur.taps":
+            cell_m = search_window(config, 4.0, 0.1).cell_m
+            std_m = cell_m * math.sqrt(float(weights @ torch.arange(-REACH, REACH + 1.0) ** 2))
+            assert std_m == pytest.approx(float(shipped.provenance["blurred_m"]), abs=0.006)
         else:
             torch.testing.assert_close(weights, trained[f"model.{name}"], rtol=0, atol=0)
 

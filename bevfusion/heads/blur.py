@@ -1,0 +1,63 @@
+"""What one scan cannot see: how far the map as a whole is off the world.
+
+A network matches a scan with what is drawn, and is as sure of that as the match is sharp. Streets and houses of a map
+lie half a metre beside their places, all of a block together, and so does the pose. That doubt belongs to no scan and
+cannot be had from its scores, only from many truths (`training.calibration`).
+"""
+
+import math
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from bevfusion.structures import PoseBelief
+
+REACH = 6  # cells that a probability is spread over, to each side
+_LEAST = 1e-30  # probabilities below are all the same: their logarithm stays finite
+
+
+class BeliefBlur(nn.Module):
+    """Spread each probability over the places about it, whatever the heading; at first over none."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("taps", gaussian_taps(0.0))
+        self.taps: Tensor
+
+    def set_variance(self, variance_cells2: float) -> None:
+        """Blur by a Gaussian of so much variance along each axis, in cells^2."""
+        self.taps.copy_(gaussian_taps(variance_cells2))
+
+    def forward(self, belief: PoseBelief) -> PoseBelief:
+        """The belief, wider. What would leave the window is shared by all that is in it."""
+        shape = belief.log_prob.shape
+        with torch.autocast(belief.log_prob.device.type, enabled=False):  # rounded probabilities have rough logarithms
+            prob = self._band(shape[2]) @ belief.log_prob.float().exp() @ self._band(shape[3])
+        return PoseBelief(prob.clamp(min=_LEAST).log().flatten(1).log_softmax(1).view(shape), belief.window)
+
+    def _band(self, size: int) -> Float[Tensor, "size size"]:
+        """The matrix that convolves with the taps: far cheaper than a convolution of a single channel."""
+        places = torch.arange(size, device=self.taps.device)
+        lags = (places[:, None] - places).clamp(-REACH - 1, REACH + 1)
+        taps: Tensor = F.pad(self.taps, [1, 1])[lags + REACH + 1]
+        return taps
+
+
+def gaussian_taps(variance_cells2: float) -> Float[Tensor, " n"]:
+    """The discrete Gaussian exp(-v) I_n(v) for n = -REACH .. REACH, from its Fourier transform.
+
+    Unlike samples of a continuous one its variance is exactly v, however small: Lindeberg, Scale-Space for Discrete
+    Signals, PAMI 1990, section IV.
+
+    Raises:
+        ValueError: if the variance is negative, or too large for the reach.
+    """
+    if not 0.0 <= variance_cells2 <= (REACH / 4.0) ** 2:
+        raise ValueError(f"a variance of 0 to {(REACH / 4.0) ** 2} cells^2 fits {REACH} cells, got {variance_cells2}")
+    omega = 2.0 * math.pi * np.arange(64) / 64
+    lags = np.arange(-REACH, REACH + 1)
+    taps = (np.cos(lags[:, None] * omega) * np.exp(variance_cells2 * (np.cos(omega) - 1.0))).mean(1).clip(min=0.0)
+    return torch.from_numpy(taps / taps.sum()).float()
