@@ -92,18 +92,18 @@ def minute(request: pytest.FixtureRequest) -> Played:
 
 @pytest.fixture(scope="session")
 def kidnapped(request: pytest.FixtureRequest) -> Played:
-    """Twenty frames of one drive, then eighty of another, through an invented town of half a kilometre."""
+    """Twenty frames of one drive, then eighty of another that begins far from there, in an invented town of 600 m."""
     cache = Path(request.config.cache.mkdir("bevfusion-ros"))
-    path = cache / "small_town_501.osm.gz"
+    path = cache / "town_501_600_m.osm.gz"
     if not path.is_file():
-        write_town(path, 501, 520.0)
+        write_town(path, 501, 600.0)
     parts = [
         TruthOdometry(
             simulated_drive(
                 str(path), DriveOptions(sensor="hdl64e", frames=frames, spacing_m=1.5, columns=512, seed=seed), cache
             )
         )
-        for seed, frames in ((0, KIDNAPPED_AT), (1, 80))
+        for seed, frames in ((2, KIDNAPPED_AT), (0, 80))
     ]
     drive = Joined(*parts, start_ns=1_700_000_000 * 10**9, period_ns=2 * 10**8)
     return Played(drive, open_map(path), path, pack(cache / "kidnapped.npz", drive))

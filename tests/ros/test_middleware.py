@@ -366,7 +366,7 @@ def test_a_manager_leads_a_lifecycle_node(middleware: Middleware, kidnapped: Pla
 def test_the_player_brings_a_pose_in_ros_2(middleware: Middleware, kidnapped: Played, tmp_path: Path):
     if middleware.name != "ros2":
         pytest.skip("in ROS 1 the launch file does it")
-    folder = next(path for path in kidnapped.map.parent.glob("small_town_501_hdl64e_*"))
+    folder = next(path for path in kidnapped.map.parent.glob("town_501_600_m_hdl64e_*"))
     words = [str(folder), "--map", str(kidnapped.map), "--rate", "5", "--loop"]
     player = middleware.run(["-m", "bevfusion.ros.play_ros2", *words], tmp_path / "player.log")
     values = {"extrinsics": [0.0] * 6 + [1.0], "use_sim_time": False}
@@ -384,7 +384,7 @@ def test_the_player_brings_a_pose_in_ros_2(middleware: Middleware, kidnapped: Pl
 def test_roslaunch_brings_a_pose_and_the_player_plays(middleware: Middleware, kidnapped: Played, tmp_path: Path):
     if middleware.name != "ros1":
         pytest.skip("the launch package of ROS 2 is not on the package index")
-    folder = next(path for path in kidnapped.map.parent.glob("small_town_501_hdl64e_*"))
+    folder = next(path for path in kidnapped.map.parent.glob("town_501_600_m_hdl64e_*"))
     words = [f"map:={kidnapped.map}", f"play:={folder}", f"python:={middleware.python}"]
     middleware.forget({"/bevfusion", "/use_sim_time"})
     launched = middleware.start(["roslaunch", "bevfusion", "localize.launch", *words], tmp_path / "launch.log")
