@@ -36,7 +36,7 @@ def move_slices(
         extra = max(axis_variance, 0.0)
         return _convolved(prob, shifts, (variances[0] + extra, variances[1] + extra))
     spacing = max(1.0, 0.5 * math.sqrt(axis_variance))
-    weights = _discrete_gaussian(axis_variance / spacing**2)
+    weights = _taps(axis_variance / spacing**2)
     reach = len(weights) // 2
     moved = torch.zeros_like(prob)
     for node, weight in zip(range(-reach, reach + 1), weights, strict=True):
@@ -46,7 +46,7 @@ def move_slices(
 
 def blur_yaw(prob: Float[Tensor, "r y x"], variance: float, full_circle: bool) -> Float[Tensor, "r y x"]:
     """Blur along the headings, variance in bins^2; on a full circle the ends meet, else what passes them is gone."""
-    weights = _discrete_gaussian(variance)
+    weights = _taps(variance)
     count, reach = len(prob), len(weights) // 2
     blurred = prob * float(weights[reach])
     for step in range(1, reach + 1):
@@ -112,13 +112,22 @@ def _transition(shift: Float[np.ndarray, " r"], variance: float, size: int) -> F
     return by_lag.unfold(1, size, 1).flip(2)  # [i, j] is lag i - j
 
 
-def _discrete_gaussian(variance: float) -> Float[np.ndarray, " n"]:
-    """T(n, variance) for n = -reach .. reach, as far as it counts, summing to one."""
+def discrete_gaussian(variance: float) -> Float[np.ndarray, " n"]:
+    """T(n, variance) = exp(-v) I_n(v) for n = 0, 1, 2, ..., from its Fourier transform.
+
+    Unlike samples of a continuous Gaussian its variance is exact, however small: Lindeberg, Scale-Space for Discrete
+    Signals, PAMI 1990, section IV.
+    """
     period = 64 * math.ceil((12.0 * math.sqrt(variance) + 16.0) / 64)
     omega = 2.0 * math.pi * np.arange(period // 2 + 1) / period
-    kernel = np.fft.irfft(np.exp(variance * (np.cos(omega) - 1.0)), period)
-    counts = np.flatnonzero(kernel[: period // 2] > _LEAST_WEIGHT)
-    reach = int(counts[-1])
+    kernel: np.ndarray = np.fft.irfft(np.exp(variance * (np.cos(omega) - 1.0)), period)[: period // 2]
+    return kernel
+
+
+def _taps(variance: float) -> Float[np.ndarray, " n"]:
+    """The discrete Gaussian for n = -reach .. reach, as far as it counts, summing to one."""
+    kernel = discrete_gaussian(variance)
+    reach = int(np.flatnonzero(kernel > _LEAST_WEIGHT)[-1])
     both = np.concatenate([kernel[reach:0:-1], kernel[: reach + 1]])
     weights: np.ndarray = both / both.sum()
     return weights

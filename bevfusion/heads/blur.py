@@ -5,14 +5,13 @@ lie half a metre beside their places, all of a block together, and so does the p
 cannot be had from its scores, only from many truths (`training.calibration`).
 """
 
-import math
-
 import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from bevfusion.filters.shifting import discrete_gaussian
 from bevfusion.structures import PoseBelief
 
 REACH = 6  # cells that a probability is spread over, to each side
@@ -47,17 +46,13 @@ class BeliefBlur(nn.Module):
 
 
 def gaussian_taps(variance_cells2: float) -> Float[Tensor, " n"]:
-    """The discrete Gaussian exp(-v) I_n(v) for n = -REACH .. REACH, from its Fourier transform.
-
-    Unlike samples of a continuous one its variance is exactly v, however small: Lindeberg, Scale-Space for Discrete
-    Signals, PAMI 1990, section IV.
+    """The discrete Gaussian for n = -REACH .. REACH.
 
     Raises:
         ValueError: if the variance is negative, or too large for the reach.
     """
     if not 0.0 <= variance_cells2 <= (REACH / 4.0) ** 2:
         raise ValueError(f"a variance of 0 to {(REACH / 4.0) ** 2} cells^2 fits {REACH} cells, got {variance_cells2}")
-    omega = 2.0 * math.pi * np.arange(64) / 64
-    lags = np.arange(-REACH, REACH + 1)
-    taps = (np.cos(lags[:, None] * omega) * np.exp(variance_cells2 * (np.cos(omega) - 1.0))).mean(1).clip(min=0.0)
+    half = discrete_gaussian(variance_cells2)[: REACH + 1].clip(min=0.0)
+    taps = np.concatenate([half[:0:-1], half])
     return torch.from_numpy(taps / taps.sum()).float()

@@ -32,7 +32,7 @@ from bevfusion.machine import available_cores
 from bevfusion.progress import frame_progress
 from bevfusion.structures import Batch, DataError
 from bevfusion.training.blend import blend
-from bevfusion.training.calibration import Width, calibrate
+from bevfusion.training.calibration import calibrate
 from bevfusion.training.data import PoseData, worker_count
 from bevfusion.training.drives import as_trained, prepare_drives, prepared_drives
 from bevfusion.training.module import TrainingModule
@@ -83,16 +83,15 @@ def train(config: Config, output: Path | None = None, resume: Path | None = None
     blend(module.model, initial, config.train.blend)
     path = folder / CHECKPOINT_NAME
     if trainer.is_global_zero:
-        width = _calibrate(module, data, device)
-        provenance |= {"sharpened": f"{width.sharpness:.2f}", "blurred_m": f"{_blur_m(module, width):.2f}"}
+        provenance |= _calibrate(module, data, device)
         provenance["hours"] = f"{(time.monotonic() - began) / 3600.0:.2f}"
         save_checkpoint(path, module.model, config, provenance)
         _evaluate(config, path, folder / "evaluation")
     return path
 
 
-def _calibrate(module: TrainingModule, data: PoseData, device: torch.device) -> Width:
-    """Make beliefs as sure as they are right on the validation drives."""
+def _calibrate(module: TrainingModule, data: PoseData, device: torch.device) -> dict[str, str]:
+    """Make beliefs as sure as they are right on the validation drives; what that took, in words of the origin."""
     batches = data.val_dataloader()
     with frame_progress("calibrating", len(batches)) as show:
 
@@ -102,16 +101,14 @@ def _calibrate(module: TrainingModule, data: PoseData, device: torch.device) -> 
                 show(number + 1, len(batches))
 
         width = calibrate(module.model.to(device), shown(), module.window)
+    blur_m = math.sqrt(width.blur_cells2) * module.window.cell_m
+    taken = {"sharpened": f"{width.sharpness:.2f}", "blurred_m": f"{blur_m:.2f}"}
     log.info(
-        "beliefs are %.2f times as sharp and blurred by %.2f m now: so sure they are right on the validation drives",
-        width.sharpness,
-        _blur_m(module, width),
+        "beliefs are %(sharpened)s times as sharp and blurred by %(blurred_m)s m now: so sure they are right on the "
+        "validation drives",
+        taken,
     )
-    return width
-
-
-def _blur_m(module: TrainingModule, width: Width) -> float:
-    return math.sqrt(width.blur_cells2) * module.window.cell_m
+    return taken
 
 
 def _evaluate(config: Config, checkpoint: Path, output: Path) -> None:

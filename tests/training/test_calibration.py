@@ -38,8 +38,9 @@ def peaked(count: int, rng: np.random.Generator) -> torch.Tensor:
 
 def drawn(prob: torch.Tensor) -> list[tuple[int, int, int]]:
     """A truth of each belief."""
-    flat = torch.multinomial(prob.flatten(1), 1, generator=torch.Generator().manual_seed(0))[:, 0].tolist()
-    return [tuple(int(i) for i in np.unravel_index(index, WINDOW.shape)) for index in flat]  # type: ignore[misc]
+    flat = torch.multinomial(prob.flatten(1), 1, generator=torch.Generator().manual_seed(0))[:, 0].numpy()
+    places = np.stack(np.unravel_index(flat, WINDOW.shape), axis=1).tolist()
+    return [(r, y, x) for r, y, x in places]
 
 
 def widened(belief: torch.Tensor, power: float, variance: float) -> torch.Tensor:
