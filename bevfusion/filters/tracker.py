@@ -55,7 +55,8 @@ class Limits:
     reckoning_rad: float = math.radians(4.0)  # the same for its heading ...
     reckoning_rad_m: float = math.radians(0.1)  # ... and so much a metre
     regain_m: float = 4.0  # for which it must then be found right
-    patience_frames: int = 15  # for candidates to prove themselves before they are sought anew
+    patience_frames: int = 15  # for candidates to prove themselves before they are sought anew ...
+    retry_frames: int = 5  # ... or, where none is left, since they were sought
     hopeless: float = 1e-3  # candidates that are dropped
     keep: int = 24  # candidates of a search
     margin_nats: float = 4.0  # by which the best candidate must lead
@@ -213,7 +214,8 @@ class Tracker:
             self._advance(memory.old, scan, motion, memory.number)
             right = memory.old.probability >= self._limits.found
             memory.likely_m = memory.likely_m + (0.0 if motion is None else motion.distance_m) if right else 0.0
-        if memory.waited >= self._limits.patience_frames and (memory.anywhere or memory.old is None):
+        patience = self._limits.patience_frames if memory.candidates else self._limits.retry_frames
+        if memory.waited >= patience and (memory.anywhere or memory.old is None):
             memory.candidates, memory.waited = self._new_candidates(memory, scan), 0
             motion = None  # they are where the vehicle is now
         memory.waited += 1

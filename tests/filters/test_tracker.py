@@ -1,6 +1,8 @@
 """Vehicles that are followed, lost and found."""
 
 import math
+from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -159,6 +161,25 @@ def test_starts_anywhere_and_is_found_again_after_a_kidnapping() -> None:
     assert all(e.confidence < 0.3 for e, t in pairs if e is not None and position_error_m(e, t) > 5.0)
     assert shown[0][0] == 1
     assert shown[0][1] == shown[-1][0] == shown[-1][1]
+
+
+def test_where_no_candidate_is_left_they_are_sought_again_soon() -> None:
+    # odometry that is wrong for some frames after the jump, as scan matching is, leads every candidate astray
+    frames, truths = drive(SE2(-120.0, 100.0, 0.0), [SE2(1.0, 0.0, 0.0)] * 45, jump=(20, SE2(0.0, -100.0, math.pi)))
+    odometry, misled = SE2(), []
+    for before, frame in pairwise([frames[0], *frames]):
+        assert before.odom_from_ego is not None
+        assert frame.odom_from_ego is not None
+        step = before.odom_from_ego.inverse() @ frame.odom_from_ego
+        odometry = odometry @ (SE2(-4.0, 2.0, 1.0) if 20 <= frame.index < 28 else step)
+        misled.append(replace(frame, odom_from_ego=odometry))
+    tracker = searching_tracker(InformedLocator())
+    tracker.start_anywhere()
+    answers = [tracker.step(frame) for frame in misled]
+    found = [e is not None and position_error_m(e, t) < 1.5 for e, t in zip(answers, truths, strict=True)]
+    assert all(found[8:20])
+    assert not any(found[20:28])
+    assert all(found[38:])
 
 
 def test_places_that_look_alike_stay_undecided() -> None:
