@@ -75,8 +75,9 @@ def plan_path(
         graph = StreetGraph(osm, margin)
         graph.prune_dead_ends()
         walks = [graph.walk(_CORNERS * needed_m + 20.0, rng) for _ in range(_WALKS)] if graph.after else []
-        for steps in sorted(walks, key=graph.new_m, reverse=True):
-            new_m = graph.new_m(steps)
+        # where several see new streets alone, the first of them: the longest would begin at one place whatever the seed
+        ranked = sorted(((min(graph.new_m(steps), needed_m), steps) for steps in walks), key=lambda w: -w[0])
+        for new_m, steps in ranked:
             if new_m <= found_m:
                 break
             path = _smooth(steps, graph, wander_m, rng)

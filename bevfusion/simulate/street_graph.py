@@ -7,7 +7,6 @@ Where nothing new is ahead, this one takes the shortest way to a street not driv
 import heapq
 import math
 from collections import Counter, defaultdict, deque
-from collections.abc import Mapping
 
 import numpy as np
 from jaxtyping import Float
@@ -68,17 +67,25 @@ class StreetGraph:
         return float(np.hypot(*(self.place[edge[1]] - self.place[edge[0]])))
 
     def prune_dead_ends(self) -> None:
-        """Drop the steps that no endless drive comes through, unless that is all of them."""
+        """Drop the steps that lead to no endless drive, unless that is all of them."""
         before: defaultdict[Edge, list[Edge]] = defaultdict(list)
         for edge, following in self.after.items():
             for other in following:
                 before[other].append(edge)
-        kept = _endless(self.after, before) & _endless(before, self.after)
-        if kept:
+        open_ways = {edge: len(following) for edge, following in self.after.items()}
+        waiting = deque(edge for edge, count in open_ways.items() if count == 0)
+        dead = set(waiting)
+        while waiting:
+            for edge in before[waiting.popleft()]:
+                open_ways[edge] -= 1
+                if open_ways[edge] == 0:
+                    dead.add(edge)
+                    waiting.append(edge)
+        if len(dead) < len(self.after):
             self.after = {
-                edge: [other for other in following if other in kept]
+                edge: [other for other in following if other not in dead]
                 for edge, following in self.after.items()
-                if edge in kept
+                if edge not in dead
             }
 
     def walk(self, length_m: float, rng: np.random.Generator) -> list[Edge]:
@@ -140,15 +147,3 @@ class StreetGraph:
         while came_from[way[-1]] != start:
             way.append(came_from[way[-1]])
         return way[::-1]
-
-
-def _endless(after: Mapping[Edge, list[Edge]], before: Mapping[Edge, list[Edge]]) -> set[Edge]:
-    """The steps from which one can go on for ever along `after`; `before` is the same the other way round."""
-    ways = {edge: len(following) for edge, following in after.items()}
-    waiting = deque(edge for edge in before if ways.setdefault(edge, 0) == 0)
-    while waiting:
-        for edge in before.get(waiting.popleft(), ()):
-            ways[edge] -= 1
-            if ways[edge] == 0:
-                waiting.append(edge)
-    return {edge for edge, count in ways.items() if count}

@@ -117,6 +117,12 @@ def test_new_streets_are_driven_before_known_ones(seed: int) -> None:
         assert streets.intersection(driven).length >= share * min(length_m, streets.length)
 
 
+def test_other_seeds_begin_elsewhere() -> None:
+    """All short drives see new streets alone: none is better than another."""
+    starts = [plan_path(blocks_map(4), 60.0, np.random.default_rng(seed)).xy_m[0] for seed in range(8)]
+    assert len({tuple(np.round(start / 30.0)) for start in starts}) >= 6
+
+
 LINKS = ((100.0, 3, 1303), (-100.0, 2, 1003))  # from the ring's corners to those of the blocks inside
 
 

@@ -12,13 +12,13 @@ from tests.simulate.scenes import ring_map, road
 SPUR = {(3, 9), (9, 3)}
 
 
-def test_dead_ends_are_dropped_both_into_and_out_of() -> None:
+def test_dead_ends_are_not_driven_into() -> None:
     graph = StreetGraph(ring_map(), 0.0)
     assert set(graph.after) >= SPUR
     graph.prune_dead_ends()
-    assert len(graph.after) == 8  # four streets, both ways
-    assert not SPUR & set(graph.after)
-    assert not any(SPUR & set(following) for following in graph.after.values())
+    assert SPUR & set(graph.after) == {(9, 3)}  # one may come from there
+    assert len(graph.after) == 9  # four streets, both ways
+    assert not any((3, 9) in following for following in graph.after.values())
 
 
 def test_where_all_ends_dead_nothing_is_dropped() -> None:
@@ -39,7 +39,7 @@ def test_a_walk_goes_on_from_step_to_step_and_is_as_long_as_asked(seed: int) -> 
     steps = graph.walk(1900.0, np.random.default_rng(seed))
     assert all(following in graph.after[step] for step, following in pairwise(steps))
     assert 1900.0 <= sum(map(graph.length_m, steps)) < 2100.0
-    assert graph.new_m(steps) == pytest.approx(800.0)  # once round and a bit more is still four streets
+    assert graph.new_m(steps) in (pytest.approx(800.0), pytest.approx(880.0))  # twice round is still four streets
 
 
 @pytest.mark.parametrize("seed", range(8))
