@@ -1,5 +1,6 @@
 """A way to drive: a walk over the streets, then a smooth path in the right-hand lane."""
 
+import itertools
 import math
 from dataclasses import dataclass
 
@@ -16,7 +17,7 @@ _STEP_M = 0.5
 _TRIES = 60
 _WALKS = 20  # the one through most streets is driven: some starts lead into a corner
 _ENOUGH = 0.6  # of a walk through streets not driven before: else it may come nearer to the border of the map
-_CORNERS = 1.1  # so much longer are walks than drives: round corners are short cuts
+_CORNERS = (1.1, 1.6)  # so much longer are walks than drives, as round corners are short cuts; and where they are many
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,10 +72,10 @@ def plan_path(
         raise DataError(f"the map {osm.name or '(unnamed)'} has no drivable road: choose an extract with streets")
     needed_m = length_m + 4.0 * _SMOOTHING_M
     longest_m, found_m, found = 0.0, -1.0, None
-    for margin in (margin_m, 0.5 * margin_m, 0.0):
+    for corners, margin in itertools.product(_CORNERS, (margin_m, 0.5 * margin_m, 0.0)):
         graph = StreetGraph(osm, margin)
         graph.prune_dead_ends()
-        walks = [graph.walk(_CORNERS * needed_m + 20.0, rng) for _ in range(_WALKS)] if graph.after else []
+        walks = [graph.walk(corners * needed_m + 20.0, rng) for _ in range(_WALKS)] if graph.after else []
         # where several see new streets alone, the first of them: the longest would begin at one place whatever the seed
         ranked = sorted(((min(graph.new_m(steps), needed_m), steps) for steps in walks), key=lambda w: -w[0])
         for new_m, steps in ranked:
@@ -84,10 +85,8 @@ def plan_path(
             longest_m = max(longest_m, path.length_m)
             if path.length_m >= needed_m:
                 found_m, found = new_m, path
-        if found_m >= _ENOUGH * needed_m:
-            break
-    if found is not None:
-        return _cut(found, length_m)
+        if found is not None and (margin == 0.0 or found_m >= _ENOUGH * needed_m):
+            return _cut(found, length_m)
     raise DataError(
         f"the longest drive found on the map {osm.name or '(unnamed)'} is {longest_m:.0f} m, {length_m:.0f} m are "
         "asked for: choose fewer frames, a smaller spacing or a larger extract"

@@ -123,6 +123,16 @@ def test_other_seeds_begin_elsewhere() -> None:
     assert len({tuple(np.round(start / 30.0)) for start in starts}) >= 6
 
 
+def test_a_street_full_of_corners_is_driven_as_long_as_asked() -> None:
+    """A ring in zigzag: a path that rounds its corners is a third shorter than the street."""
+    turns = np.arange(60)
+    reach_m = np.where(turns % 2, 100.0, 110.0)
+    places = np.stack([reach_m * np.cos(turns * np.pi / 30), reach_m * np.sin(turns * np.pi / 30)], axis=1)
+    ring = road([(float(x), float(y)) for x, y in [*places, places[0]]], [*range(1, 61), 1])
+    path = plan_path(replace(ring_map(), roads=(ring,)), 900.0, np.random.default_rng(0))
+    assert path.length_m >= 900.0
+
+
 LINKS = ((100.0, 3, 1303), (-100.0, 2, 1003))  # from the ring's corners to those of the blocks inside
 
 
