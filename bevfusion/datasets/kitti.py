@@ -18,15 +18,14 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
-from jaxtyping import Float, UInt32
+from jaxtyping import Float
 
+from bevfusion.datasets.kitti_points import read_kitti_points
 from bevfusion.geometry.geodesy import GeoPose, LocalFrame
 from bevfusion.geometry.se2 import SE2
 from bevfusion.lidar.packed import SUFFIX, read_packed_scan
 from bevfusion.structures import DataError, Frame, Scan
 
-POINT_BYTES = 16  # four float32
-FAR_M = 1e4  # no LiDAR sees farther: beyond, the bytes are not coordinates
 CALIBRATION = "calib_imu_to_velo.txt"
 PARENTS_SEARCHED = 3
 STAMP = re.compile(r"([12][0-9]{3}-[0-9]{2}-[0-9]{2} [0-9]{2}:[0-9]{2}:[0-9]{2})(?:\.([0-9]{1,9}))?")
@@ -100,7 +99,7 @@ class KittiRawDrive:
         if path.suffix == SUFFIX:
             return read_packed_scan(path)
         label_path = self._path / "labels" / f"{path.stem}.label"
-        return read_scan_file(path, label_path if label_path.is_file() else None)
+        return read_kitti_points(path, label_path if label_path.is_file() else None).usable(str(path)).scan()
 
     def _truth(self, number: int) -> GeoPose | None:
         """Pose of the LiDAR, or None for a scan without a GPS/IMU packet."""
@@ -142,33 +141,6 @@ class KittiRawDrive:
 def is_kitti_raw(path: Path) -> bool:
     """Whether a path looks like the folder of a KITTI raw drive."""
     return (path / "velodyne_points").is_dir() or (path / "oxts").is_dir()
-
-
-def read_scan_file(path: Path, label_path: Path | None = None) -> Scan:
-    """A scan in KITTI's format; points that are not finite or impossibly far are dropped.
-
-    Raises:
-        DataError: if the size is wrong, nothing or mostly rubbish is in it, or the labels do not match.
-        OSError: if a file cannot be read.
-    """
-    count, rest = divmod(path.stat().st_size, POINT_BYTES)
-    if rest:
-        raise DataError(
-            f"{path}: {path.stat().st_size} bytes is not a multiple of {POINT_BYTES} (float32 x, y, z, reflectance): "
-            "truncated, or another format"
-        )
-    if count == 0:
-        raise DataError(f"{path}: empty scan file")
-    points = np.fromfile(path, dtype="<f4").astype(np.float32, copy=False).reshape(-1, 4)
-    labels = None if label_path is None else _read_labels(label_path, len(points))
-    far = (np.abs(points[:, :3]) > FAR_M).any(axis=1)  # NaN compares false: `cleaned` drops it
-    if far.sum() > 0.5 * len(points):
-        raise DataError(f"{path}: {far.sum()} of {len(points)} points lie beyond {FAR_M:.0f} m: not a KITTI scan")
-    near = points[~far]
-    scan = Scan.cleaned(near[:, :3], near[:, 3], None if labels is None else labels[~far])
-    if len(scan) == 0:
-        raise DataError(f"{path}: none of its {len(points)} points is finite")
-    return scan
 
 
 def read_oxts(path: Path) -> Float[np.ndarray, " n"]:
@@ -257,14 +229,6 @@ def read_lines(path: Path) -> list[str]:
         return path.read_text(encoding="utf-8").splitlines()
     except UnicodeDecodeError as error:
         raise DataError(f"{path}: not a text file") from error
-
-
-def _read_labels(path: Path, count: int) -> UInt32[np.ndarray, " n"]:
-    size = path.stat().st_size
-    if size != 4 * count:
-        raise DataError(f"{path}: expected {4 * count} bytes (uint32 a point of the scan), got {size}")
-    labels: np.ndarray = np.fromfile(path, dtype="<u4").astype(np.uint32, copy=False) & np.uint32(0xFFFF)
-    return labels  # the upper half numbers the instance
 
 
 def _existing_folder(drive: Path, folder: str) -> Path:

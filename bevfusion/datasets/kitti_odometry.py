@@ -16,15 +16,8 @@ import numpy as np
 from jaxtyping import Float
 
 from bevfusion.datasets.cloud import Cloud
-from bevfusion.datasets.kitti import (
-    find_calibration,
-    lidar_pose,
-    oxts_values,
-    read_calibration,
-    read_lines,
-    read_oxts,
-    read_scan_file,
-)
+from bevfusion.datasets.kitti import find_calibration, lidar_pose, oxts_values, read_calibration, read_lines, read_oxts
+from bevfusion.datasets.kitti_points import read_kitti_points
 from bevfusion.datasets.logged import LoggedDrive, LogOptions, Tracks
 from bevfusion.datasets.rigid import inverse, yaws_rad
 from bevfusion.datasets.tracks import GeoTrack, PoseTrack
@@ -54,8 +47,8 @@ class KittiScans:
         number = self.numbers[position]
         file = self._files[number]
         label = None if self._labels is None else self._labels / f"{file.stem}.label"
-        scan = read_scan_file(file, label if label is not None and label.is_file() else None)
-        return self._stamps_ns[number], Cloud(scan.xyz, scan.intensity, labels=scan.labels)
+        cloud = read_kitti_points(file, label if label is not None and label.is_file() else None)
+        return self._stamps_ns[number], cloud.usable(str(file))
 
 
 def is_kitti_odometry(path: Path) -> bool:

@@ -9,13 +9,13 @@ import numpy as np
 
 from bevfusion.datasets.cloud import MAX_POINTS, Cloud, scaled_intensity
 from bevfusion.datasets.fields import cloud_from_fields
-from bevfusion.datasets.kitti import read_scan_file
+from bevfusion.datasets.kitti_points import read_kitti_points
 from bevfusion.datasets.las import read_las
 from bevfusion.datasets.pcd import read_pcd
 from bevfusion.datasets.ply import read_ply
 from bevfusion.lidar.packed import SUFFIX as PACKED
 from bevfusion.lidar.packed import read_packed_scan
-from bevfusion.structures import DataError, Scan
+from bevfusion.structures import DataError
 
 NUSCENES = ".pcd.bin"
 NPY_MAGIC = b"\x93NUMPY"
@@ -68,7 +68,8 @@ def read_nuscenes_points(path: Path) -> Cloud:
     return Cloud(points[:, :3], np.clip(np.nan_to_num(points[:, 3]) / np.float32(255.0), 0.0, 1.0), ring)
 
 
-def _cloud(scan: Scan) -> Cloud:
+def _read_packed(path: Path) -> Cloud:
+    scan = read_packed_scan(path)
     return Cloud(scan.xyz, scan.intensity)
 
 
@@ -100,8 +101,8 @@ def _read_npy(path: Path) -> Cloud:
 
 
 CLOUD_READERS: dict[str, Callable[[Path], Cloud]] = {
-    ".bin": lambda path: _cloud(read_scan_file(path)),  # float32 x, y, z, reflectance
-    PACKED: lambda path: _cloud(read_packed_scan(path)),  # of our own simulation
+    ".bin": read_kitti_points,
+    PACKED: _read_packed,  # of our own simulation
     NUSCENES: _read_nuscenes,
     ".pcd": read_pcd,
     ".ply": read_ply,

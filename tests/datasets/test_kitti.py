@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bevfusion.datasets.kitti import KittiRawDrive, lidar_pose, read_calibration, read_oxts, read_scan_file
+from bevfusion.datasets.kitti import KittiRawDrive, lidar_pose, read_calibration, read_oxts
 from bevfusion.datasets.open import open_drive, read_scan
 from bevfusion.geometry.geodesy import LocalFrame
 from bevfusion.structures import DataError
@@ -175,7 +175,7 @@ FAULTS = {
     ),
     "scan of noise": (
         lambda d: np.full((3, 4), 1e30, np.float32).tofile(d / "velodyne_points/data/0000000002.bin"),
-        "not a KITTI scan",
+        "not a LiDAR scan",
     ),
     "labels too short": (lambda d: _truncate(d / "labels/0000000002.label"), "expected 12 bytes"),
     "packet of words": (lambda d: (d / "oxts/data/0000000002.txt").write_text("lat lon"), "expected numbers"),
@@ -217,5 +217,5 @@ def test_corrupted_bytes_are_recognised_by_their_values(shared_data: Path, tmp_p
     raw = (shared_data / "formats/kitti_bad/000000_encoding_corrupted.bin").read_bytes()
     cut = tmp_path / "cut.bin"
     cut.write_bytes(raw[: len(raw) // 16 * 16])
-    with pytest.raises(DataError, match="not a KITTI scan"):
-        read_scan_file(cut)
+    with pytest.raises(DataError, match="not a LiDAR scan"):
+        read_scan(cut)
