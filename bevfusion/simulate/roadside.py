@@ -15,7 +15,7 @@ from bevfusion.simulate.terrain import Terrain
 from bevfusion.simulate.traffic import Vehicles
 
 _PLOTS = ("open", "fence", "wall", "hedge")
-_HALF_CAR_M = 1.4  # from the middle of a car to that of the disc round its bow
+_BOW_M = 1.4  # a car takes the place of three discs: from the middle one to those at bow and stern
 
 
 @dataclass(frozen=True)
@@ -187,6 +187,6 @@ def _parked(
     turned = np.where(rng.random(len(ticks)) < 0.9, 0.0, np.pi) + (np.pi if course.side > 0 else 0.0)
     # bow and stern too: round a corner the path comes nearer to them than to the middle
     along = np.stack([np.cos(yaw), np.sin(yaw)], axis=1)
-    free = np.all([obstacles.free(xy + _HALF_CAR_M * end * along, 1.1, -1.0, 1.4) for end in (-1.0, 0.0, 1.0)], axis=0)
+    free = np.all([obstacles.free(xy + _BOW_M * end * along, 1.1, -1.0, 1.4) for end in (-1.0, 0.0, 1.0)], axis=0)
     yaw = yaw + turned + rng.normal(0.0, 0.02, len(ticks))
     return xy[free], yaw[free]
