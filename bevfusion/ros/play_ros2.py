@@ -48,6 +48,9 @@ def main() -> int:
         play(Ros2Port(rclpy.create_node("bevfusion_player")), parse_options(remove_ros_args(sys.argv)[1:]))
     except KeyboardInterrupt:
         pass
+    except RuntimeError:  # a signal shuts ROS down at once, in the middle of a message too
+        if rclpy.ok():
+            raise
     except DataError as error:
         sys.stderr.write("error: " + " ".join(str(error).split()) + "\n")
         return 2

@@ -103,7 +103,7 @@ def kidnapped(request: pytest.FixtureRequest) -> Played:
                 str(path), DriveOptions(sensor="hdl64e", frames=frames, spacing_m=1.5, columns=512, seed=seed), cache
             )
         )
-        for seed, frames in ((2, KIDNAPPED_AT), (0, 80))
+        for seed, frames in ((2, KIDNAPPED_AT), (3, 80))
     ]
     drive = Joined(*parts, start_ns=1_700_000_000 * 10**9, period_ns=2 * 10**8)
     return Played(drive, open_map(path), path, pack(cache / "kidnapped.npz", drive))

@@ -381,6 +381,34 @@ def test_the_player_brings_a_pose_in_ros_2(middleware: Middleware, kidnapped: Pl
     assert said["diagnostics"][-1][2]["odometry"] == "used"
 
 
+CUT_SHORT = """
+import sys, rclpy
+from std_msgs.msg import Empty
+from bevfusion.ros import play_ros2
+def play(port, options):
+    publisher = port.advertise(Empty, "/points", False)
+    if sys.argv[2] == "fault":
+        raise RuntimeError("no signal came")
+    rclpy.shutdown()
+    publisher.publish(Empty())
+play_ros2.play, play_ros2.parse_options = play, str
+sys.exit(play_ros2.main())
+"""
+
+
+@pytest.mark.parametrize(("why", "status"), [("signal", 0), ("fault", 1)])
+def test_a_player_in_ros_2_may_be_cut_short_in_the_middle_of_a_message(
+    middleware: Middleware, tmp_path: Path, why: str, status: int
+):
+    if middleware.name != "ros2":
+        pytest.skip("rospy raises an exception of its own")
+    player = middleware.run(["-c", CUT_SHORT, "drive", why], tmp_path / "player.log")
+    try:
+        assert player.wait(60) == status, (tmp_path / "player.log").read_text()
+    finally:
+        player.kill()
+
+
 def test_roslaunch_brings_a_pose_and_the_player_plays(middleware: Middleware, kidnapped: Played, tmp_path: Path):
     if middleware.name != "ros1":
         pytest.skip("the launch package of ROS 2 is not on the package index")
