@@ -98,8 +98,7 @@ class KittiRawDrive:
     def _scan(self, path: Path) -> Scan:
         if path.suffix == SUFFIX:
             return read_packed_scan(path)
-        label_path = self._path / "labels" / f"{path.stem}.label"
-        return read_kitti_points(path, label_path if label_path.is_file() else None).usable(str(path)).scan()
+        return read_kitti_points(path, self._path / "labels").usable(str(path)).scan()
 
     def _truth(self, number: int) -> GeoPose | None:
         """Pose of the LiDAR, or None for a scan without a GPS/IMU packet."""

@@ -46,9 +46,7 @@ class KittiScans:
         """
         number = self.numbers[position]
         file = self._files[number]
-        label = None if self._labels is None else self._labels / f"{file.stem}.label"
-        cloud = read_kitti_points(file, label if label is not None and label.is_file() else None)
-        return self._stamps_ns[number], cloud.usable(str(file))
+        return self._stamps_ns[number], read_kitti_points(file, self._labels).usable(str(file))
 
 
 def is_kitti_odometry(path: Path) -> bool:
