@@ -96,6 +96,9 @@ class SimulationConfig(Section):
     train: tuple[str, ...] = Field(("town:1", "town:2", "town:3", "town:4"), description="town:SEED or a map file")
     val: tuple[str, ...] = ("town:101",)
     test: tuple[str, ...] = ("town:201",)
+    val_seed: int | None = Field(
+        None, ge=0, description="of validation drives, so that maps that train can serve; null: as all else"
+    )
     frames: int = Field(300, ge=1, description="frames a training map")
     eval_frames: int = Field(100, ge=1, description="frames a validation or test map")
     spacing_m: float = Field(5.0, gt=0, description="distance between frames")

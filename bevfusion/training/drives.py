@@ -2,8 +2,9 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal
 
-from bevfusion.config import Config, SimulationConfig
+from bevfusion.config import Config
 from bevfusion.datasets.drive import Drive
 from bevfusion.datasets.fleet import make_drives
 from bevfusion.datasets.simulated import DriveRequest, map_file, simulated_drive
@@ -12,6 +13,7 @@ from bevfusion.maps.source import MapSource, open_map
 from bevfusion.simulate.drive import DriveOptions
 
 Drives = Sequence[tuple[Drive, MapSource]]
+Role = Literal["train", "val", "test"]
 
 
 def prepare_drives(config: Config) -> None:
@@ -20,11 +22,8 @@ def prepare_drives(config: Config) -> None:
     Raises:
         DataError: if a map cannot be used.
     """
-    simulation = config.simulation
-    requests = _requests(simulation, simulation.train, simulation.frames, config.seed)
-    for specs in (simulation.val, simulation.test):
-        requests += _requests(simulation, specs, simulation.eval_frames, config.seed)
-    make_drives(requests, Path(simulation.cache))
+    roles: tuple[Role, ...] = ("train", "val", "test")
+    make_drives([request for role in roles for request in _requests(config, role)], Path(config.simulation.cache))
 
 
 def as_trained(config: Config) -> Protocol:
@@ -32,37 +31,34 @@ def as_trained(config: Config) -> Protocol:
     return Protocol(offset_m=config.search.offset_m, offset_deg=config.search.offset_deg, seed=config.seed)
 
 
-def prepared_drives(
-    simulation: SimulationConfig, specs: Sequence[str], *, frames: int, seed: int, roadside: float = 1.0
-) -> Drives:
-    """Simulated drives through the maps, made now where the cache lacks them, with progress.
+def drives_for(config: Config, role: Role, *, roadside: float = 1.0) -> Drives:
+    """The simulated drives of a run, made now where the cache lacks them, with progress.
 
     Args:
-        simulation: how.
-        specs: the maps.
-        frames: of each.
-        seed: of all.
+        config: of the run.
+        role: what they are for.
         roadside: share of what stands beside the road that is there.
 
     Raises:
         DataError: if a map cannot be used.
     """
-    cache, requests = Path(simulation.cache), _requests(simulation, specs, frames, seed, roadside)
+    cache, requests = Path(config.simulation.cache), _requests(config, role, roadside)
     make_drives(requests, cache)
     return [(simulated_drive(r.spec, r.options, cache), open_map(map_file(r.spec, cache))) for r in requests]
 
 
-def _requests(
-    simulation: SimulationConfig, specs: Sequence[str], frames: int, seed: int, roadside: float = 1.0
-) -> list[DriveRequest]:
+def _requests(config: Config, role: Role, roadside: float = 1.0) -> list[DriveRequest]:
     """One a map; the maps take the sensors in turn, and so the densities of traffic."""
+    simulation = config.simulation
+    specs: tuple[str, ...] = getattr(simulation, role)
+    own_seed = simulation.val_seed if role == "val" else None
     return [
         DriveRequest(
             spec,
             DriveOptions(
                 sensor=simulation.sensors[number % len(simulation.sensors)],
-                frames=frames,
-                seed=seed,
+                frames=simulation.frames if role == "train" else simulation.eval_frames,
+                seed=config.seed if own_seed is None else own_seed,
                 spacing_m=simulation.spacing_m,
                 columns=simulation.columns,
                 missing=simulation.missing,

@@ -23,7 +23,7 @@ from bevfusion.maps.source import MapSource, first_covering
 from bevfusion.nn import ResidualBlock
 from bevfusion.progress import frame_progress
 from bevfusion.structures import DataError
-from bevfusion.training.drives import Drives, as_trained, prepared_drives
+from bevfusion.training.drives import Drives, as_trained, drives_for
 
 SCANS = 20  # of each drive, for shifts under vehicles and shares of attention
 THINNED = 0.5  # share of the trees, hedges, fences, poles and signs that is left beside the road
@@ -57,18 +57,14 @@ def measure(config: Config, folder: Path) -> dict[str, float]:
         folder: holds the weights and `evaluation/metrics.json`.
     """
     metrics = json.loads((folder / "evaluation" / "metrics.json").read_text(encoding="utf-8"))
-    simulation = config.simulation
-    drives = prepared_drives(simulation, simulation.test, frames=simulation.eval_frames, seed=config.seed)
+    drives = drives_for(config, "test")
     values = _from_metrics(metrics) | _under_traffic(config, folder, drives) | _parameters(config)
     return values | {f"thinned_{key}": value for key, value in _thinned(config, folder).items()}
 
 
 def _thinned(config: Config, folder: Path) -> dict[str, float]:
     """Recalls on the test drives, with the same houses and traffic and half of the roadside taken away."""
-    simulation = config.simulation
-    drives = prepared_drives(
-        simulation, simulation.test, frames=simulation.eval_frames, seed=config.seed, roadside=THINNED
-    )
+    drives = drives_for(config, "test", roadside=THINNED)
     answers = score_drives(
         lambda source: open_localizer(str(folder), source),
         {f"{drive.name}, half the roadside": drive for drive, _ in drives},

@@ -7,7 +7,7 @@ import subprocess
 import sys
 import time
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from datetime import datetime, timezone
 from pathlib import Path
 
@@ -34,7 +34,7 @@ from bevfusion.structures import Batch, DataError
 from bevfusion.training.blend import blend
 from bevfusion.training.calibration import calibrate
 from bevfusion.training.data import PoseData, worker_count
-from bevfusion.training.drives import as_trained, prepare_drives, prepared_drives
+from bevfusion.training.drives import Role, as_trained, drives_for, prepare_drives
 from bevfusion.training.module import TrainingModule
 from bevfusion.training.throughput import Throughput
 
@@ -113,8 +113,7 @@ def _calibrate(module: TrainingModule, data: PoseData, device: torch.device) -> 
 
 def _evaluate(config: Config, checkpoint: Path, output: Path) -> None:
     """Score the best weights on maps that neither training nor validation has seen."""
-    simulation = config.simulation
-    drives = prepared_drives(simulation, simulation.test, frames=simulation.eval_frames, seed=config.seed)
+    drives = drives_for(config, "test")
     report = evaluate(
         lambda source: open_locator(str(checkpoint), source),
         [drive for drive, _ in drives],
@@ -138,24 +137,24 @@ def _quiet_lightning() -> None:
 
 
 def _data(config: Config) -> PoseData:
-    simulation, train = config.simulation, config.train
+    train = config.train
 
-    def samples(specs: Sequence[str], frames: int, variation: Variation, seed: int) -> PoseSamples:
+    def samples(role: Role, variation: Variation) -> PoseSamples:
         return PoseSamples(
-            prepared_drives(simulation, specs, frames=frames, seed=seed),
+            drives_for(config, role),
             bev_grid=bev_grid(config),
             tile_grid=tile_grid(config, config.search.offset_m),
             slices_m=config.bev.slices_m,
             offset_m=config.search.offset_m,
             offset_rad=math.radians(config.search.offset_deg),
             variation=variation,
-            seed=seed,
+            seed=config.seed,
             voxel_grid=voxel_grid(config),
         )
 
     return PoseData(
-        samples(simulation.train, simulation.frames, Variation(**dict(config.augment)), config.seed),
-        samples(simulation.val, simulation.eval_frames, Variation(), config.seed),
+        samples("train", Variation(**dict(config.augment))),
+        samples("val", Variation()),
         batch_size=train.batch_size,
         steps_per_epoch=train.validate_every,
         workers=worker_count(train.workers, _gpus(config)),

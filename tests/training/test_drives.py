@@ -29,3 +29,12 @@ def test_maps_take_sensors_and_traffic_in_turn(monkeypatch: pytest.MonkeyPatch) 
         ("town:5", "vlp16", 2.5, 3),
     ]
     assert {(r.options.seed, r.options.swerve_m) for r in asked} == {(9, 0.4)}
+
+
+def test_validation_drives_may_have_a_seed_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that a map can train and validate: another seed drives other streets of it."""
+    asked: list[DriveRequest] = []
+    monkeypatch.setattr("bevfusion.training.drives.make_drives", lambda requests, cache: asked.extend(requests))
+    simulation = {"train": ["town:1"], "val": ["town:1"], "test": ["town:5"], "val_seed": 0}
+    prepare_drives(config_from_dict({"seed": 9, "simulation": simulation}, "here"))
+    assert [(r.spec, r.options.seed) for r in asked] == [("town:1", 9), ("town:1", 0), ("town:5", 9)]
