@@ -54,7 +54,7 @@ class Localizer:
         self.kind: ReadOut = kind
         self._voxel_grid = voxel_grid(config)
         self._stores: dict[Grid, TileStore] = {}
-        self._tracker = Tracker(self, partial(read_out, kind=kind), self._map_search)
+        self._tracker = Tracker(self, partial(read_out, kind=kind), partial(map_search, self, source))
 
     @property
     def state(self) -> State:
@@ -72,9 +72,6 @@ class Localizer:
     def step(self, frame: Frame) -> PoseEstimate | None:
         """The pose at the next frame of the sequence; None: not started, lost, or too doubtful to say."""
         return self._tracker.step(frame)
-
-    def _map_search(self) -> GlobalSearch:
-        return GlobalSearch(self, self.source.draw, self.source.bounds_m, layer_index("road"))
 
     def locate(self, scan: Scan, prior: SE2, offset_m: float, offset_rad: float) -> PoseEstimate:
         """The pose of a scan within +-offset_m (map axes) and +-offset_rad of a prior pose in the map frame.
@@ -119,6 +116,11 @@ def estimate_of(volume: PoseBelief, direction: DirectionBelief, centre: SE2, kin
     )
 
 
+def map_search(locator: Locator, source: MapSource) -> GlobalSearch:
+    """The search by a locator along all roads of a map."""
+    return GlobalSearch(locator, source.draw, source.bounds_m, layer_index("road"))
+
+
 def open_locator(checkpoint: str, source: MapSource) -> Locator:
     """What finds scans on a map, by name: `classical` needs no training, all else is as in `open_localizer`.
 
@@ -140,10 +142,20 @@ def open_localizer(checkpoint: str, source: MapSource) -> Localizer:
     """
     if checkpoint == CLASSICAL:
         raise DataError("'classical' has no network to look into; name a checkpoint")
+    model, loaded = open_network(checkpoint)
+    return Localizer(model, loaded.config, source, device="cuda" if torch.cuda.is_available() else "cpu")
+
+
+def open_network(checkpoint: str) -> tuple[FusionNet, Checkpoint]:
+    """The network that a name stands for (as in `read_weights`), and what it was built from.
+
+    Raises:
+        DataError: if there is none, or it cannot be used.
+    """
     loaded = read_weights(checkpoint)
     model = build_model(loaded.config)
     load_weights(model, loaded.weights, checkpoint)
-    return Localizer(model, loaded.config, source, device="cuda" if torch.cuda.is_available() else "cpu")
+    return model, loaded
 
 
 def describe_checkpoint(checkpoint: str) -> dict[str, Any]:

@@ -5,19 +5,19 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Protocol, runtime_checkable
 
 import numpy as np
 
 from bevfusion.datasets.drive import Derived, Drive
 from bevfusion.filters.motion import MotionNoise, interval_s, odometry_step
-from bevfusion.filters.search import GlobalSearch
 from bevfusion.filters.smoother import Hindsight, Smoother
 from bevfusion.filters.tracker import SequenceLocator, Tracker
 from bevfusion.geometry.geodesy import LocalFrame
 from bevfusion.geometry.se2 import SE2
 from bevfusion.heads.read_out import read_out
-from bevfusion.maps.schema import layer_index
+from bevfusion.localizer import map_search
 from bevfusion.maps.source import MapSource
 from bevfusion.structures import Frame, Locator, PoseEstimate
 
@@ -200,8 +200,7 @@ def follower(locator: Locator, source: MapSource) -> SequenceLocator:
 
 def new_tracker(locator: Locator, source: MapSource, *, record: bool = False) -> Tracker:
     """A tracker around a locator, which may search the whole map; with `record`, one for a smoother."""
-    road = layer_index("road")
-    return Tracker(locator, read_out, lambda: GlobalSearch(locator, source.draw, source.bounds_m, road), record=record)
+    return Tracker(locator, read_out, partial(map_search, locator, source), record=record)
 
 
 class TruthOdometry(Derived):

@@ -8,10 +8,9 @@ from pathlib import Path
 
 import torch
 
-from bevfusion.build import build_model, tile_grid
-from bevfusion.checkpoint import load_weights
+from bevfusion.build import tile_grid
 from bevfusion.export.network import PointsToBeliefs, example_inputs
-from bevfusion.localizer import read_weights
+from bevfusion.localizer import open_network
 from bevfusion.maps.schema import LAYERS
 from bevfusion.structures import DataError
 
@@ -35,13 +34,11 @@ def write_export(checkpoint: str, output: Path, offset_m: float, offset_deg: flo
     missing = [name for name in ("onnx", "onnxscript") if output.suffix == ".onnx" and find_spec(name) is None]
     if missing:
         raise DataError(f"writing ONNX needs the package {missing[0]}: pip install -e '.[onnx]'")
-    loaded = read_weights(checkpoint)
+    model, loaded = open_network(checkpoint)
     if loaded.config.model.encoder == "sparse":
         raise DataError(
             f"{checkpoint}: sparse convolutions have no form in ONNX; export a network with encoder: raster"
         )
-    model = build_model(loaded.config)
-    load_weights(model, loaded.weights, checkpoint)
     network = PointsToBeliefs(model, loaded.config, offset_m, math.radians(offset_deg)).eval()
     inputs = example_inputs(_EXAMPLE_POINTS, len(LAYERS), tile_grid(loaded.config, offset_m).height)
     points = {0: torch.export.Dim("points", min=2, max=_MOST_POINTS)}
