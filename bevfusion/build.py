@@ -126,19 +126,19 @@ def voxel_grid(config: Config) -> VoxelGrid | None:
     return VoxelGrid(plan, sparse.low_m, sparse.layer_m, sparse.layers)
 
 
-def tile_grid(config: Config, offset_m: float) -> Grid:
-    """The raster of a map tile about a prior that may be `offset_m` off."""
+def tile_grid(config: Config, offset_m: float, margin_m: float = 0.0) -> Grid:
+    """The raster of a map tile about a prior that may be `offset_m` off, and at least `margin_m` more on each side."""
     reach_m = search_window(config, offset_m, math.pi).reach * config.bev.cell_m * config.model.stride
-    lidar = bev_grid(config)
-    return _divisible(lidar.half_extent_m[0] + reach_m, config.bev.cell_m, 2 ** (config.model.map.levels - 1))
+    half_m = bev_grid(config).half_extent_m[0] + reach_m + margin_m
+    return _divisible(half_m, config.bev.cell_m, 2 ** (config.model.map.levels - 1))
 
 
 def search_window(config: Config, offset_m: float, offset_rad: float) -> PoseWindow:
     """The poses to score for a prior within +-offset_m and +-offset_rad."""
     cell_m = config.bev.cell_m * config.model.stride
-    # A tile is centred on a whole cell of the map: the prior may lie half a BEV cell off it.
+    # A tile is centred on a whole cell of the map, or of its features: the prior may lie half of one off it.
     yaw_step_rad = math.radians(config.model.heads.yaw_step_deg)
-    return PoseWindow(offset_m + 0.5 * config.bev.cell_m, min(offset_rad, math.pi), cell_m, yaw_step_rad)
+    return PoseWindow(offset_m + 0.5 * cell_m, min(offset_rad, math.pi), cell_m, yaw_step_rad)
 
 
 def _divisible(half_extent_m: float, cell_m: float, blocks: int) -> Grid:

@@ -3,7 +3,8 @@
 from dataclasses import dataclass
 
 import torch
-from torch import nn
+from jaxtyping import Float
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from bevfusion.fusion.align import map_in_ego
@@ -60,11 +61,19 @@ class FusionNet(nn.Module):
         """Raster of the LiDAR features."""
         return self.bev_grid.coarser(self.stride)
 
-    def forward(self, batch: Batch, window: PoseWindow) -> Prediction:
-        """Score the poses of `window` about the prior of each sample; the window's cells are feature cells."""
+    def forward(
+        self, batch: Batch, window: PoseWindow, map_features: Float[Tensor, "b c hm wm"] | None = None
+    ) -> Prediction:
+        """Score the poses of `window` about the prior of each sample.
+
+        Args:
+            batch: scans and tiles.
+            window: its cells are feature cells.
+            map_features: what `map_encoder` makes of the tiles, where that is known already.
+        """
         scan = (batch.bev,) if batch.voxels is None else (batch.bev, batch.voxels)
         lidar = self.lidar_encoder(*scan)
-        map_features = self.map_encoder(batch.tile)
+        map_features = self.map_encoder(batch.tile) if map_features is None else map_features
         map_grid = Grid(map_features.shape[-2], map_features.shape[-1], self.feature_grid.cell_m)
         scene = self._scene(batch)
         seen_map = map_in_ego(map_features, batch.prior_yaw_rad, map_grid, self.feature_grid)

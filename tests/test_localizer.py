@@ -95,3 +95,34 @@ def test_read_out_by_mean_is_offered(town_drive, config):
         for kind in ("argmax", "mean")
     ]
     assert poses[0] != poses[1]
+
+
+def test_a_sequence_asks_a_map_that_is_encoded_once_in_a_while(town_drive, config):
+    drive, source = town_drive
+    torch.manual_seed(0)
+    localizer = Localizer(build_model(config), config, source)
+    calls = []
+    localizer.model.map_encoder.register_forward_hook(lambda *_: calls.append(1))
+    truth = source.frame.map_from_ego(drive[0].truth)
+    localizer.start(truth, 5.0, 0.1)
+    for _ in range(3):
+        localizer.step(drive[0])
+    assert len(calls) == 1
+    localizer.locate(drive[0].scan, truth, 5.0, 0.1)
+    assert len(calls) == 2
+
+
+def test_asked_again_it_answers_as_it_would_at_once(town_drive, config):
+    """With an encoder that looks at nothing beyond its tile, the same belief, wherever in a held map the prior lies."""
+    drive, source = town_drive
+    torch.manual_seed(0)
+    model = build_model(config)
+    model.map_encoder = torch.nn.Sequential(torch.nn.AvgPool2d(2), torch.nn.Conv2d(24, 8, 1))
+    localizer = Localizer(model, config, source)
+    truth = source.frame.map_from_ego(drive[0].truth)
+    for away_m in (0.0, 3.3, -6.8):
+        prior = SE2(truth.x_m + away_m, truth.y_m - 0.5 * away_m, truth.yaw_rad)
+        again = localizer.locate_again(drive[0].scan, prior, 5.0, 0.1)
+        assert max(abs(again.prior.x_m - prior.x_m), abs(again.prior.y_m - prior.y_m)) <= 0.5 + 1e-9
+        at_once = localizer.locate(drive[0].scan, again.prior, 5.0, 0.1)
+        torch.testing.assert_close(again.belief.log_prob, at_once.belief.log_prob, rtol=1e-4, atol=1e-4)

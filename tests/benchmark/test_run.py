@@ -13,10 +13,10 @@ from bevfusion.benchmark.step import step_rows
 from bevfusion.benchmark.tiles import shown_centres
 from bevfusion.cli import main
 from bevfusion.fusion.fuse import JOINS
-from bevfusion.localizer import Localizer
 from bevfusion.maps.render import OsmRenderer
 from bevfusion.maps.tiled import TiledMap
 from bevfusion.maps.tiles import TileStore
+from bevfusion.model import FusionNet
 from bevfusion.structures import DataError
 from tests.maps.osm_text import OsmText
 
@@ -73,8 +73,8 @@ def test_a_larger_copy_takes_longer():
 def test_what_is_compared_does_its_work(monkeypatch: pytest.MonkeyPatch):
     """A step that has not started, or is lost, returns at once: its time would be no time of a step."""
     calls = []
-    predict = Localizer.predict
-    monkeypatch.setattr(Localizer, "predict", lambda *arguments: calls.append(1) or predict(*arguments))
+    forward = FusionNet.forward
+    monkeypatch.setattr(FusionNet, "forward", lambda *args, **kwargs: calls.append(1) or forward(*args, **kwargs))
     monkeypatch.setattr(comparison, "peak_mb", lambda run, device: 0.0)
     located, stepped = step_rows(CPU)
     # one that counts the operations; then each method's first run and those that are timed
