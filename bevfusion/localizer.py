@@ -69,7 +69,12 @@ class Localizer:
         self._voxel_grid = voxel_grid(config)
         self._stores: dict[Grid, TileStore] = {}
         self._held: dict[Grid, HeldMap] = {}
-        self._tracker = Tracker(_Following(self), partial(read_out, kind=kind), partial(map_search, self, source))
+        self._tracker = Tracker(self.following, partial(read_out, kind=kind), partial(map_search, self, source))
+
+    @property
+    def following(self) -> Locator:
+        """This localizer for a tracker, which asks scan after scan: `locate_again` in place of `locate`."""
+        return _Following(self)
 
     @property
     def state(self) -> State:
@@ -137,7 +142,7 @@ class Localizer:
 
 
 class _Following:
-    """What a localizer's own tracker asks: `locate_again`."""
+    """`Localizer.following`."""
 
     def __init__(self, localizer: Localizer) -> None:
         self._localizer = localizer

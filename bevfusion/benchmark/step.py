@@ -33,13 +33,15 @@ def step_rows(device: torch.device) -> list[Row]:
 
     def step() -> None:
         # Every step begins a sequence: these scans show no place of the map, and a step that is lost does next to
-        # nothing. What a step takes on top when the belief moves with odometry is not in this number.
+        # nothing. What a step takes on top when the belief moves with odometry is not in this number. Sixteen steps and
+        # more share an encoded map: the median is one of those, the slowest encodes it anew.
         call = next(calls)
         localizer.start(SE2(0.5 * call, 0.0, 0.0), OFFSET_M, OFFSET_RAD)
         localizer.step(Frame(call, 0, frames[call % _SCANS].scan))
 
     weights = sum(parameter.numel() for parameter in localizer.model.parameters())
-    # the sums of products of the two encoders, by far the most of the work; points in, weights and a tile once
+    # The sums of products of the two encoders, by far the most of the work of `locate`; points in, weights and a tile
+    # once. A step does without those of the map encoder most of the time.
     operations = 2.0 * _encoder_products(localizer)
     return compared(
         Task(f"{POINTS:,} points, +-20 m, +-10 degrees", 16 * POINTS + 4 * weights, operations),

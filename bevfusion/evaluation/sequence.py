@@ -17,7 +17,7 @@ from bevfusion.filters.tracker import SequenceLocator, Tracker
 from bevfusion.geometry.geodesy import LocalFrame
 from bevfusion.geometry.se2 import SE2
 from bevfusion.heads.read_out import read_out
-from bevfusion.localizer import map_search
+from bevfusion.localizer import Localizer, map_search
 from bevfusion.maps.source import MapSource
 from bevfusion.structures import Frame, Locator, PoseEstimate
 
@@ -200,7 +200,8 @@ def follower(locator: Locator, source: MapSource) -> SequenceLocator:
 
 def new_tracker(locator: Locator, source: MapSource, *, record: bool = False) -> Tracker:
     """A tracker around a locator, which may search the whole map; with `record`, one for a smoother."""
-    return Tracker(locator, read_out, partial(map_search, locator, source), record=record)
+    asked = locator.following if isinstance(locator, Localizer) else locator
+    return Tracker(asked, read_out, partial(map_search, locator, source), record=record)
 
 
 class TruthOdometry(Derived):
