@@ -5,6 +5,7 @@ vehicle has left its middle every tile of features is cut out of that.
 """
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import NamedTuple
 
 from jaxtyping import Float
@@ -57,6 +58,7 @@ class HeldMap:
                 self._held.append(self._held.pop(number))
                 return cut
         tile = self._store.tile(pose)
+        tile = replace(tile, layers=tile.layers.copy())  # a view would keep all blocks that it touches in memory
         self._held = [*self._held[1 - self._most :], EncodedTile(tile, self._encode(tile))]
         cut = self._cut(self._held[-1], pose)
         assert cut is not None, "a pose lies in the middle of a tile about it"

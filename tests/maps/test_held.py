@@ -82,6 +82,12 @@ def test_several_places_are_held_side_by_side_and_the_longest_unused_is_forgotte
     assert encoder.calls == 4
 
 
+def test_what_is_held_keeps_no_blocks_in_memory(town: MapSource) -> None:
+    store = TileStore(town, LARGE)
+    ahead = HeldMap(store, SMALL, STRIDE, CountingEncoder())
+    assert not np.shares_memory(ahead.around(SE2()).tile.layers, store.tile(SE2()).layers)
+
+
 @pytest.mark.parametrize("large", [Grid(46, 46, 0.5), Grid(82, 80, 0.5), Grid(80, 80, 0.25)])
 def test_larger_tiles_are_larger_by_whole_features(town: MapSource, large: Grid) -> None:
     with pytest.raises(ValueError, match="cannot be cut"):
