@@ -59,7 +59,7 @@ class HeldMap:
                 return cut
         tile = self._store.tile(pose)
         tile = replace(tile, layers=tile.layers.copy())  # a view would keep all blocks that it touches in memory
-        self._held = [*self._held[1 - self._most :], EncodedTile(tile, self._encode(tile))]
+        self._held = [*self._held, EncodedTile(tile, self._encode(tile))][-self._most :]
         cut = self._cut(self._held[-1], pose)
         assert cut is not None, "a pose lies in the middle of a tile about it"
         return cut

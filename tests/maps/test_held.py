@@ -80,6 +80,10 @@ def test_several_places_are_held_side_by_side_and_the_longest_unused_is_forgotte
     assert encoder.calls == 3
     ahead.around(places[0])
     assert encoder.calls == 4
+    single, encoder = held(town, most=1)
+    for place in (places[0], places[0], places[1], places[0]):
+        single.around(place)
+    assert encoder.calls == 3
 
 
 def test_what_is_held_keeps_no_blocks_in_memory(town: MapSource) -> None:
