@@ -8,7 +8,7 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "bevfusion"
 
 LAYERS: tuple[tuple[str, ...], ...] = (
-    ("config", "geometry", "machine", "progress"),
+    ("config", "geometry", "machine", "progress", "summary"),
     ("structures", "nn"),
     ("checkpoint",),
     ("attention", "metrics"),
