@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from typing import Protocol, runtime_checkable
 
 from bevfusion.structures import Frame
+from bevfusion.summary import InputSummary
 
 
 @runtime_checkable
@@ -18,6 +19,10 @@ class Drive(Protocol):
     @property
     def odometry(self) -> str:
         """Where `Frame.odom_from_ego` comes from: none, log, kiss-icp or truth."""
+
+    @property
+    def summary(self) -> InputSummary:
+        """What was taken from the log, left, assumed and lost; readers add to it as they find out."""
 
     def __len__(self) -> int:
         """Number of frames that have a scan."""
@@ -50,6 +55,11 @@ class Derived(ABC):
     def odometry(self) -> str:
         """Where `Frame.odom_from_ego` comes from."""
         return self._drive.odometry
+
+    @property
+    def summary(self) -> InputSummary:
+        """What the drive is made of."""
+        return self._drive.summary
 
     def __len__(self) -> int:
         """Number of frames."""

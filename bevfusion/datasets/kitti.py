@@ -25,6 +25,7 @@ from bevfusion.geometry.geodesy import GeoPose, LocalFrame
 from bevfusion.geometry.se2 import SE2
 from bevfusion.lidar.packed import SUFFIX, read_packed_scan
 from bevfusion.structures import DataError, Frame, Scan
+from bevfusion.summary import InputSummary
 
 CALIBRATION = "calib_imu_to_velo.txt"
 PARENTS_SEARCHED = 3
@@ -48,6 +49,7 @@ class KittiRawDrive:
             raise ValueError(f"odometry of a KITTI drive is none or truth, got {odometry!r}")
         self._path = path
         self._odometry = odometry
+        self._summary = InputSummary(path.resolve().name)
         scans = _existing_folder(path, "velodyne_points/data")
         self._scans = _numbered_files(scans, ".bin") or _numbered_files(scans, SUFFIX)
         if not self._scans:
@@ -66,6 +68,11 @@ class KittiRawDrive:
     def odometry(self) -> str:
         """Where `Frame.odom_from_ego` comes from: none or truth."""
         return self._odometry
+
+    @property
+    def summary(self) -> InputSummary:
+        """What the drive is made of."""
+        return self._summary
 
     def __len__(self) -> int:
         """Number of frames that have a scan file."""

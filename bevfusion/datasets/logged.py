@@ -9,6 +9,7 @@ from bevfusion.datasets.cloud import Cloud
 from bevfusion.datasets.deskew import deskewed
 from bevfusion.datasets.tracks import GeoTrack, PoseTrack
 from bevfusion.structures import Frame
+from bevfusion.summary import InputSummary
 
 
 @runtime_checkable
@@ -62,10 +63,17 @@ class LoggedDrive:
         tracks: poses of the LiDAR.
         options: `deskew` and `odometry` are what counts here.
         odometry: where the odometry comes from, if there is one.
+        summary: what the reader took, left, assumed and lost; none stands for an empty one.
     """
 
     def __init__(
-        self, name: str, clouds: Clouds, tracks: Tracks, options: LogOptions | None = None, odometry: str = "log"
+        self,
+        name: str,
+        clouds: Clouds,
+        tracks: Tracks,
+        options: LogOptions | None = None,
+        odometry: str = "log",
+        summary: InputSummary | None = None,
     ) -> None:
         options = options or LogOptions()
         if options.odometry == "truth" and tracks.truth is not None:
@@ -75,6 +83,7 @@ class LoggedDrive:
         self._tracks = tracks
         self._deskew = options.deskew
         self._odometry = odometry if tracks.odometry is not None else "none"
+        self._summary = InputSummary(name) if summary is None else summary
 
     @property
     def name(self) -> str:
@@ -85,6 +94,11 @@ class LoggedDrive:
     def odometry(self) -> str:
         """Where `Frame.odom_from_ego` comes from: none, log, kiss-icp or truth."""
         return self._odometry
+
+    @property
+    def summary(self) -> InputSummary:
+        """What the log is made of."""
+        return self._summary
 
     @property
     def deskewed_by(self) -> str:

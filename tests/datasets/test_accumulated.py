@@ -16,6 +16,7 @@ from bevfusion.evaluation.protocol import Protocol
 from bevfusion.geometry.se2 import SE2
 from bevfusion.simulate.drive import DriveOptions
 from bevfusion.structures import DataError, Frame, Scan
+from bevfusion.summary import InputSummary
 
 WORLD_M = np.random.default_rng(0).uniform(-30.0, 30.0, (700, 3))  # in odometry axes
 
@@ -29,6 +30,7 @@ class Walk:
     unknown: tuple[int, ...] = ()  # frames without odometry
     labelled: tuple[int, ...] = tuple(range(7))
     read: list[int] = field(default_factory=list)
+    summary: InputSummary = field(default_factory=lambda: InputSummary("walk"))
 
     def __len__(self) -> int:
         return 7

@@ -10,9 +10,11 @@ from bevfusion.datasets.drive import Drive
 from bevfusion.datasets.logged import LoggedDrive, LogOptions, Tracks
 from bevfusion.datasets.open import READERS, open_drive
 from bevfusion.datasets.tracks import PoseTrack
+from bevfusion.evaluation.sequence import TruthOdometry
 from bevfusion.geometry.geodesy import LocalFrame
 from bevfusion.geometry.se2 import SE2
 from bevfusion.structures import DataError
+from bevfusion.summary import InputSummary
 from tests.datasets.bag_writing import (
     FIX,
     IMU,
@@ -201,3 +203,12 @@ def test_clouds_that_hold_no_scan_are_refused():
     assert len(cloud([1e6, 0, 0], [0, 1, 0], [1, 1, 1]).usable("x")) == 2
     ouster = cloud([0, 0, 0], [0, 0, 0], [0, 0, 0], [3, 0, 0])
     assert ouster.usable("x").xyz.tolist() == [[3, 0, 0]]
+
+
+def test_every_drive_says_what_it_is_made_of(tmp_path):
+    for kind, writer in WRITERS.items():
+        drive = open_drive(writer(tmp_path))
+        assert isinstance(drive.summary, InputSummary), kind
+        assert drive.summary.source == drive.name, kind
+    # what is derived from a drive is made of the same
+    assert TruthOdometry(drive).summary is drive.summary

@@ -22,6 +22,7 @@ from bevfusion.localizer import Localizer
 from bevfusion.maps.schema import LAYER_NAMES
 from bevfusion.maps.source import open_map
 from bevfusion.structures import Scan
+from bevfusion.summary import InputSummary
 
 PROTOCOL = Protocol(offset_m=4.0, offset_deg=6.0)
 
@@ -228,7 +229,7 @@ def test_report_needs_labels(town_drive):
     _, source = town_drive
 
     class Unlabelled:
-        name, odometry = "unlabelled", "none"
+        name, odometry, summary = "unlabelled", "none", InputSummary("unlabelled")
 
         def __init__(self, drive):
             self.drive = drive

@@ -21,6 +21,7 @@ from bevfusion.geometry.grid import Grid, PoseWindow
 from bevfusion.geometry.se2 import SE2
 from bevfusion.maps.schema import LAYER_NAMES
 from bevfusion.structures import DataError, Frame, PoseBelief, PoseEstimate, Scan
+from bevfusion.summary import InputSummary
 
 FRAME = LocalFrame(49.0, 8.4)
 SCAN = Scan(np.float32([[5, 0, 0], [0, 5, 1], [-5, 0, 2]]), np.float32([0.1, 0.2, 0.3]))
@@ -67,6 +68,7 @@ class FakeDrive:
 
     def __init__(self, poses: list[SE2 | None], name: str = "fake_drive", broken: int | None = None) -> None:
         self.poses, self.name, self.broken = poses, name, broken
+        self.summary = InputSummary(name)
 
     def __len__(self) -> int:
         return len(self.poses)

@@ -22,6 +22,7 @@ from bevfusion.maps.schema import LAYERS, layer_index
 from bevfusion.maps.source import open_map
 from bevfusion.simulate.drive import DriveOptions
 from bevfusion.structures import DataError, Frame, PoseEstimate, Scan
+from bevfusion.summary import InputSummary
 from tests.filters.vehicles import InformedLocator, drive, scan_at, winding
 
 FRAME = LocalFrame(49.0, 8.4)
@@ -54,7 +55,7 @@ class MadeDrive:
             Frame(f.index, f.stamp_ns, f.scan, f.odom_from_ego, truth=None if t is None else FRAME.geo_pose(t))
             for f, t in zip(frames, truths, strict=True)
         ]
-        self.odometry, self.name = odometry, name
+        self.odometry, self.name, self.summary = odometry, name, InputSummary(name)
         self.read: list[int] = []
 
     def __len__(self) -> int:

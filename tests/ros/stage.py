@@ -149,6 +149,7 @@ class Joined:
 
     def __init__(self, first: Drive, second: Drive, start_ns: int, period_ns: int) -> None:
         self._frames: list[Frame] = []
+        self.summary = first.summary
         carried = SE2()
         for drive in (first, second):
             origin = carried

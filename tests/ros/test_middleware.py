@@ -35,6 +35,7 @@ class Chosen:
 
     def __init__(self, drive: Drive, positions: Sequence[int]) -> None:
         self._drive, self._positions, self.name = drive, positions, drive.name
+        self.summary = drive.summary
 
     def __len__(self) -> int:
         return len(self._positions)
