@@ -1,11 +1,12 @@
 """A topology map in memory: what `maps/osm.py` reads and `maps/render.py` and `simulate/world.py` draw."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from jaxtyping import Float
 
 from bevfusion.geometry.geodesy import LocalFrame
+from bevfusion.summary import InputSummary
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,3 +61,5 @@ class OsmMap:
     lines: tuple[Line, ...]
     points: tuple[Point, ...]
     name: str = ""
+    left_hand_traffic: bool = False  # by the tags, else by the country
+    summary: InputSummary = field(default_factory=lambda: InputSummary("map"))

@@ -32,6 +32,7 @@ from bevfusion.maps import geotiff
 from bevfusion.maps.legend import Masks, masks_of, read_description
 from bevfusion.maps.schema import LAYERS, layer_index
 from bevfusion.structures import DataError
+from bevfusion.summary import InputSummary
 
 SUFFIXES = (".png", ".tif", ".tiff")
 MAX_PIXELS = 150_000_000
@@ -92,6 +93,7 @@ class ImageMap:
         """
         self.frame = place.frame
         self.name = name
+        self.summary = InputSummary(name)
         self._place = place
         self._height, self._width = next(iter(masks.values())).shape
         middle = np.array([0.5 * (self._width - 1), 0.5 * (self._height - 1)])

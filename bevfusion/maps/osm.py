@@ -22,7 +22,9 @@ from bevfusion.maps.tags import (
     plausible,
     road_width_m,
 )
+from bevfusion.maps.traffic_side import left_hand_traffic_at, tagged_left_hand_traffic
 from bevfusion.structures import DataError
+from bevfusion.summary import InputSummary
 
 FORMATS: Mapping[str, str] = {
     ".osm": "osm",
@@ -92,6 +94,7 @@ class _Collector:
     # multipolygons of the old kind carry their tags on the outer way, and the relation adds nothing but holes
     late_holes: dict[frozenset[int], list[tuple[int, int]]] = field(default_factory=dict)
     late_outers: dict[frozenset[int], int] = field(default_factory=dict)
+    driving_sides: list[str] = field(default_factory=list)  # of boundaries and places
 
     def _runs(self, nodes: Any) -> Iterator[tuple[tuple[int, ...], tuple[int, int]]]:
         """The unbroken runs of a way: where its nodes are missing from the file, it is cut rather than bridged."""
@@ -110,6 +113,8 @@ class _Collector:
             yield tuple(ids), (start, start + len(ids))
 
     def add_node(self, node: Any, tags: Tags) -> None:
+        if "driving_side" in tags and "place" in tags:
+            self.driving_sides.append(tags["driving_side"])
         kind = schema.layer_of_tags(tags, _POINT)
         if kind and node.location.valid() and not is_out_of_sight(tags):
             self.points.append((kind, len(self.lon_lat) // 2))
@@ -131,6 +136,8 @@ class _Collector:
             self.lines.extend((kind, where) for _, where in self._runs(way.nodes))
 
     def add_area(self, area: Any, tags: Tags) -> None:
+        if "driving_side" in tags and "boundary" in tags:
+            self.driving_sides.append(tags["driving_side"])
         drawn_as_area = tags.get("area") == "yes" or not area.from_way()
         kind = schema.layer_of_tags(tags, _AREA_OR_BAND if drawn_as_area else _AREA)
         if kind in (None, "rail") and area.from_way():
@@ -149,7 +156,9 @@ class _Collector:
             elif len(where) > 1:
                 self.late_holes[frozenset(rings[0][0])] = where[1:]
 
-    def features(self, frame: LocalFrame, bounds_m: tuple[float, float, float, float], name: str) -> OsmMap:
+    def features(
+        self, frame: LocalFrame, bounds_m: tuple[float, float, float, float], name: str, summary: InputSummary
+    ) -> OsmMap:
         lon_lat = np.frombuffer(self.lon_lat, dtype=np.float64).reshape(-1, 2)
         xy_m = frame.many_metres_from_degrees(np.ascontiguousarray(lon_lat[:, ::-1]))
         for ids, holes in self.late_holes.items():
@@ -166,7 +175,21 @@ class _Collector:
             lines=tuple(Line(kind, xy_m[a:b]) for kind, (a, b) in self.lines),
             points=tuple(Point(kind, float(xy_m[at, 0]), float(xy_m[at, 1])) for kind, at in self.points),
             name=name,
+            left_hand_traffic=self._left_hand_traffic(frame, summary),
+            summary=summary,
         )
+
+    def _left_hand_traffic(self, frame: LocalFrame, summary: InputSummary) -> bool:
+        """What the tags say, else what the country has; the country is an assumption, and noted."""
+        of_roads = [tags.get("driving_side") for tags, _, _ in self.roads if tags["highway"] in schema.ROAD_WIDTHS_M]
+        by_country = left_hand_traffic_at(frame.origin_lat_deg, frame.origin_lon_deg)
+        tagged = tagged_left_hand_traffic(self.driving_sides, of_roads)
+        side = "left" if (by_country if tagged is None else tagged) else "right"
+        if tagged is None:
+            summary.add("assumed", "driving_side", f"traffic keeps to the {side}, as in the country of this place")
+        elif tagged != by_country:
+            summary.add("used", "driving_side", f"traffic keeps to the {side} by the tags, unlike in this country")
+        return side == "left"
 
 
 def _road(tags: Tags, ids: tuple[int, ...], xy_m: Float[np.ndarray, "n 2"]) -> Road:
@@ -242,7 +265,7 @@ def read_osm(path: Path) -> OsmMap:
         raise DataError(f"{path} holds nothing to draw: no roads, buildings, barriers or other mapped features")
     lon_lat = np.frombuffer(found.lon_lat, dtype=np.float64).reshape(-1, 2)
     frame, bounds_m = _frame_and_bounds(header_box, lon_lat, path)
-    return found.features(frame, bounds_m, _stem(path))
+    return found.features(frame, bounds_m, _stem(path), InputSummary(path.name))
 
 
 def _stem(path: Path) -> str:

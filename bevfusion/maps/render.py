@@ -84,6 +84,7 @@ class OsmRenderer:
         self.frame = osm_map.frame
         self.name = osm_map.name
         self.bounds_m = osm_map.bounds_m
+        self.summary = osm_map.summary
         self._edges: Edges = build_edges(osm_map)
         self._segments: Segments = build_segments(osm_map)
         self._discs: Discs = build_discs(osm_map)

@@ -16,6 +16,7 @@ from bevfusion.maps.render import OsmRenderer
 from bevfusion.maps.tile_file import SUFFIX, TileFile
 from bevfusion.maps.tiled import TiledMap
 from bevfusion.structures import DataError
+from bevfusion.summary import InputSummary
 
 
 @runtime_checkable  # the type checks of the tests ask for it
@@ -33,6 +34,10 @@ class MapSource(Protocol):
     @property
     def bounds_m(self) -> tuple[float, float, float, float]:
         """x_min, y_min, x_max, y_max of the box in the map frame that the map covers."""
+
+    @property
+    def summary(self) -> InputSummary:
+        """What was read of the file, what was left, assumed and lost."""
 
     def covers(self, x_m: float, y_m: float) -> bool:
         """Whether a place of the map frame lies on the map."""

@@ -15,6 +15,7 @@ from bevfusion.maps.render import OsmRenderer
 from bevfusion.maps.schema import LAYERS, layer_index
 from bevfusion.maps.tile_file import BLOCK_CELLS, SUFFIX, Contents, TileFile, pack, write_tile_file
 from bevfusion.structures import DataError
+from bevfusion.summary import InputSummary
 
 MARGIN_M = 256.0
 """Drawn around the extract's box: ways reach out of it, and tiles about places at its border show them."""
@@ -87,6 +88,7 @@ class TiledMap:
         self.name = file.contents.name
         self.bounds_m = file.contents.bounds_m
         self.cell_m = file.contents.cell_m
+        self.summary = InputSummary(file.path.name)
 
     def covers(self, x_m: float, y_m: float) -> bool:
         """Whether a place of the map frame lies in the extract's box."""

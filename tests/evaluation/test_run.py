@@ -34,6 +34,7 @@ class FakeMap:
     frame: LocalFrame = FRAME
     name: str = "fake"
     half_m: float = 1000.0
+    summary: InputSummary = field(default_factory=lambda: InputSummary("fake"))
 
     @property
     def bounds_m(self) -> tuple[float, float, float, float]:

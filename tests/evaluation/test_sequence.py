@@ -34,6 +34,7 @@ class StreetMap:
     frame = FRAME
     name = "streets"
     bounds_m = (-150.0, -150.0, 150.0, 150.0)
+    summary = InputSummary("streets")
 
     def covers(self, x_m: float, y_m: float) -> bool:
         return max(abs(x_m), abs(y_m)) < 150.0

@@ -14,6 +14,7 @@ from bevfusion.geometry.grid import Grid, PoseWindow
 from bevfusion.geometry.se2 import SE2
 from bevfusion.maps.schema import LAYERS, layer_index
 from bevfusion.structures import PoseBelief, PoseEstimate, Scan
+from bevfusion.summary import InputSummary
 
 START_NS = 1_700_000_000 * 10**9
 
@@ -68,6 +69,7 @@ class FakeMap:
     frame = LocalFrame(49.0, 8.0)
     name = "fake"
     bounds_m = (-200.0, -200.0, 200.0, 200.0)
+    summary = InputSummary("fake")
 
     def covers(self, x_m: float, y_m: float) -> bool:
         return max(abs(x_m), abs(y_m)) <= 200.0
