@@ -1,16 +1,19 @@
 """The node without ROS: messages in, poses out, `Localizer.step` between; the adapters only carry messages.
 
-Callbacks return at once. Clouds go into a mailbox with one slot, and its worker does all the work, so nothing but that
-thread touches the network. Messages are objects with the fields of their ROS type, of rclpy, rospy or rosbags alike.
+Callbacks return at once. Clouds go into a queue that keeps the latest one, and its worker does all the work, so nothing
+but that thread touches the network. Messages are objects with the fields of their ROS type, of rclpy, rospy or rosbags
+alike.
 """
 
 import logging
 import math
+import os
+import sys
 import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 
@@ -21,14 +24,20 @@ from bevfusion.evaluation.sequence import follower
 from bevfusion.geometry.se2 import SE2
 from bevfusion.localizer import open_locator
 from bevfusion.maps.source import MapSource
-from bevfusion.ros.diagnostics import State, Status
-from bevfusion.ros.following import Follower, Following, Stopped
-from bevfusion.ros.inputs import Start, odometry_of, start_at, start_of_fix, start_of_pose
-from bevfusion.ros.ledger import Ledger
-from bevfusion.ros.mailbox import Mailbox
-from bevfusion.ros.mounting import Mounting, PlanarPose
+from bevfusion.ros.extrinsics import Extrinsics, PlanarPose
+from bevfusion.ros.health import HealthMonitor, HealthReport, NodeState
+from bevfusion.ros.latest_item_queue import LatestItemQueue
 from bevfusion.ros.parameters import NodeParameters
-from bevfusion.ros.transforms import OdometryBuffer, TransformBuffer
+from bevfusion.ros.starts import (
+    Follower,
+    SearchStopped,
+    Start,
+    StartControl,
+    start_at,
+    start_of_fix,
+    start_of_pose,
+)
+from bevfusion.ros.transforms import OdometryBuffer, TransformBuffer, odometry_of
 from bevfusion.structures import DataError, Frame, Locator, PoseEstimate, Scan
 
 log = logging.getLogger(__name__)
@@ -39,8 +48,8 @@ Transform = tuple[str, str, SE2]
 
 
 @dataclass(frozen=True, slots=True)
-class Arrival:
-    """A cloud in the mailbox."""
+class QueuedCloud:
+    """A cloud that waits for the worker."""
 
     message: Any
     stamp_ns: int
@@ -53,7 +62,7 @@ class Output:
     """What came of one cloud."""
 
     stamp_ns: int
-    state: State
+    state: NodeState
     scan: Scan  # ego axes
     base_from_ego: SE2
     pose: PlanarPose | None  # of the vehicle on the map; None: lost, or too doubtful to say
@@ -88,19 +97,19 @@ class NodeCore:
         self.transforms, self.odometry = TransformBuffer(), OdometryBuffer()
         self.source: MapSource | None = None
         self.locator: Locator | None = None
-        self._mounting = Mounting(parameters, self.transforms)
+        self._extrinsics = Extrinsics(parameters, self.transforms)
         self._publish, self._odometry_is_offered, self._open = publish, odometry_is_offered, open_locator
         self._tf_available = tf_available
-        self._ledger = Ledger(parameters)
+        self._monitor = HealthMonitor(parameters)
         self._tasks: deque[Callable[[], None]] = deque()  # for the worker, before its next cloud
         start = start_at(SE2(*parameters.initial_pose), parameters) if parameters.initial_pose else None
-        self._following = Following(start)
+        self._start_control = StartControl(start)
         self._active = False
         self._last_ns: int | None = None
         self._frames = 0
         if parameters.threads:
             torch.set_num_threads(parameters.threads)
-        self._mailbox: Mailbox[Arrival] = Mailbox(self._process, "bevfusion worker")
+        self._queue: LatestItemQueue[QueuedCloud] = LatestItemQueue(self._process, "bevfusion worker")
 
     # callbacks: any thread, return at once
 
@@ -109,36 +118,36 @@ class NodeCore:
         if not self._active:
             return
         stamp_ns = header_stamp_ns(message)
-        arrived_s = self._ledger.arrived(1e-6 * (now_ns - stamp_ns))
+        arrived_s = self._monitor.cloud_arrived(1e-6 * (now_ns - stamp_ns))
         ahead_ns = stamp_ns - now_ns if now_ns > 0 else 0
-        self._mailbox.put(Arrival(message, stamp_ns, ahead_ns, arrived_s))
+        self._queue.put(QueuedCloud(message, stamp_ns, ahead_ns, arrived_s))
 
     def odom(self, message: Any) -> None:
         """Odometry (nav_msgs/Odometry) of the vehicle's frame in the odometry's frame; others are refused."""
         try:
             self.odometry.add(header_stamp_ns(message), odometry_of(message, self.parameters))
         except DataError as error:
-            self._ledger.refused_input(str(error))
+            self._monitor.input_refused(str(error))
 
     def fix(self, message: Any) -> None:
         """A fix (sensor_msgs/NavSatFix): starts the node if it has not been started yet."""
-        wanted = self.parameters.start_from_fix and not self._following.has_start
+        wanted = self.parameters.start_from_fix and not self._start_control.has_start
         if not wanted or self.source is None or not self._active:
             return
         try:
             start = start_of_fix(message, self.source, self.parameters)
         except DataError as error:
-            self._ledger.refused_input(str(error))
+            self._monitor.input_refused(str(error))
             return
         if start is not None:
-            self._following.ask_for(start)
+            self._start_control.ask_for(start)
 
     def initial_pose(self, message: Any) -> None:
         """A pose on the map (geometry_msgs/PoseWithCovarianceStamped): starts the node there, again if need be."""
         try:
-            self._following.ask_for(start_of_pose(message, self.parameters))
+            self._start_control.ask_for(start_of_pose(message, self.parameters))
         except DataError as error:
-            self._ledger.refused_input(str(error))
+            self._monitor.input_refused(str(error))
 
     def relocalize(self) -> tuple[bool, str]:
         """Search the whole map from the next cloud on: (accepted, why or what now)."""
@@ -146,17 +155,17 @@ class NodeCore:
             return False, "there is no map to search"
         if not self._active:
             return False, "the node is not active"
-        if self._following.is_searching:
-            return False, f"a search is under way ({self._following.search})"
-        self._following.ask_for(Start(None))
+        if self._start_control.is_searching:
+            return False, f"a search is under way ({self._start_control.search})"
+        self._start_control.ask_for(Start(None))
         return True, "searching the map from the next cloud on; see /diagnostics"
 
     def activate(self, active: bool) -> None:
         """Take clouds, or none; what is known of the vehicle stays."""
         self._active = active
-        self._ledger.starts()
+        self._monitor.restart_silence()
         if not active:
-            self._mailbox.clear()
+            self._queue.clear()
 
     def set_map(self, source: MapSource) -> None:
         """Work on this map from the next cloud on; forgets where the vehicle is if there was another.
@@ -169,81 +178,81 @@ class NodeCore:
         if not isinstance(found, Follower):
             raise TypeError(f"expected a follower with a state, got {type(found).__name__}")
         self.source, self.locator = source, locator
-        self._tasks.append(lambda: self._following.follow_with(found))
+        self._tasks.append(lambda: self._start_control.follow_with(found))
 
-    def status(self) -> Status:
+    def status(self) -> HealthReport:
         """For /diagnostics."""
-        return self._ledger.report(
+        return self._monitor.report(
             self._state(),
             active=self._active,
-            search=self._following.search,
-            dropped=self._mailbox.dropped,
-            crashes=self._mailbox.crashes,
+            search=self._start_control.search,
+            dropped=self._queue.dropped,
+            crashes=self._queue.crashes,
             tf_available=self._tf_available,
         )
 
     def stop(self, timeout_s: float) -> bool:
         """End the worker; False: it is still busy after that time."""
         self._active = False
-        self._following.stop()
-        return self._mailbox.stop(timeout_s)
+        self._start_control.stop()
+        return self._queue.stop(timeout_s)
 
     # the worker
 
-    def _process(self, arrival: Arrival) -> None:
+    def _process(self, queued: QueuedCloud) -> None:
         while self._tasks:
             self._tasks.popleft()()
-        if not self._following.is_ready or not self._active:
+        if not self._start_control.is_ready or not self._active:
             return
         try:
-            scan, base_from_ego, odom_from_base, stages_ms = self._perceive(arrival)
+            scan, base_from_ego, odom_from_base, stages_ms = self._perceive(queued)
         except DataError as error:
-            self._ledger.refused(str(error))
+            self._monitor.cloud_refused(str(error))
             return
         odom_from_ego = None if odom_from_base is None else odom_from_base @ base_from_ego
         began_s = time.perf_counter()
         try:
-            frame = Frame(self._frames, arrival.stamp_ns, scan, odom_from_ego)
-            estimate = self._following.step(frame, base_from_ego)
-        except Stopped:
+            frame = Frame(self._frames, queued.stamp_ns, scan, odom_from_ego)
+            estimate = self._start_control.step(frame, base_from_ego)
+        except SearchStopped:
             return
         self._frames += 1
         pose = None if estimate is None else PlanarPose.of_base(estimate, base_from_ego)
         tf = None if pose is None else self._transform(pose.map_from_base, odom_from_base)
         stages_ms["step_ms"] = 1e3 * (time.perf_counter() - began_s)
-        stages_ms["total_ms"] = 1e3 * (time.monotonic() - arrival.arrived_s)
+        stages_ms["total_ms"] = 1e3 * (time.monotonic() - queued.arrived_s)
         heading_std_rad = math.inf if estimate is None else estimate.heading_std_rad
-        self._ledger.processed(estimate, pose, stages_ms, "none" if tf is None else f"{tf[0]} to {tf[1]}")
-        stamp_ns, state = arrival.stamp_ns, self._state()
+        self._monitor.cloud_processed(estimate, pose, stages_ms, "none" if tf is None else f"{tf[0]} to {tf[1]}")
+        stamp_ns, state = queued.stamp_ns, self._state()
         self._publish(Output(stamp_ns, state, scan, base_from_ego, pose, heading_std_rad, estimate, tf, stages_ms))
 
-    def _perceive(self, arrival: Arrival) -> tuple[Scan, SE2, SE2 | None, dict[str, float]]:
+    def _perceive(self, queued: QueuedCloud) -> tuple[Scan, SE2, SE2 | None, dict[str, float]]:
         """The scan in ego axes, where it was taken from on the vehicle, the odometry, and what that took.
 
         Raises:
             DataError: if the cloud cannot be used.
         """
         began_s = time.perf_counter()
-        if arrival.ahead_ns > 1e9 * self.parameters.late_s:  # were it believed, all clouds after it would come too late
-            raise DataError(f"the cloud is {1e-9 * arrival.ahead_ns:.1f} s ahead of the node's clock")
-        self._check_order(arrival.stamp_ns)
-        cloud = decode_pointcloud2(arrival.message, arrival.stamp_ns).usable("cloud")
+        if queued.ahead_ns > 1e9 * self.parameters.late_s:  # were it believed, all clouds after it would come too late
+            raise DataError(f"the cloud is {1e-9 * queued.ahead_ns:.1f} s ahead of the node's clock")
+        self._check_order(queued.stamp_ns)
+        cloud = decode_pointcloud2(queued.message, queued.stamp_ns).usable("cloud")
         decoded_s = time.perf_counter()
         try:
-            base_from_lidar = self._mounting.base_from_lidar(bare(arrival.message.header.frame_id), arrival.stamp_ns)
+            base_from_lidar = self._extrinsics.base_from_lidar(bare(queued.message.header.frame_id), queued.stamp_ns)
         except DataError:
-            self._ledger.health.extrinsics = "failed"
+            self._monitor.health.extrinsics = "failed"
             raise
-        self._ledger.health.extrinsics = "parameter" if self.parameters.extrinsics else "tf"
-        odom_from_base = self._odometry_at(arrival.stamp_ns)
+        self._monitor.health.extrinsics = "parameter" if self.parameters.extrinsics else "tf"
+        odom_from_base = self._odometry_at(queued.stamp_ns)
         found_s = time.perf_counter()
-        cloud, base_from_ego = self._mounting.ego_cloud(cloud, base_from_lidar)
+        cloud, base_from_ego = self._extrinsics.ego_cloud(cloud, base_from_lidar)
         if self.parameters.deskew and cloud.time_s is not None and odom_from_base is not None:
             track = self.odometry.track(base_from_ego)
-            cloud = replace(cloud, xyz=deskewed(cloud.xyz, cloud.time_s, arrival.stamp_ns, track))
+            cloud = replace(cloud, xyz=deskewed(cloud.xyz, cloud.time_s, queued.stamp_ns, track))
         turned_s = time.perf_counter()
         decode_ms = 1e3 * (decoded_s - began_s + turned_s - found_s)
-        self._last_ns = arrival.stamp_ns
+        self._last_ns = queued.stamp_ns
         stages_ms = {"decode_ms": decode_ms, "transform_ms": 1e3 * (found_s - decoded_s)}
         return cloud.scan(), base_from_ego, odom_from_base, stages_ms
 
@@ -259,20 +268,20 @@ class NodeCore:
         if back_ns <= 1e9 * self.parameters.reset_s:
             raise DataError(f"the cloud is {1e-6 * back_ns:.0f} ms older than the one before")
         self._last_ns = None
-        self._ledger.health.resets += 1
+        self._monitor.health.resets += 1
         self.odometry.rewind(stamp_ns)
-        again = self._following.rewind(stamp_ns)
+        again = self._start_control.rewind(stamp_ns)
         log.warning("the clock went back by %.1f s: %s", 1e-9 * back_ns, "started again" if again else "waiting")
 
     def _odometry_at(self, stamp_ns: int) -> SE2 | None:
         if self.parameters.odometry == "none":
-            self._ledger.health.odometry = "off"
+            self._monitor.health.odometry = "off"
             return None
         if not (len(self.odometry) or self._odometry_is_offered() or self.parameters.odometry == "required"):
-            self._ledger.health.odometry = "absent"
+            self._monitor.health.odometry = "absent"
             return None
         found = self.odometry.at(stamp_ns, self.parameters.transform_wait_s, self.parameters.odometry_age_s)
-        self._ledger.health.odometry = "missing" if found is None else "used"
+        self._monitor.health.odometry = "missing" if found is None else "used"
         return found
 
     def _transform(self, map_from_base: SE2, odom_from_base: SE2 | None) -> Transform | None:
@@ -283,12 +292,26 @@ class NodeCore:
         if odom_from_base is not None:
             return names.map_frame, names.odom_frame, map_from_base @ odom_from_base.inverse()
         # with odometry about, base has a parent already
-        return (names.map_frame, names.base_frame, map_from_base) if self._ledger.health.odometry != "missing" else None
+        return (
+            (names.map_frame, names.base_frame, map_from_base) if self._monitor.health.odometry != "missing" else None
+        )
 
-    def _state(self) -> State:
+    def _state(self) -> NodeState:
         if self.source is None:
             return "no map"
         if not self._active:
             return "inactive"
-        progress = self._following.progress
-        return "doubtful" if progress == "following" and self._ledger.health.confidence is None else progress
+        progress = self._start_control.progress
+        return "doubtful" if progress == "following" and self._monitor.health.confidence is None else progress
+
+
+def exit_process(status: int) -> NoReturn:
+    """Exit at once.
+
+    A robot's launcher kills what does not go in time, and taking torch and the middleware apart takes Python seconds
+    on a busy machine; a step that is still under way would keep the process alive altogether.
+    """
+    logging.shutdown()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)

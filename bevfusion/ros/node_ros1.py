@@ -15,15 +15,14 @@ from nav_msgs.msg import Odometry
 from sensor_msgs.msg import Image, NavSatFix, PointCloud2
 from std_srvs.srv import SetBool, SetBoolResponse, Trigger, TriggerResponse
 
-from bevfusion.ros.core import NodeCore
-from bevfusion.ros.leaving import leave
+from bevfusion.ros.core import NodeCore, exit_process
 from bevfusion.ros.maps import map_of_image, map_of_name
-from bevfusion.ros.outlet import NAME, Outlet, TFMessage, Topic
 from bevfusion.ros.parameters import NodeParameters, parse_parameters
-from bevfusion.ros.tf_messages import take_transforms
+from bevfusion.ros.publishers import STATUS_NAME, PublishedTopic, Publishers, TFMessage
+from bevfusion.ros.transforms import add_transforms
 from bevfusion.structures import DataError
 
-NODE = "bevfusion"
+NODE_NAME = "bevfusion"
 STOP_S = 1.0  # for the step in hand to end
 CLOUD_BYTES = 2**25  # rospy keeps up with the newest cloud only if its buffer holds a whole one
 
@@ -39,13 +38,13 @@ class LocalizationNode:
         Raises:
             DataError: if the map or the checkpoint cannot be used.
         """
-        self._publishers: dict[str, Any] = {}
+        self._by_topic: dict[str, Any] = {}
         self._odometry: Any = None
         source = map_of_name(parameters.map) if parameters.map else None
-        self._outlet = Outlet(self._advertise, lambda name: self._publishers[name].get_num_connections() > 0)
+        self._publishers = Publishers(self._advertise, lambda name: self._by_topic[name].get_num_connections() > 0)
         self.core = NodeCore(
             parameters,
-            lambda output: self._outlet.output(self.core, output),
+            lambda output: self._publishers.publish_output(self.core, output),
             odometry_is_offered=lambda: self._odometry is not None and self._odometry.get_num_connections() > 0,
             tf_available=TFMessage is not None,
         )
@@ -59,8 +58,8 @@ class LocalizationNode:
         waiting = threading.Event()
         rospy.core.add_preshutdown_hook(lambda reason: waiting.set())
         while not waiting.wait(1.0):
-            self._outlet.show_map(self.core)
-            self._outlet.diagnostics(self.core, now_ns())
+            self._publishers.publish_map(self.core)
+            self._publishers.publish_diagnostics(self.core, now_ns())
 
     def _subscribe(self) -> None:
         parameters, core = self.core.parameters, self.core
@@ -79,16 +78,16 @@ class LocalizationNode:
         if not parameters.map:
             rospy.Subscriber("~map_image", Image, self._map_image, queue_size=1, buff_size=CLOUD_BYTES)
         if parameters.base_from_lidar is None and TFMessage is not None:
-            rospy.Subscriber("/tf_static", TFMessage, lambda message: take_transforms(message, core.transforms, True))
-            rospy.Subscriber("/tf", TFMessage, lambda message: take_transforms(message, core.transforms, False))
+            rospy.Subscriber("/tf_static", TFMessage, lambda message: add_transforms(message, core.transforms, True))
+            rospy.Subscriber("/tf", TFMessage, lambda message: add_transforms(message, core.transforms, False))
         rospy.Service("~relocalize", Trigger, lambda request: TriggerResponse(*core.relocalize()))
         rospy.Service("~activate", SetBool, self._activate)
 
-    def _advertise(self, topic: Topic) -> Any:
+    def _advertise(self, topic: PublishedTopic) -> Any:
         name = topic.name.replace("~/", "~")
         queue_size = 100 if topic.name == "/tf" else 1
         publisher = rospy.Publisher(name, topic.kind, queue_size=queue_size, latch=topic.latched, tcp_nodelay=True)
-        self._publishers[topic.name] = publisher
+        self._by_topic[topic.name] = publisher
         return publisher
 
     def _map_image(self, message: Any) -> None:
@@ -97,7 +96,7 @@ class LocalizationNode:
         except DataError as error:
             log.error("%s", error)
             return
-        self._outlet.forget_map()
+        self._publishers.reset_map()
 
     def _activate(self, request: Any) -> Any:
         self.core.activate(request.data)
@@ -111,10 +110,10 @@ def now_ns() -> int:
 
 def main() -> int:
     """Run the node; the result is the exit status."""
-    logging.basicConfig(level=logging.INFO, format=f"%(levelname)s {NAME} %(message)s")
+    logging.basicConfig(level=logging.INFO, format=f"%(levelname)s {STATUS_NAME} %(message)s")
     node: LocalizationNode | None = None
     try:
-        rospy.init_node(NODE)
+        rospy.init_node(NODE_NAME)
         given = rospy.get_param("~", {})
         node = LocalizationNode(parse_parameters(given))
         node.spin()
@@ -129,4 +128,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    leave(main())
+    exit_process(main())

@@ -5,14 +5,16 @@ Exit status: 0 ended by a signal, 2 a parameter, map or checkpoint that cannot b
 """
 
 import logging
+import math
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import rclpy
 from geometry_msgs.msg import PoseWithCovarianceStamped
 from nav_msgs.msg import Odometry
-from rcl_interfaces.msg import SetParametersResult
+from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor, SetParametersResult
 from rclpy.clock import Clock, ClockType
 from rclpy.exceptions import InvalidParameterTypeException
 from rclpy.executors import ExternalShutdownException
@@ -22,22 +24,22 @@ from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import Image, NavSatFix, PointCloud2
 from std_srvs.srv import SetBool, Trigger
 
-from bevfusion.ros.core import NodeCore
-from bevfusion.ros.declare_ros2 import descriptor_of, overridden, parameter, plain, type_of
-from bevfusion.ros.leaving import leave
+from bevfusion.ros.core import NodeCore, exit_process
 from bevfusion.ros.maps import map_of_image, map_of_name
-from bevfusion.ros.outlet import NAME, Outlet, TFMessage, Topic
-from bevfusion.ros.parameters import NodeParameters, parse_parameters
-from bevfusion.ros.tf_messages import take_transforms
+from bevfusion.ros.parameters import NodeParameters, parse_parameters, range_of
+from bevfusion.ros.publishers import STATUS_NAME, PublishedTopic, Publishers, TFMessage
+from bevfusion.ros.transforms import add_transforms
 from bevfusion.structures import DataError
 
 log = logging.getLogger(__name__)
 
-NODE = "bevfusion"
+NODE_NAME = "bevfusion"
 STOP_S = 1.0  # for the step in hand to end
 BEST_EFFORT = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
 EVERY_ODOMETRY = QoSProfile(depth=100, reliability=ReliabilityPolicy.BEST_EFFORT)
 LATCHED = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+TYPES = {bool: Parameter.Type.BOOL, int: Parameter.Type.INTEGER, float: Parameter.Type.DOUBLE}
+MIDDLEWARE = ("use_sim_time", "start_type_description_service")  # parameters of every node
 STATIC = QoSProfile(depth=100, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 
 
@@ -48,21 +50,21 @@ class LocalizationNode(LifecycleNode):
         """Unconfigured, with all parameters declared.
 
         Args:
-            given: checked values, from `overridden`.
+            given: checked values, from `given_parameters`.
         """
-        overrides = [parameter(name, value) for name, value in given if value != ()]
-        super().__init__(NODE, parameter_overrides=overrides)
+        overrides = [ros_parameter(name, value) for name, value in given if value != ()]
+        super().__init__(NODE_NAME, parameter_overrides=overrides)
         for name in NodeParameters.model_fields:
             self.declare_parameter(name, type_of(name), descriptor_of(name))
         self.add_on_set_parameters_callback(self._check_change)
         self.core: NodeCore | None = None
         self.failure = ""  # why the last transition did not come about
-        self._outlet: Outlet | None = None
+        self._publishers: Publishers | None = None
         self._is_active = False
         self._cloud_subscription: Any = None
         self._reliability: ReliabilityPolicy | None = None
-        self._made: list[Any] = []  # subscriptions and services of a configured node
-        self._names: dict[str, str] = {}  # topics as resolved
+        self._cleanups: list[Callable[[], Any]] = []  # each destroys what a configured node has made
+        self._resolved: dict[str, str] = {}  # topics as resolved
         steady = Clock(clock_type=ClockType.STEADY_TIME)  # the clock of a log stands still when it is paused
         self.create_timer(1.0, self._every_second, clock=steady)
 
@@ -84,17 +86,17 @@ class LocalizationNode(LifecycleNode):
 
     def _set_up(self) -> None:
         values = {name: self.get_parameter_or(name).value for name in NodeParameters.model_fields}
-        parameters = parse_parameters({name: plain(value) for name, value in values.items()})
+        parameters = parse_parameters({name: plain_value(value) for name, value in values.items()})
         source = map_of_name(parameters.map) if parameters.map else None
-        outlet = Outlet(self._advertise, self._is_wanted)
+        publishers = Publishers(self._advertise, self._has_subscribers)
         odometry = self.resolve_topic_name("~/odom")
         core = NodeCore(
             parameters,
-            lambda output: outlet.output(core, output),
+            lambda output: publishers.publish_output(core, output),
             odometry_is_offered=lambda: self.count_publishers(odometry) > 0,
             tf_available=TFMessage is not None,
         )
-        self.core, self._outlet = core, outlet
+        self.core, self._publishers = core, publishers
         if source is not None:
             core.set_map(source)
         self._subscribe(core)
@@ -135,10 +137,10 @@ class LocalizationNode(LifecycleNode):
         self._drop_clouds()
         if self.core is not None:
             self.core.stop(STOP_S)
-        self.core = self._outlet = None
-        for made in self._made:
-            made()
-        self._made = []
+        self.core = self._publishers = None
+        for cleanup in self._cleanups:
+            cleanup()
+        self._cleanups = []
 
     # what comes in
 
@@ -156,19 +158,19 @@ class LocalizationNode(LifecycleNode):
             self.create_service(Trigger, "~/relocalize", self._relocalize),
             self.create_service(SetBool, "~/activate", self._activate),
         )
-        self._made += [lambda service=service: self.destroy_service(service) for service in services]
+        self._cleanups += [partial(self.destroy_service, service) for service in services]
 
     def _listen_to_tf(self, core: NodeCore) -> None:
         if TFMessage is None:
             self.get_logger().warning("tf2_msgs is not installed: set the parameter extrinsics, TF is not heard")
             return
-        self._listen(TFMessage, "/tf_static", lambda message: take_transforms(message, core.transforms, True), STATIC)
+        self._listen(TFMessage, "/tf_static", lambda message: add_transforms(message, core.transforms, True), STATIC)
         moving = QoSProfile(depth=100, reliability=ReliabilityPolicy.BEST_EFFORT)
-        self._listen(TFMessage, "/tf", lambda message: take_transforms(message, core.transforms, False), moving)
+        self._listen(TFMessage, "/tf", lambda message: add_transforms(message, core.transforms, False), moving)
 
     def _listen(self, kind: Any, topic: str, callback: Any, qos: QoSProfile) -> None:
         subscription = self.create_subscription(kind, topic, callback, qos)
-        self._made.append(lambda: self.destroy_subscription(subscription))
+        self._cleanups.append(lambda: self.destroy_subscription(subscription))
 
     def _match_reliability(self) -> None:
         """Subscribe to clouds as their publishers offer them; a best-effort reader loses large clouds it need not."""
@@ -201,14 +203,14 @@ class LocalizationNode(LifecycleNode):
             self._cloud_subscription = None
 
     def _map_image(self, message: Any) -> None:
-        if self.core is None or self._outlet is None:
+        if self.core is None or self._publishers is None:
             return
         try:
             self.core.set_map(map_of_image(message, self.core.parameters))
         except DataError as error:
             self.get_logger().error(str(error))
             return
-        self._outlet.forget_map()
+        self._publishers.reset_map()
 
     def _relocalize(self, request: Any, response: Any) -> Any:
         accepted = (False, "the node is not configured") if self.core is None else self.core.relocalize()
@@ -227,30 +229,30 @@ class LocalizationNode(LifecycleNode):
 
     # what goes out
 
-    def _advertise(self, topic: Topic) -> Any:
+    def _advertise(self, topic: PublishedTopic) -> Any:
         qos = LATCHED if topic.latched else QoSProfile(depth=100 if topic.name.startswith("/tf") else 1)
         publisher = self.create_publisher(topic.kind, topic.name, qos)
-        self._names[topic.name] = publisher.topic_name
-        self._made.append(lambda: self.destroy_publisher(publisher))
+        self._resolved[topic.name] = publisher.topic_name
+        self._cleanups.append(lambda: self.destroy_publisher(publisher))
         return publisher
 
-    def _is_wanted(self, name: str) -> bool:
-        return bool(self.count_subscribers(self._names[name]) > 0)
+    def _has_subscribers(self, name: str) -> bool:
+        return bool(self.count_subscribers(self._resolved[name]) > 0)
 
     def _every_second(self) -> None:
-        if self.core is None or self._outlet is None:
+        if self.core is None or self._publishers is None:
             return
         if self._cloud_subscription is not None:
             self._match_reliability()
-        self._outlet.show_map(self.core)
-        self._outlet.diagnostics(self.core, self.now_ns())
+        self._publishers.publish_map(self.core)
+        self._publishers.publish_diagnostics(self.core, self.now_ns())
 
     def now_ns(self) -> int:
         """The node's clock: that of the log with use_sim_time."""
         return int(self.get_clock().now().nanoseconds)
 
     def _check_change(self, changed: list[Parameter]) -> SetParametersResult:
-        ours = {item.name: plain(item.value) for item in changed if item.name in NodeParameters.model_fields}
+        ours = {item.name: plain_value(item.value) for item in changed if item.name in NodeParameters.model_fields}
         if ours and self.core is not None:
             return SetParametersResult(successful=False, reason="set parameters before the node is configured")
         try:
@@ -260,14 +262,69 @@ class LocalizationNode(LifecycleNode):
         return SetParametersResult(successful=True)
 
 
+def descriptor_of(name: str) -> ParameterDescriptor:
+    """Description and range of a parameter, from the model."""
+    field = NodeParameters.model_fields[name]
+    descriptor = ParameterDescriptor(name=name, description=field.description or "", type=type_of(name).value)
+    low, high = range_of(field)
+    if math.isinf(low) and math.isinf(high):
+        return descriptor
+    if field.annotation is int:
+        descriptor.integer_range = [IntegerRange(from_value=int(low), to_value=int(high), step=1)]
+    else:
+        bounds = (max(low, -sys.float_info.max), min(high, sys.float_info.max))
+        descriptor.floating_point_range = [FloatingPointRange(from_value=bounds[0], to_value=bounds[1], step=0.0)]
+    return descriptor
+
+
+def given_parameters(name: str) -> NodeParameters:
+    """The parameters of the command line and its files for the node of a name, checked.
+
+    They are read through a node that lives for that only: the real one is to declare nothing that is not its own.
+
+    Raises:
+        DataError: if one is unknown or out of range.
+    """
+    probe = rclpy.create_node(
+        name, automatically_declare_parameters_from_overrides=True, start_parameter_services=False, enable_rosout=False
+    )
+    try:
+        found = {key: plain_value(item.value) for key, item in probe.get_parameters_by_prefix("").items()}
+    finally:
+        probe.destroy_node()
+    return parse_parameters(
+        {key: value for key, value in found.items() if key not in MIDDLEWARE and not key.startswith("qos_overrides.")}
+    )
+
+
+def type_of(name: str) -> Parameter.Type:
+    """Of a parameter of the model."""
+    annotation = NodeParameters.model_fields[name].annotation
+    if annotation in TYPES:
+        return TYPES[annotation]
+    return Parameter.Type.DOUBLE_ARRAY if "tuple" in str(annotation) else Parameter.Type.STRING
+
+
+def ros_parameter(name: str, value: Any) -> Parameter:
+    """A value of the model as rclpy has it."""
+    return Parameter(name, type_of(name), list(value) if isinstance(value, tuple) else value)
+
+
+def plain_value(value: Any) -> Any:
+    """Arrays as tuples; None, of a parameter without a value, as an empty one."""
+    if value is None:
+        return ()
+    return value if isinstance(value, bool | int | float | str) else tuple(value)
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the node; the result is the exit status."""
-    logging.basicConfig(level=logging.INFO, format=f"%(levelname)s {NAME} %(message)s")
+    logging.basicConfig(level=logging.INFO, format=f"%(levelname)s {STATUS_NAME} %(message)s")
     rclpy.init(args=None if arguments is None else list(arguments))
     node: LocalizationNode | None = None
     status = 0
     try:
-        given = overridden(NODE)
+        given = given_parameters(NODE_NAME)
         node = LocalizationNode(given)
         if given.autostart:
             if node.trigger_configure() != TransitionCallbackReturn.SUCCESS:
@@ -286,4 +343,4 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    leave(main())
+    exit_process(main())

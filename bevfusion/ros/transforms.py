@@ -1,17 +1,27 @@
-"""TF and odometry by time, without ROS: what was where at the stamp of a cloud."""
+"""TF and odometry by time: what was where at the stamp of a cloud, and how messages say it.
+
+Messages are objects with the fields of their ROS type, of either ROS.
+"""
 
 import bisect
+import logging
+import math
 import threading
 import time
 from collections import deque
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float
 
-from bevfusion.datasets.rigid import FrameTree, interpolated_rotations
+from bevfusion.datasets.pointcloud2 import header_stamp_ns
+from bevfusion.datasets.rigid import FrameTree, bare, interpolated_rotations, transform
 from bevfusion.datasets.tracks import PoseTrack
 from bevfusion.geometry.se2 import SE2, wrap_angle
+from bevfusion.ros.parameters import NodeParameters
 from bevfusion.structures import DataError
+
+log = logging.getLogger(__name__)
 
 KEPT_NS = 10 * 10**9  # history of moving transforms and of odometry
 BACK_NS = 5 * 10**8  # stamps that go back by more begin a new history
@@ -175,3 +185,48 @@ class OdometryBuffer:
             first.y_m + share * (second.y_m - first.y_m),
             wrap_angle(first.yaw_rad + share * turn_rad),
         )
+
+
+def add_transforms(message: Any, buffer: TransformBuffer, static: bool) -> None:
+    """Keep all transforms of a message; those that are no rigid motion are left out with a warning."""
+    for item in message.transforms:
+        shift, turn = item.transform.translation, item.transform.rotation
+        parent, child = bare(item.header.frame_id), bare(item.child_frame_id)
+        try:
+            matrix = transform((shift.x, shift.y, shift.z), (turn.x, turn.y, turn.z, turn.w))
+        except DataError as error:
+            log.warning("TF %s to %s: %s", parent, child, error)
+            continue
+        if static:
+            buffer.add_static(parent, child, matrix)
+        else:
+            buffer.add(parent, child, header_stamp_ns(item), matrix)
+
+
+def odometry_of(message: Any, parameters: NodeParameters) -> SE2:
+    """`odom_from_base` of nav_msgs/Odometry.
+
+    Raises:
+        DataError: if it is of other frames, or no pose.
+    """
+    expected = (parameters.odom_frame, parameters.base_frame)
+    found = (bare(message.header.frame_id), bare(message.child_frame_id))
+    if found != expected:
+        raise DataError(f"~/odom is of {found[1]!r} in {found[0]!r}, expected {expected[1]!r} in {expected[0]!r}")
+    return planar_pose(message.pose.pose, "~/odom")
+
+
+def planar_pose(pose: Any, source: str) -> SE2:
+    """A geometry_msgs/Pose in the plane.
+
+    Raises:
+        DataError: if a number is not finite or the quaternion is zero.
+    """
+    turn = pose.orientation
+    if turn.x**2 + turn.y**2 + turn.z**2 + turn.w**2 < 1e-6:
+        raise DataError(f"{source}: the quaternion of the orientation is zero")
+    yaw_rad = math.atan2(2.0 * (turn.w * turn.z + turn.x * turn.y), turn.w**2 + turn.x**2 - turn.y**2 - turn.z**2)
+    try:
+        return SE2(float(pose.position.x), float(pose.position.y), yaw_rad)
+    except ValueError as error:
+        raise DataError(f"{source}: {error}") from error

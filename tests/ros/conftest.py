@@ -17,7 +17,7 @@ from bevfusion.evaluation.sequence import TruthOdometry
 from bevfusion.maps.source import open_map
 from bevfusion.simulate.drive import DriveOptions
 from bevfusion.simulate.town import write_town
-from tests.ros.stage import KIDNAPPED_AT, REPOSITORY, Joined, Middleware, Played, pack
+from tests.ros.processes import KIDNAPPED_AT, REPOSITORY, Joined, Middleware, Played, pack
 
 MODULES = {"ros2": "rclpy", "ros1": "rospy"}
 PYTHONS = {"ros2": "BEVFUSION_ROS2_PYTHON", "ros1": "BEVFUSION_ROS1_PYTHON"}  # .ci/run sets them

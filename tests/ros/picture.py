@@ -16,7 +16,7 @@ from bevfusion.geometry.grid import Grid
 from bevfusion.geometry.se2 import SE2
 from bevfusion.maps.pictures import paint
 from bevfusion.maps.source import open_map
-from tests.ros.stage import BASE_FROM_LIDAR
+from tests.ros.processes import BASE_FROM_LIDAR
 
 HALF_M, CELL_M = 55.0, 0.25
 PINK, BLUE = "#d81b60", "#0050c8"

@@ -116,7 +116,7 @@ class Robot:
         from sensor_msgs.msg import Image, Imu, PointCloud2
         from visualization_msgs.msg import MarkerArray
 
-        from bevfusion.ros.outlet import TFMessage
+        from bevfusion.ros.publishers import TFMessage
 
         self.ros, self.script = ros, script
         with np.load(script["drive"], allow_pickle=False) as arrays:  # each look into the archive reads it anew
@@ -256,7 +256,7 @@ class Robot:
         """A picture as the map."""
         from sensor_msgs.msg import Image
 
-        from bevfusion.ros.outlet import image_message
+        from bevfusion.ros.publishers import image_message
 
         publisher = self.ros.advertise(Image, "/bevfusion/map_image")
         self._until_read(publisher)
@@ -302,7 +302,7 @@ class Robot:
 
     def start(self, x_m: float, y_m: float, yaw: float) -> None:
         from bevfusion.geometry.se2 import SE2
-        from bevfusion.ros.play import start_message
+        from bevfusion.ros.player import start_message
 
         self.out["initialpose"].publish(start_message(SE2(x_m, y_m, yaw), int(self.drive["stamps"][0])))
         time.sleep(0.5)
@@ -310,7 +310,7 @@ class Robot:
     def cloud(self, position: int, change: str = "") -> None:
         """One frame, as it is or spoilt."""
         from bevfusion.geometry.se2 import SE2
-        from bevfusion.ros.play import cloud_message, odometry_message
+        from bevfusion.ros.player import cloud_message, odometry_message
         from bevfusion.structures import Scan
 
         stamp = int(self.drive["stamps"][position])

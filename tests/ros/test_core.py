@@ -8,7 +8,7 @@ import pytest
 
 from bevfusion.geometry.se2 import SE2
 from bevfusion.ros.core import NodeCore, Output
-from bevfusion.ros.mounting import PlanarPose
+from bevfusion.ros.extrinsics import PlanarPose
 from bevfusion.ros.parameters import parse_parameters
 from tests.ros.fakes import START_NS, FakeLocalizer, FakeMap, cloud, estimate, fix, initial, odometry
 

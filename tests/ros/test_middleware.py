@@ -19,7 +19,7 @@ from bevfusion.geometry.se2 import SE2, wrap_angle
 from bevfusion.localizer import open_locator
 from bevfusion.maps.schema import layer_index
 from bevfusion.structures import Frame
-from tests.ros.stage import KIDNAPPED_AT, Middleware, Played, base_from_lidar, extrinsics, interrupted
+from tests.ros.processes import KIDNAPPED_AT, Middleware, Played, base_from_lidar, extrinsics, interrupted
 
 pytestmark = [pytest.mark.ros, pytest.mark.slow]
 
@@ -369,7 +369,7 @@ def test_the_player_brings_a_pose_in_ros_2(middleware: Middleware, kidnapped: Pl
         pytest.skip("in ROS 1 the launch file does it")
     folder = next(path for path in kidnapped.map.parent.glob("town_501_600_m_hdl64e_*"))
     words = [str(folder), "--map", str(kidnapped.map), "--rate", "5", "--loop"]
-    player = middleware.run(["-m", "bevfusion.ros.play_ros2", *words], tmp_path / "player.log")
+    player = middleware.run(["-m", "bevfusion.ros.player", *words], tmp_path / "player.log")
     values = {"extrinsics": [0.0] * 6 + [1.0], "use_sim_time": False}
     node = middleware.node(parameters(middleware, kidnapped, **values), tmp_path / "node.log")
     try:
@@ -385,15 +385,15 @@ def test_the_player_brings_a_pose_in_ros_2(middleware: Middleware, kidnapped: Pl
 CUT_SHORT = """
 import sys, rclpy
 from std_msgs.msg import Empty
-from bevfusion.ros import play_ros2
+from bevfusion.ros import player
 def play(port, options):
     publisher = port.advertise(Empty, "/points", False)
     if sys.argv[2] == "fault":
         raise RuntimeError("no signal came")
     rclpy.shutdown()
     publisher.publish(Empty())
-play_ros2.play, play_ros2.parse_options = play, str
-sys.exit(play_ros2.main())
+player.play, player.parse_options = play, str
+sys.exit(player.main())
 """
 
 

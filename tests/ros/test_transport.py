@@ -4,7 +4,7 @@ import sys
 
 import pytest
 
-from tests.ros.stage import Middleware
+from tests.ros.processes import Middleware
 
 pytestmark = [pytest.mark.ros, pytest.mark.slow]
 

@@ -34,7 +34,7 @@ def generate_launch_description() -> LaunchDescription:
         node += ["-p", [f"{name}:=", given[name]]]
     for topic, name in REMAPS.items():
         node += ["-r", [f"{topic}:=", given[name]]]
-    player = [given["python"], "-m", "bevfusion.ros.play_ros2", given["play"], "--map", given["map"]]
+    player = [given["python"], "-m", "bevfusion.ros.player", given["play"], "--map", given["map"]]
     profile = {"FASTRTPS_DEFAULT_PROFILES_FILE": str(FOLDER / "fastdds.xml")}
     return LaunchDescription(
         [

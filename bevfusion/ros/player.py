@@ -1,13 +1,18 @@
-"""Any drive as live messages: clouds on /points, odometry on /odom and TF, and where it starts on /initialpose.
+#!/usr/bin/env python3
+"""Plays any drive as live messages: clouds on /points, odometry on /odom and TF, and where it starts on /initialpose.
 
-    python3 -m bevfusion.ros.play_ros2 DRIVE|town:SEED [--map MAP] [--rate 10] [--frames N] [--loop]
+    python3 -m bevfusion.ros.player DRIVE|town:SEED [--map MAP] [--rate 10] [--frames N] [--loop]
 
-What stands here serves both ROS 1 and ROS 2, whose message packages are named alike; `play_ros1.py` and `play_ros2.py`
-bring the middleware.
+It plays in the ROS that ROS_VERSION names, and without that variable in the one that this Python has.
+
+Exit status: 0 played to the end or ended by a signal, 2 a drive or map that cannot be used.
 """
 
 import argparse
+import importlib.util
 import logging
+import os
+import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -26,9 +31,9 @@ from bevfusion.evaluation.sequence import TruthOdometry
 from bevfusion.geometry.se2 import SE2
 from bevfusion.progress import frame_progress
 from bevfusion.ros.maps import CACHE, TOWN, map_of_name
-from bevfusion.ros.outlet import Publisher, TFMessage, bytes_field, set_header, set_pose, transform_message
+from bevfusion.ros.publishers import Publisher, TFMessage, bytes_field, set_header, set_pose, transform_message
 from bevfusion.simulate.drive import DriveOptions
-from bevfusion.structures import Frame, Scan
+from bevfusion.structures import DataError, Frame, Scan
 
 log = logging.getLogger(__name__)
 
@@ -38,20 +43,114 @@ SPACING_M = 0.8  # of the frames of an invented drive: ten a second are 8 m/s
 
 
 @runtime_checkable
-class Port(Protocol):
-    """A middleware, as far as a player needs it."""
+class PlayerNode(Protocol):
+    """A node of either ROS, as far as the player needs one."""
+
+    @property
+    def arguments(self) -> list[str]:
+        """The command line without ROS's own words."""
 
     def advertise(self, kind: Any, topic: str, latched: bool) -> Publisher:
-        """A publisher."""
+        """A publisher; what a latched one sent last is kept for who comes later."""
 
-    def readers(self, publisher: Any) -> int:
+    def subscriber_count(self, publisher: Any) -> int:
         """How many listen to a publisher of `advertise`."""
 
     def is_up(self) -> bool:
-        """Whether to go on."""
+        """Whether to go on: until a signal."""
+
+    def is_shutdown_error(self, error: Exception) -> bool:
+        """Whether this only tells that a signal came in the middle of something."""
 
     def now_ns(self) -> int:
         """The clock that stamps are taken from."""
+
+    def close(self) -> None:
+        """The end."""
+
+
+class Ros1Node:
+    """A node of rospy."""
+
+    def __init__(self, name: str) -> None:
+        import rospy
+
+        self._rospy = rospy
+        rospy.init_node(name)
+
+    @property
+    def arguments(self) -> list[str]:
+        """The command line without remappings."""
+        return list(self._rospy.myargv(sys.argv)[1:])
+
+    def advertise(self, kind: Any, topic: str, latched: bool) -> Publisher:
+        """A publisher by TCP without delay."""
+        publisher: Publisher = self._rospy.Publisher(topic, kind, queue_size=10, latch=latched, tcp_nodelay=True)
+        return publisher
+
+    def subscriber_count(self, publisher: Any) -> int:
+        """Connections."""
+        return int(publisher.get_num_connections())
+
+    def is_up(self) -> bool:
+        """Until a signal."""
+        return not self._rospy.is_shutdown()
+
+    def is_shutdown_error(self, error: Exception) -> bool:
+        """A sleep or a message that a signal interrupts raises this."""
+        return isinstance(error, self._rospy.ROSException)
+
+    def now_ns(self) -> int:
+        """The node's clock."""
+        return int(self._rospy.Time.now().to_nsec())
+
+    def close(self) -> None:
+        """Nothing: rospy closes itself."""
+
+
+class Ros2Node:
+    """A node of rclpy."""
+
+    def __init__(self, name: str) -> None:
+        import rclpy
+        import rclpy.utilities
+
+        self._rclpy = rclpy
+        rclpy.init()
+        self._node = rclpy.create_node(name)
+
+    @property
+    def arguments(self) -> list[str]:
+        """The command line without what follows --ros-args."""
+        return list(self._rclpy.utilities.remove_ros_args(sys.argv)[1:])
+
+    def advertise(self, kind: Any, topic: str, latched: bool) -> Publisher:
+        """A reliable publisher."""
+        from rclpy.qos import DurabilityPolicy, QoSProfile
+
+        durability = DurabilityPolicy.TRANSIENT_LOCAL if latched else DurabilityPolicy.VOLATILE
+        publisher: Publisher = self._node.create_publisher(kind, topic, QoSProfile(depth=10, durability=durability))
+        return publisher
+
+    def subscriber_count(self, publisher: Any) -> int:
+        """Subscriptions that match."""
+        return int(publisher.get_subscription_count())
+
+    def is_up(self) -> bool:
+        """Until a signal."""
+        return bool(self._rclpy.ok())
+
+    def is_shutdown_error(self, error: Exception) -> bool:
+        """A signal shuts ROS down at once, in the middle of a message too."""
+        return isinstance(error, RuntimeError) and not self._rclpy.ok()
+
+    def now_ns(self) -> int:
+        """The wall clock."""
+        return int(self._node.get_clock().now().nanoseconds)
+
+    def close(self) -> None:
+        """Shut ROS down, unless a signal did."""
+        self._rclpy.try_shutdown()
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,24 +176,24 @@ def parse_options(arguments: Sequence[str]) -> PlayOptions:
     return PlayOptions(found.drive, found.map, found.rate, found.frames, found.loop)
 
 
-def play(port: Port, options: PlayOptions) -> None:
+def play(node: PlayerNode, options: PlayOptions) -> None:
     """Play until the end.
 
     Raises:
         DataError: if the drive or the map cannot be used.
     """
     drive = _with_odometry(_opened(options))
-    player = Player(port)
+    player = Player(node)
     source = map_of_name(options.map) if options.map else None
     period_s = 1.0 / options.rate_hz
-    player.wait_for_readers()
+    player.wait_for_subscribers()
     again = True
-    while again and port.is_up():
+    while again and node.is_up():
         for number, frame in enumerate(drive):
             due_s = time.monotonic() + period_s
-            if not port.is_up():
+            if not node.is_up():
                 return
-            stamp_ns = port.now_ns()
+            stamp_ns = node.now_ns()
             if number == 0 and source is not None and frame.truth is not None:
                 player.start(source.frame.map_from_ego(frame.truth), stamp_ns)
             player.frame(frame, stamp_ns)
@@ -105,21 +204,22 @@ def play(port: Port, options: PlayOptions) -> None:
 class Player:
     """Sends frames; the LiDAR is the vehicle's frame, turned and shifted by nothing."""
 
-    def __init__(self, port: Port) -> None:
-        self._port = port
-        self._points = port.advertise(PointCloud2, POINTS, False)
-        self._odom = port.advertise(Odometry, "/odom", False)
-        self._initial = port.advertise(PoseWithCovarianceStamped, INITIAL, False)
+    def __init__(self, node: PlayerNode) -> None:
+        self._node = node
+        self._points = node.advertise(PointCloud2, POINTS, False)
+        self._odom = node.advertise(Odometry, "/odom", False)
+        self._initial = node.advertise(PoseWithCovarianceStamped, INITIAL, False)
         self._tf: Callable[[Any], None] = lambda message: None
         if TFMessage is not None:
-            self._tf = port.advertise(TFMessage, "/tf", False).publish
-            self._static = port.advertise(TFMessage, "/tf_static", True)
+            self._tf = node.advertise(TFMessage, "/tf", False).publish
+            self._static = node.advertise(TFMessage, "/tf_static", True)
             self._static.publish(TFMessage([transform_message(BASE, LIDAR, SE2(), 0)]))
 
-    def wait_for_readers(self) -> None:
+    def wait_for_subscribers(self) -> None:
         """Until somebody listens to clouds and starts: a start that nobody hears is lost."""
         log.info("waiting for somebody who listens to %s and %s", POINTS, INITIAL)
-        while self._port.is_up() and not (self._port.readers(self._points) and self._port.readers(self._initial)):
+        count = self._node.subscriber_count
+        while self._node.is_up() and not (count(self._points) and count(self._initial)):
             time.sleep(0.1)
 
     def start(self, map_from_base: SE2, stamp_ns: int) -> None:
@@ -177,3 +277,31 @@ def _opened(options: PlayOptions) -> Drive:
 def _with_odometry(drive: Drive) -> Drive:
     """A drive without odometry gets that of its truth, with noise, where it has one."""
     return TruthOdometry(drive) if drive.odometry == "none" else drive
+
+
+def ros_version() -> str:
+    """1 or 2: of ROS_VERSION, which a ROS sets up, else of the packages that this Python has."""
+    return os.environ.get("ROS_VERSION") or ("2" if importlib.util.find_spec("rclpy") else "1")
+
+
+def main() -> int:
+    """Play; the result is the exit status."""
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    node: PlayerNode = (Ros1Node if ros_version() == "1" else Ros2Node)("bevfusion_player")
+    try:
+        play(node, parse_options(node.arguments))
+    except KeyboardInterrupt:
+        pass
+    except DataError as error:
+        sys.stderr.write("error: " + " ".join(str(error).split()) + "\n")
+        return 2
+    except Exception as error:
+        if not node.is_shutdown_error(error):
+            raise
+    finally:
+        node.close()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

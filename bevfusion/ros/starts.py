@@ -1,19 +1,75 @@
-"""When to start following the vehicle, where to start again, and what to call the state of it."""
+"""Where and when the node starts to follow the vehicle: at a pose, at a GNSS fix, anywhere on the map, or as before.
+
+Messages are objects with the fields of their ROS type, of either ROS.
+"""
 
 import logging
 import math
 import threading
-from typing import Literal, Protocol, runtime_checkable
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol, runtime_checkable
 
+from bevfusion.datasets.rigid import bare
 from bevfusion.filters.tracker import SequenceLocator
+from bevfusion.geometry.geodesy import GeoPose
 from bevfusion.geometry.se2 import SE2
-from bevfusion.ros.inputs import Start
-from bevfusion.structures import Frame, PoseEstimate
+from bevfusion.maps.source import MapSource
+from bevfusion.ros.parameters import NodeParameters
+from bevfusion.ros.transforms import planar_pose
+from bevfusion.structures import DataError, Frame, PoseEstimate
 
 log = logging.getLogger(__name__)
 
 REPLAYED_NS = 5 * 10**9  # a log that begins again within so much of the start is started as before
-Progress = Literal["waiting", "searching", "lost", "following"]
+StartState = Literal["waiting", "searching", "lost", "following"]
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """Where to begin; without a place, anywhere on the map."""
+
+    map_from_base: SE2 | None
+    offset_m: float = 0.0
+    offset_rad: float = math.pi
+
+
+def start_at(map_from_base: SE2, parameters: NodeParameters) -> Start:
+    """Within the window of the parameters about a pose."""
+    any_heading = parameters.offset_deg >= 180.0
+    offset_rad = math.pi if any_heading else math.radians(parameters.offset_deg)
+    return Start(map_from_base, parameters.offset_m, offset_rad)
+
+
+def start_of_pose(message: Any, parameters: NodeParameters) -> Start:
+    """From a pose on the map (geometry_msgs/PoseWithCovarianceStamped).
+
+    The window is that of the parameters, whatever the covariance says: tools fill that in at will.
+
+    Raises:
+        DataError: if it is of another frame, or no pose.
+    """
+    frame = bare(message.header.frame_id)
+    if frame != parameters.map_frame:
+        raise DataError(f"~/initialpose is in the frame {frame!r}, expected {parameters.map_frame!r}")
+    return start_at(planar_pose(message.pose.pose, "~/initialpose"), parameters)
+
+
+def start_of_fix(message: Any, source: MapSource, parameters: NodeParameters) -> Start | None:
+    """From GNSS (sensor_msgs/NavSatFix), with any heading; None: the receiver has no fix.
+
+    Raises:
+        DataError: if it is no place, or off the map.
+    """
+    if int(message.status.status) < 0:
+        return None
+    lat_deg, lon_deg = float(message.latitude), float(message.longitude)
+    try:
+        place = source.frame.map_from_ego(GeoPose(lat_deg, lon_deg))
+    except ValueError as error:
+        raise DataError(f"~/fix: {error}") from error
+    if not source.covers(place.x_m, place.y_m):
+        raise DataError(f"~/fix {lat_deg:.6f}, {lon_deg:.6f} lies off the map")
+    return Start(place, parameters.offset_m)
 
 
 @runtime_checkable
@@ -25,11 +81,11 @@ class Follower(SequenceLocator, Protocol):
         """Idle, following or lost."""
 
 
-class Stopped(Exception):  # noqa: N818 - no error: the node ends in the middle of a search
+class SearchStopped(Exception):  # noqa: N818 - no error: the node ends in the middle of a search
     """Raised out of a search over the map when the node stops."""
 
 
-class Following:
+class StartControl:
     """A follower and its starts; `ask_for`, `progress` and `stop` may be called from any thread."""
 
     def __init__(self, start: Start | None) -> None:
@@ -58,7 +114,7 @@ class Following:
         return self._started or self._asked is not None
 
     @property
-    def progress(self) -> Progress:
+    def progress(self) -> StartState:
         """How it stands."""
         asked = self._asked
         if self.is_searching or (asked is not None and asked.map_from_base is None):
@@ -98,7 +154,7 @@ class Following:
             base_from_ego: where the LiDAR sits on the vehicle; starts are of the vehicle.
 
         Raises:
-            Stopped: if the node stops in the middle of a search.
+            SearchStopped: if the node stops in the middle of a search.
         """
         if self._follower is None:
             return None
@@ -129,6 +185,6 @@ class Following:
 
     def _on_tile(self, done: int, count: int) -> None:
         if self._stopping:
-            raise Stopped
+            raise SearchStopped
         self.is_searching = done < count
         self.search = f"{done}/{count}"

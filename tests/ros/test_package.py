@@ -15,7 +15,7 @@ import bevfusion.ros
 from bevfusion.ros.parameters import NodeParameters, parse_parameters
 
 FOLDER = Path(bevfusion.ros.__file__).parent
-TOPICS = set(re.findall(r'Topic\("([^"]+)"', (FOLDER / "outlet.py").read_text()))
+TOPICS = set(re.findall(r'Topic\("([^"]+)"', (FOLDER / "publishers.py").read_text()))
 INPUTS = {"/bevfusion/points", "/points", "/initialpose"}
 
 

@@ -21,8 +21,8 @@ from visualization_msgs.msg import Marker, MarkerArray
 from bevfusion.geometry.se2 import SE2
 from bevfusion.localizer import Localizer
 from bevfusion.ros.core import NodeCore, Output
-from bevfusion.ros.diagnostics import LEVELS
-from bevfusion.ros.topology import (
+from bevfusion.ros.health import LEVELS
+from bevfusion.ros.visualization import (
     Occupancy,
     attention_picture,
     belief_slice,
@@ -40,7 +40,7 @@ with contextlib.suppress(ImportError):  # ROS 2 from pip has none
 
 log = logging.getLogger(__name__)
 
-NAME = "bevfusion: localization"
+STATUS_NAME = "bevfusion: localization"
 NOT_MEASURED = 1e6  # variance of what is not estimated: height, roll and pitch
 _LINE_WIDTHS_M = {"road": 1.0, "building": 0.5}
 
@@ -54,7 +54,7 @@ class Publisher(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Topic:
+class PublishedTopic:
     """One that is published."""
 
     name: str
@@ -63,34 +63,36 @@ class Topic:
 
 
 TOPICS = (
-    Topic("~/pose", PoseWithCovarianceStamped),
-    Topic("~/heading", Imu),
-    Topic("~/transform", TransformStamped),
-    Topic("~/map", OccupancyGrid, latched=True),
-    Topic("~/map_markers", MarkerArray, latched=True),
-    Topic("~/belief", OccupancyGrid),
-    Topic("~/attention", Image),
-    Topic("~/timing", DiagnosticArray),
-    Topic("/diagnostics", DiagnosticArray),
-    *((Topic("/tf", TFMessage),) if TFMessage is not None else ()),
+    PublishedTopic("~/pose", PoseWithCovarianceStamped),
+    PublishedTopic("~/heading", Imu),
+    PublishedTopic("~/transform", TransformStamped),
+    PublishedTopic("~/map", OccupancyGrid, latched=True),
+    PublishedTopic("~/map_markers", MarkerArray, latched=True),
+    PublishedTopic("~/belief", OccupancyGrid),
+    PublishedTopic("~/attention", Image),
+    PublishedTopic("~/timing", DiagnosticArray),
+    PublishedTopic("/diagnostics", DiagnosticArray),
+    *((PublishedTopic("/tf", TFMessage),) if TFMessage is not None else ()),
 )
 
 
-class Outlet:
+class Publishers:
     """Turns what the core says into messages."""
 
-    def __init__(self, advertise: Callable[[Topic], Publisher], is_wanted: Callable[[str], bool]) -> None:
+    def __init__(
+        self, advertise: Callable[[PublishedTopic], Publisher], has_subscribers: Callable[[str], bool]
+    ) -> None:
         """Advertise all topics.
 
         Args:
             advertise: makes the publisher of a topic.
-            is_wanted: whether the topic of a name has subscribers.
+            has_subscribers: whether the topic of a name has subscribers.
         """
         self._publishers = {topic.name: advertise(topic) for topic in TOPICS}
-        self._is_wanted = is_wanted
+        self._has_subscribers = has_subscribers
         self._shown: set[str] = set()  # latched topics that have been sent
 
-    def output(self, core: NodeCore, output: Output) -> None:
+    def publish_output(self, core: NodeCore, output: Output) -> None:
         """Everything that came of a cloud; called in the worker."""
         names = core.parameters
         if output.pose is not None and output.estimate is not None:
@@ -102,7 +104,7 @@ class Outlet:
             self._attention(core, output, names.base_frame)
         self._send("~/timing", lambda: timing_message(output))
 
-    def show_map(self, core: NodeCore) -> None:
+    def publish_map(self, core: NodeCore) -> None:
         """Send the map to whoever asked for it, once; later ones get it from the middleware."""
         source, names = core.source, core.parameters
         if source is None:
@@ -115,22 +117,22 @@ class Outlet:
 
     def _is_new(self, name: str) -> bool:
         """Whether a latched topic is asked for, and has not been sent; then it counts as sent."""
-        if name in self._shown or not self._is_wanted(name):
+        if name in self._shown or not self._has_subscribers(name):
             return False
         self._shown.add(name)
         return True
 
-    def forget_map(self) -> None:
+    def reset_map(self) -> None:
         """There is another map."""
         self._shown.clear()
 
-    def diagnostics(self, core: NodeCore, now_ns: int) -> None:
+    def publish_diagnostics(self, core: NodeCore, now_ns: int) -> None:
         """The status."""
         status = core.status()
         message = DiagnosticArray()
         set_header(message.header, "", now_ns)
         item = DiagnosticStatus()
-        item.level, item.name, item.hardware_id = _level(LEVELS.index(status.level)), NAME, "lidar"
+        item.level, item.name, item.hardware_id = _level(LEVELS.index(status.level)), STATUS_NAME, "lidar"
         item.message = status.message
         item.values = [_key_value(key, value) for key, value in status.values]
         message.status = [item]
@@ -143,13 +145,15 @@ class Outlet:
         self._send("~/transform", lambda: message)
 
     def _belief(self, output: Output, frame: str) -> None:
-        if output.estimate is not None and self._is_wanted("~/belief"):
+        if output.estimate is not None and self._has_subscribers("~/belief"):
             belief = belief_slice(output.estimate)
             if belief is not None:
                 self._publishers["~/belief"].publish(occupancy_message(belief, frame, output.stamp_ns))
 
     def _attention(self, core: NodeCore, output: Output, frame: str) -> None:
-        if not (self._is_wanted("~/attention") and isinstance(core.locator, Localizer) and output.estimate is not None):
+        if output.estimate is None or not self._has_subscribers("~/attention"):
+            return
+        if not isinstance(core.locator, Localizer):
             return
         try:
             picture = attention_picture(core.locator, output.scan, output.estimate)
@@ -159,7 +163,7 @@ class Outlet:
         self._publishers["~/attention"].publish(image_message(picture, frame, output.stamp_ns))
 
     def _send(self, name: str, make: Callable[[], Any]) -> None:
-        if self._is_wanted(name):
+        if self._has_subscribers(name):
             self._publishers[name].publish(make())
 
 

@@ -13,7 +13,7 @@ from bevfusion.ros.transforms import TransformBuffer
 from bevfusion.structures import DataError, PoseEstimate
 
 
-class Mounting:
+class Extrinsics:
     """The extrinsics, from the parameter or from TF."""
 
     def __init__(self, parameters: NodeParameters, transforms: TransformBuffer) -> None:

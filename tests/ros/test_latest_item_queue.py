@@ -3,7 +3,7 @@ import time
 
 import numpy as np
 
-from bevfusion.ros.mailbox import Mailbox
+from bevfusion.ros.latest_item_queue import LatestItemQueue
 
 
 def test_the_newest_item_is_taken_and_the_others_are_counted():
@@ -13,16 +13,16 @@ def test_the_newest_item_is_taken_and_the_others_are_counted():
         gate.wait(5.0)
         taken.append(item)
 
-    mailbox = Mailbox(work)
-    mailbox.put(0)
+    queue = LatestItemQueue(work)
+    queue.put(0)
     time.sleep(0.05)  # the worker holds 0
     for item in range(1, 5):
-        mailbox.put(item)
+        queue.put(item)
     gate.set()
     time.sleep(0.1)
     assert taken == [0, 4]
-    assert mailbox.dropped == 3
-    assert mailbox.stop(1.0)
+    assert queue.dropped == 3
+    assert queue.stop(1.0)
 
 
 def test_under_load_an_item_waits_for_one_step_at_most():
@@ -32,14 +32,14 @@ def test_under_load_an_item_waits_for_one_step_at_most():
         waited_s.append(time.monotonic() - put_s)
         time.sleep(step_s)
 
-    mailbox = Mailbox(work)
+    queue = LatestItemQueue(work)
     for _ in range(60):
-        mailbox.put(time.monotonic())
+        queue.put(time.monotonic())
         time.sleep(0.01)
-    assert mailbox.stop(1.0)
+    assert queue.stop(1.0)
     # the machine may stall; most items must not
     assert np.percentile(waited_s, 80) < step_s + 0.03
-    assert mailbox.dropped > 30
+    assert queue.dropped > 30
 
 
 def test_a_bug_does_not_end_the_worker(caplog):
@@ -50,20 +50,20 @@ def test_a_bug_does_not_end_the_worker(caplog):
             raise RuntimeError("a bug")
         taken.append(item)
 
-    mailbox = Mailbox(work)
+    queue = LatestItemQueue(work)
     for item in range(2):
-        mailbox.put(item)
+        queue.put(item)
         time.sleep(0.05)
-    assert mailbox.stop(1.0)
-    assert (taken, mailbox.crashes) == ([1], 1)
+    assert queue.stop(1.0)
+    assert (taken, queue.crashes) == ([1], 1)
     assert "a bug" in caplog.text
 
 
 def test_a_step_under_way_is_waited_for_only_so_long():
     gate = threading.Event()
-    mailbox = Mailbox(lambda item: gate.wait(5.0))
-    mailbox.put(0)
+    queue = LatestItemQueue(lambda item: gate.wait(5.0))
+    queue.put(0)
     time.sleep(0.05)
-    assert not mailbox.stop(0.05)
+    assert not queue.stop(0.05)
     gate.set()
-    assert mailbox.stop(1.0)
+    assert queue.stop(1.0)

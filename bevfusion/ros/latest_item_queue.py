@@ -1,4 +1,4 @@
-"""A slot for the newest item and the thread that takes it out: work in hand is finished, what piles up is dropped."""
+"""A queue that keeps the latest item, and a thread that works on it: older items that wait are dropped and counted."""
 
 import logging
 import threading
@@ -9,14 +9,14 @@ Item = TypeVar("Item")
 log = logging.getLogger(__name__)
 
 
-class Mailbox(Generic[Item]):
+class LatestItemQueue(Generic[Item]):
     """One slot and one worker thread.
 
     An item that arrives while another waits replaces it: the worker always takes the newest, so that it lags behind
     by no more than the item in hand.
     """
 
-    def __init__(self, work: Callable[[Item], None], name: str = "mailbox") -> None:
+    def __init__(self, work: Callable[[Item], None], name: str = "latest item queue") -> None:
         """Start the worker.
 
         Args:
