@@ -41,10 +41,12 @@ class LocalizationNode:
         self._by_topic: dict[str, Any] = {}
         self._odometry: Any = None
         source = map_of_name(parameters.map) if parameters.map else None
-        self._publishers = Publishers(self._advertise, lambda name: self._by_topic[name].get_num_connections() > 0)
+        self._topic_publishers = Publishers(
+            self._advertise, lambda name: self._by_topic[name].get_num_connections() > 0
+        )
         self.core = NodeCore(
             parameters,
-            lambda output: self._publishers.publish_output(self.core, output),
+            lambda output: self._topic_publishers.publish_output(self.core, output),
             odometry_is_offered=lambda: self._odometry is not None and self._odometry.get_num_connections() > 0,
             tf_available=TFMessage is not None,
         )
@@ -58,8 +60,8 @@ class LocalizationNode:
         waiting = threading.Event()
         rospy.core.add_preshutdown_hook(lambda reason: waiting.set())
         while not waiting.wait(1.0):
-            self._publishers.publish_map(self.core)
-            self._publishers.publish_diagnostics(self.core, now_ns())
+            self._topic_publishers.publish_map(self.core)
+            self._topic_publishers.publish_diagnostics(self.core, now_ns())
 
     def _subscribe(self) -> None:
         parameters, core = self.core.parameters, self.core
@@ -96,7 +98,7 @@ class LocalizationNode:
         except DataError as error:
             log.error("%s", error)
             return
-        self._publishers.reset_map()
+        self._topic_publishers.reset_map()
 
     def _activate(self, request: Any) -> Any:
         self.core.activate(request.data)

@@ -59,7 +59,7 @@ class LocalizationNode(LifecycleNode):
         self.add_on_set_parameters_callback(self._check_change)
         self.core: NodeCore | None = None
         self.failure = ""  # why the last transition did not come about
-        self._publishers: Publishers | None = None
+        self._topic_publishers: Publishers | None = None
         self._is_active = False
         self._cloud_subscription: Any = None
         self._reliability: ReliabilityPolicy | None = None
@@ -96,7 +96,7 @@ class LocalizationNode(LifecycleNode):
             odometry_is_offered=lambda: self.count_publishers(odometry) > 0,
             tf_available=TFMessage is not None,
         )
-        self.core, self._publishers = core, publishers
+        self.core, self._topic_publishers = core, publishers
         if source is not None:
             core.set_map(source)
         self._subscribe(core)
@@ -137,7 +137,7 @@ class LocalizationNode(LifecycleNode):
         self._drop_clouds()
         if self.core is not None:
             self.core.stop(STOP_S)
-        self.core = self._publishers = None
+        self.core = self._topic_publishers = None
         for cleanup in self._cleanups:
             cleanup()
         self._cleanups = []
@@ -203,14 +203,14 @@ class LocalizationNode(LifecycleNode):
             self._cloud_subscription = None
 
     def _map_image(self, message: Any) -> None:
-        if self.core is None or self._publishers is None:
+        if self.core is None or self._topic_publishers is None:
             return
         try:
             self.core.set_map(map_of_image(message, self.core.parameters))
         except DataError as error:
             self.get_logger().error(str(error))
             return
-        self._publishers.reset_map()
+        self._topic_publishers.reset_map()
 
     def _relocalize(self, request: Any, response: Any) -> Any:
         accepted = (False, "the node is not configured") if self.core is None else self.core.relocalize()
@@ -240,12 +240,12 @@ class LocalizationNode(LifecycleNode):
         return bool(self.count_subscribers(self._resolved[name]) > 0)
 
     def _every_second(self) -> None:
-        if self.core is None or self._publishers is None:
+        if self.core is None or self._topic_publishers is None:
             return
         if self._cloud_subscription is not None:
             self._match_reliability()
-        self._publishers.publish_map(self.core)
-        self._publishers.publish_diagnostics(self.core, self.now_ns())
+        self._topic_publishers.publish_map(self.core)
+        self._topic_publishers.publish_diagnostics(self.core, self.now_ns())
 
     def now_ns(self) -> int:
         """The node's clock: that of the log with use_sim_time."""
