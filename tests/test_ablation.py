@@ -17,13 +17,15 @@ from bevfusion.cli import main
 from bevfusion.config import AttentionConfig, Config, ConfigError
 from bevfusion.datasets.kitti import KittiRawDrive
 from bevfusion.datasets.simulated import map_file
+from bevfusion.evaluation import trained as trained_runs
+from bevfusion.evaluation.trained import on_maps
 from bevfusion.fusion.fuse import JOINS
 from bevfusion.lidar.packed import pack_scan, read_packed_scan
 from bevfusion.maps.source import open_map
 from bevfusion.structures import DataError
 from bevfusion.training import ablation
-from bevfusion.training.ablation import Run, ablate, plan_runs, variant
-from bevfusion.training.measures import on_maps
+from bevfusion.training.ablation import Run, Scoring, plan_runs, variant
+from bevfusion.training.drives import Drives
 
 
 def small(cache: Path) -> Config:
@@ -60,7 +62,7 @@ def trained(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Names of the runs that were trained; nothing is, and each measures the length of its mechanisms' names."""
     done: list[str] = []
 
-    def train(config: Config, folder: Path) -> Path:
+    def train(config: Config, folder: Path, *, evaluate: object) -> Path:
         done.append(folder.name)
         if config.model.fusion.attention == "eca":
             raise RuntimeError("the loss is nan\nat step 3")
@@ -75,8 +77,17 @@ def trained(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         return {"position_1m": score, "fusion_vehicles_lift": math.nan, "parameters": 1000.0}
 
     monkeypatch.setattr(ablation, "train", train)
-    monkeypatch.setattr(ablation, "measure", measure)
+    scoring = replace(trained_runs.ABLATION_SCORING, measure=measure)
+    monkeypatch.setattr(trained_runs, "ABLATION_SCORING", scoring)
     return done
+
+
+def ablate(
+    config: Config, attention: str, slots: list[str], seeds: list[int], output: Path, logs: Drives = ()
+) -> dict[str, str]:
+    """As the command runs it, with whatever `trained` has put in place of the real scoring."""
+    scoring: Scoring = trained_runs.ABLATION_SCORING
+    return ablation.ablate(config, attention, slots, seeds, output, scoring, logs)
 
 
 def test_all_are_all(tmp_path: Path):
@@ -238,7 +249,8 @@ def test_logs_are_measured_after_the_fact(
         measured.append(folder.name)
         return {"logged_votes_roadside_lift": 1.25}
 
-    monkeypatch.setattr(ablation, "measure_logs", measure_logs)
+    scoring = replace(trained_runs.ABLATION_SCORING, measure_logs=measure_logs)
+    monkeypatch.setattr(trained_runs, "ABLATION_SCORING", scoring)
     ablate(config, "se,cam", ["fusion"], [0], tmp_path)
     assert "logged" not in (tmp_path / "ablation.csv").read_text()
     for _ in range(2):

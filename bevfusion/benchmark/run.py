@@ -19,7 +19,7 @@ from bevfusion.benchmark.kernels import kernel_rows
 from bevfusion.benchmark.matching import matching_rows
 from bevfusion.benchmark.step import step_rows
 from bevfusion.benchmark.tiles import tiles_rows
-from bevfusion.evaluation.summary import hardware
+from bevfusion.machine import hardware
 from bevfusion.structures import DataError
 
 

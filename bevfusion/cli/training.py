@@ -21,11 +21,12 @@ def train(
     from bevfusion.config import load_config
 
     loaded = load_config(config, overrides or [])  # before torch: a misspelt key is answered at once
+    from bevfusion.evaluation.trained import evaluate_run
     from bevfusion.training.module import NonFiniteLossError
     from bevfusion.training.run import train as run_training
 
     try:
-        run_training(loaded, output, resume)
+        run_training(loaded, output, resume, evaluate=evaluate_run)
     except NonFiniteLossError as error:
         raise typer.Exit(fail(str(error), status=1)) from error
 
@@ -65,13 +66,19 @@ def ablate(
     numbers = [word.strip() for word in seeds.split(",")]
     if not all(number.isdigit() for number in numbers):
         raise typer.BadParameter(f"--seeds are whole numbers from 0 on, as in 0,1,2; got {seeds!r}")
+    from bevfusion.evaluation.trained import ABLATION_SCORING, on_maps
     from bevfusion.training.ablation import ablate as run_ablation
-    from bevfusion.training.measures import on_maps
 
     logs = on_maps([open_drive(path) for path in drives or []], [open_map(path) for path in maps or []])
     folder = output or Path("runs") / f"ablation-{loaded.name}"
     failed = run_ablation(
-        loaded, attention, [slot.strip() for slot in slots.split(",")], list(map(int, numbers)), folder, logs
+        loaded,
+        attention,
+        [slot.strip() for slot in slots.split(",")],
+        list(map(int, numbers)),
+        folder,
+        ABLATION_SCORING,
+        logs,
     )
     typer.echo(f"tables in {folder}")
     if failed:

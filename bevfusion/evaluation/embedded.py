@@ -8,10 +8,10 @@ from typing import Any
 
 import cv2
 
-from bevfusion.evaluation.figures import number
 from bevfusion.evaluation.plots import worst, worst_name
 from bevfusion.evaluation.predictions import Prediction, errors_of
 from bevfusion.evaluation.trajectories import courses
+from bevfusion.tables import number
 
 _LARGE_BYTES = 100_000  # pictures beyond are inlined as WebP, which maps and scans need a quarter of the room for
 _WEBP_QUALITY = 85

@@ -13,12 +13,12 @@ from jaxtyping import Bool, Float
 
 from bevfusion.datasets.augment import VEHICLE_CLASSES
 from bevfusion.datasets.drive import Drive
-from bevfusion.evaluation.insight import SLOTS, Insight, layer_weights, look
 from bevfusion.evaluation.pictures import draw_belief, draw_layers, draw_spatial
 from bevfusion.evaluation.protocol import Protocol, displaced
 from bevfusion.evaluation.traffic import evenly_spaced
 from bevfusion.geometry.grid import Grid
 from bevfusion.geometry.se2 import SE2
+from bevfusion.introspection import SLOTS, Insight, layer_weights, look
 from bevfusion.localizer import Localizer
 from bevfusion.maps.source import MapSource
 from bevfusion.structures import Scan

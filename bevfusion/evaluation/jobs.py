@@ -23,11 +23,11 @@ from bevfusion.datasets.drive import Drive
 from bevfusion.datasets.logged import LogOptions
 from bevfusion.datasets.odometry import with_kiss_icp
 from bevfusion.datasets.open import open_drive
+from bevfusion.datasets.truth_odometry import TruthOdometry
 from bevfusion.evaluation import kept
 from bevfusion.evaluation.asides import score_drive
 from bevfusion.evaluation.protocol import NO_ASIDES, Asides, Protocol
 from bevfusion.evaluation.scoring import Answers, OnFrame
-from bevfusion.evaluation.sequence import TruthOdometry
 from bevfusion.evaluation.viewer import SUFFIX, Recorder
 from bevfusion.localizer import open_locator
 from bevfusion.maps.source import MapSource, open_map

@@ -6,10 +6,10 @@ from dataclasses import dataclass, field
 import numpy as np
 from jaxtyping import Float
 
-from bevfusion.evaluation.insight import Watch
 from bevfusion.evaluation.predictions import Prediction
 from bevfusion.geometry.grid import PoseWindow
 from bevfusion.geometry.se2 import SE2
+from bevfusion.introspection import Watch
 from bevfusion.structures import PoseBelief
 
 

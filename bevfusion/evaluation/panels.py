@@ -1,4 +1,4 @@
-"""Single panels of the report's pictures, drawn on axes of matplotlib (`Any` here: `plots.py` alone imports it)."""
+"""Single panels of the report's pictures, drawn on axes of matplotlib."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -6,7 +6,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-TRUTH, ESTIMATE, PRIOR = "#0050c8", "#d81b60", "#f0a000"
+from bevfusion.drawing import ESTIMATE, TRUTH
+
 ROSE_SECTORS = 36
 NEAR_DEG = 10.0
 

@@ -8,16 +8,16 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from bevfusion.evaluation.insight import Insight, LayerWeight
+from bevfusion.drawing import LIDAR, MAP, PRIOR, new_figure, save_figure
 from bevfusion.evaluation.marginals import Marginals
 from bevfusion.geometry.grid import Grid
 from bevfusion.geometry.se2 import SE2
 from bevfusion.heads.direction import heading_marginal
+from bevfusion.introspection import Insight, LayerWeight
 from bevfusion.maps.pictures import paint
 from bevfusion.maps.source import MapSource
 
 _MAP_CELL_M = 0.25
-_LIDAR, _MAP = "#d81b60", "#0050c8"
 _TITLES = {
     "fusion": "fusion: |after| / |before|",
     "refine": "refinement: |after| / |before|",
@@ -27,7 +27,7 @@ _TITLES = {
 
 def draw_spatial(insight: Insight, source: MapSource, path: Path) -> None:
     """The scan and the attention of each slot in the ego frame, over the map where the estimate puts it."""
-    figure, axes = _figure(13.0, 12.0, rows=2, columns=2)
+    figure, axes = new_figure(13.0, 12.0, rows=2, columns=2)
     half_x_m, half_y_m = insight.grid.half_extent_m
     extent = (-half_x_m, half_x_m, -half_y_m, half_y_m)
     fine = Grid(round(2 * half_y_m / _MAP_CELL_M), round(2 * half_x_m / _MAP_CELL_M), _MAP_CELL_M)
@@ -42,50 +42,50 @@ def draw_spatial(insight: Insight, source: MapSource, path: Path) -> None:
         else:
             weight = np.where(insight.seen, insight.attention[slot], np.nan)
             _overlay(figure, axis, weight, extent, _TITLES[slot])
-        axis.plot(0.0, 0.0, marker=">", color=_LIDAR, markeredgecolor="white", markersize=9)
+        axis.plot(0.0, 0.0, marker=">", color=LIDAR, markeredgecolor="white", markersize=9)
         axis.set_xlim(extent[:2])
         axis.set_ylim(extent[2:])
         axis.set_xlabel("ahead (m)")
         axis.set_ylabel("left (m)")
-    figure.savefig(path, dpi=110)
+    save_figure(figure, path)
 
 
 def draw_attention(seen: Marginals, pose: SE2, source: MapSource, path: Path) -> None:
     """The attention of each slot in the ego frame, over the map at a pose of the map frame."""
-    figure, axes = _figure(15.0, 4.9, columns=len(seen.attention))
+    figure, axes = new_figure(15.0, 4.9, columns=len(seen.attention))
     half_m = seen.attention_half_m
     extent = (-half_m, half_m, -half_m, half_m)
     picture = paint(source.draw(Grid.square(half_m, _MAP_CELL_M), pose))
     for axis, (slot, weight) in zip(axes, seen.attention.items(), strict=True):
         axis.imshow(picture, origin="upper", extent=extent, alpha=0.6)
         _overlay(figure, axis, weight, extent, _TITLES.get(slot, slot))
-        axis.plot(0.0, 0.0, marker=">", color=_LIDAR, markeredgecolor="white", markersize=9)
+        axis.plot(0.0, 0.0, marker=">", color=LIDAR, markeredgecolor="white", markersize=9)
         axis.set_xlim(extent[:2])
         axis.set_ylim(extent[2:])
         axis.set_xlabel("ahead (m)")
     axes[0].set_ylabel("left (m)")
-    figure.savefig(path, dpi=110)
+    save_figure(figure, path)
 
 
 def draw_layers(insight: Insight, layers: Mapping[str, LayerWeight], path: Path) -> None:
     """What each map layer counts, and the channel gates that it comes from."""
-    figure, (passed, moved, channels) = _figure(15.0, 1.5 + 0.3 * max(len(layers), 10), columns=3)
+    figure, (passed, moved, channels) = new_figure(15.0, 1.5 + 0.3 * max(len(layers), 10), columns=3)
     names = sorted(layers, key=lambda name: layers[name].moved)
-    passed.barh(names, [layers[name].gate for name in names], color=_MAP)
+    passed.barh(names, [layers[name].gate for name in names], color=MAP)
     passed.axvline(float(insight.map_gate.mean()), color="black", linestyle=":")
     passed.set_xlabel("fusion lets through (1: all; dotted: mean of the channels)")
     passed.set_title("channel weight by map layer")
-    moved.barh(names, [100.0 * layers[name].moved for name in names], color=_MAP)
+    moved.barh(names, [100.0 * layers[name].moved for name in names], color=MAP)
     moved.set_xlabel("probability that moves without the layer (%)")
     moved.set_title("influence on the pose")
-    for gate, colour, label in ((insight.lidar_gate, _LIDAR, "LiDAR"), (insight.map_gate, _MAP, "map")):
+    for gate, colour, label in ((insight.lidar_gate, LIDAR, "LiDAR"), (insight.map_gate, MAP, "map")):
         channels.plot(np.sort(gate)[::-1], ".-", color=colour, label=label)
     channels.axhline(1.0, color="0.6", linewidth=0.8)
     channels.set_ylim(bottom=0.0)
     channels.set_xlabel("channel, by rank")
     channels.set_title("channel gates of fusion")
     channels.legend()
-    figure.savefig(path, dpi=110)
+    save_figure(figure, path)
 
 
 def draw_belief(insight: Insight, source: MapSource, path: Path) -> None:
@@ -94,7 +94,7 @@ def draw_belief(insight: Insight, source: MapSource, path: Path) -> None:
     prob = volume.log_prob[0].float().exp().cpu().numpy()
     shifts_m, centre = volume.window.shifts_m(), insight.estimate.prior
     half_m = float(shifts_m[-1]) + 0.5 * volume.window.cell_m
-    figure, axes = _figure(15.0, 8.0, rows=2, columns=2)
+    figure, axes = new_figure(15.0, 8.0, rows=2, columns=2)
     place, heading, along_x, along_y = axes
     cells = math.ceil(2 * half_m / _MAP_CELL_M)
     grid = Grid(cells, cells, 2 * half_m / cells)
@@ -104,45 +104,27 @@ def draw_belief(insight: Insight, source: MapSource, path: Path) -> None:
     share = prob.sum(0)
     _overlay(figure, place, np.where(share > 0.01 * share.max(), share, np.nan), extent, "place, over all headings")
     pose = insight.estimate.map_from_ego
-    place.plot(centre.x_m, centre.y_m, "o", color="#f0a000", markeredgecolor="white", label="prior")
+    place.plot(centre.x_m, centre.y_m, "o", color=PRIOR, markeredgecolor="white", label="prior")
     ahead_m = 0.12 * half_m
     tip = (ahead_m * math.cos(pose.yaw_rad), ahead_m * math.sin(pose.yaw_rad))
-    place.arrow(pose.x_m, pose.y_m, *tip, color=_LIDAR, width=0.03 * ahead_m, head_width=0.3 * ahead_m)
-    place.plot(pose.x_m, pose.y_m, "o", color=_LIDAR, markeredgecolor="white", label="estimate")
+    place.arrow(pose.x_m, pose.y_m, *tip, color=LIDAR, width=0.03 * ahead_m, head_width=0.3 * ahead_m)
+    place.plot(pose.x_m, pose.y_m, "o", color=LIDAR, markeredgecolor="white", label="estimate")
     place.set_xlim(extent[:2])
     place.set_ylim(extent[2:])
     place.legend(loc="upper right")
     place.set_xlabel("east (m)")
     place.set_ylabel("north (m)")
     yaws_deg = np.degrees(volume.window.yaw_offsets_rad())
-    _marginal(heading, yaws_deg, heading_marginal(volume)[0].float().exp().cpu().numpy(), _MAP, "pose volume")
+    _marginal(heading, yaws_deg, heading_marginal(volume)[0].float().exp().cpu().numpy(), MAP, "pose volume")
     direction = insight.prediction.direction.log_prob[0].float().exp().cpu().numpy()
-    _marginal(heading, yaws_deg, direction, _LIDAR, "direction head")
+    _marginal(heading, yaws_deg, direction, LIDAR, "direction head")
     heading.set_xlabel("heading against the prior (deg)")
     heading.legend()
-    _marginal(along_x, shifts_m, prob.sum((0, 1)), _MAP, "")
+    _marginal(along_x, shifts_m, prob.sum((0, 1)), MAP, "")
     along_x.set_xlabel("east of the prior (m)")
-    _marginal(along_y, shifts_m, prob.sum((0, 2)), _MAP, "")
+    _marginal(along_y, shifts_m, prob.sum((0, 2)), MAP, "")
     along_y.set_xlabel("north of the prior (m)")
-    figure.savefig(path, dpi=110)
-
-
-def draw_comparison(slots: Mapping[str, Mapping[str, Mapping[str, tuple[float, float]]]], path: Path) -> None:
-    """Dots with bars of one spread: slot -> title of a panel -> mechanism, best first -> (mean, spread)."""
-    panels = max(len(of_slot) for of_slot in slots.values())
-    longest = max(len(points) for of_slot in slots.values() for points in of_slot.values())
-    height_in = len(slots) * (1.2 + 0.22 * longest)
-    figure, axes = _figure(3.0 * panels, height_in, rows=len(slots), columns=panels)
-    for row, (slot, of_slot) in enumerate(slots.items()):
-        for column, (title, points) in enumerate(of_slot.items()):
-            axis = axes[row * panels + column]
-            names = list(points)[::-1]
-            means, spreads = np.array([points[name] for name in names]).T
-            axis.errorbar(means, range(len(names)), xerr=np.nan_to_num(spreads), fmt="o", color=_MAP, markersize=4)
-            axis.set_yticks(range(len(names)), names if column == 0 else [""] * len(names))
-            axis.set_title(f"{slot}: {title}" if column == 0 else title, fontsize=9)
-            axis.grid(alpha=0.3)
-    figure.savefig(path, dpi=110)
+    save_figure(figure, path)
 
 
 def _overlay(
@@ -167,11 +149,3 @@ def _marginal(axis: Any, at: Float[np.ndarray, " n"], prob: Float[np.ndarray, " 
     axis.set_ylim(bottom=0.0)
     axis.set_ylabel("probability (%)")
     axis.grid(alpha=0.3)
-
-
-def _figure(width_in: float, height_in: float, *, rows: int = 1, columns: int = 1) -> Any:
-    """A figure that pyplot does not know of, and its axes as a flat list."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(width_in, height_in), layout="constrained")
-    return figure, list(figure.subplots(rows, columns, squeeze=False).flat)

@@ -1,8 +1,4 @@
-"""Pictures of an evaluation.
-
-matplotlib is imported when the first is drawn (figures are `Any` in signatures for that reason), and its global state
-stays untouched.
-"""
+"""Pictures of an evaluation."""
 
 import math
 from collections.abc import Sequence
@@ -13,9 +9,9 @@ import numpy as np
 from jaxtyping import Float, UInt8
 
 from bevfusion.datasets.drive import Drive
+from bevfusion.drawing import ESTIMATE, PRIOR, TRUTH, new_figure, save_figure
 from bevfusion.evaluation import panels
 from bevfusion.evaluation.marginals import Marginals, WorstMarginals
-from bevfusion.evaluation.panels import ESTIMATE, PRIOR, TRUTH
 from bevfusion.evaluation.pictures import draw_attention
 from bevfusion.evaluation.predictions import Errors, Prediction, errors_of, pose_rows
 from bevfusion.evaluation.traffic import Shift, by_what_was_done, in_words
@@ -54,16 +50,16 @@ def write_plots(
     """
     folder.mkdir()
     errors = errors_of(predictions)
-    _save(_cumulative(predictions), folder / "cumulative_errors.png")
-    _save(_headings(errors.heading_deg), folder / "heading_rose.png")
+    save_figure(_cumulative(predictions), folder / "cumulative_errors.png")
+    save_figure(_headings(errors.heading_deg), folder / "heading_rose.png")
     masses = np.array([p.credible_mass for p in predictions if p.credible_mass is not None])
     if len(masses):
         figure, (axis,) = new_figure(6.0, 5.0)
         panels.reliability(axis, masses)
-        _save(figure, folder / "reliability.png")
+        save_figure(figure, folder / "reliability.png")
     figure, (axis,) = new_figure(8.0, 3.6)
     panels.runtimes(axis, np.array([p.runtime_ms for p in predictions]))
-    _save(figure, folder / "runtime.png")
+    save_figure(figure, folder / "runtime.png")
     if shifts:
         turns_deg = {
             in_words(done): np.array([shift.heading_deg for shift in group])
@@ -71,20 +67,22 @@ def write_plots(
         }
         figure, (axis,) = new_figure(8.0, 4.2)
         panels.turned(axis, turns_deg)
-        _save(figure, folder / "traffic.png")
+        save_figure(figure, folder / "traffic.png")
     for course in courses(predictions):
         source = maps[course.predictions[0].map_index]
-        _save(_trajectory(course, source, mode in ("filter", "smooth")), folder / f"trajectory_{course.file_name}.png")
-        _save(_errors_over_time(course.predictions), folder / f"errors_{course.file_name}.png")
+        save_figure(
+            _trajectory(course, source, mode in ("filter", "smooth")), folder / f"trajectory_{course.file_name}.png"
+        )
+        save_figure(_errors_over_time(course.predictions), folder / f"errors_{course.file_name}.png")
     for rank, prediction in enumerate(worst(predictions), start=1):
         source = maps[prediction.map_index]
         name = f"{worst_name(rank, prediction)}.png"
         drive = drives[prediction.drive_index]
         if drive is not None:
-            _save(_close_up(prediction, drive, source), folder / name)
+            save_figure(_close_up(prediction, drive, source), folder / name)
         shown = None if beliefs is None else beliefs.of(prediction)
         if shown is not None:
-            _save(_belief(prediction, shown, source), folder / f"belief_of_{name}")
+            save_figure(_belief(prediction, shown, source), folder / f"belief_of_{name}")
             if shown.attention:
                 draw_attention(shown, prediction.estimate, source, folder / f"attention_of_{name}")
 
@@ -264,25 +262,3 @@ def _draw_pose(axis: Any, pose: SE2, colour: str, label: str) -> None:
     ahead = pose.apply(np.array([[0.0, 0.0], [6.0, 0.0]]))
     axis.plot(*ahead.T, "-", color=colour, linewidth=2)
     axis.plot(*ahead[0], "o", color=colour, markersize=7, markeredgecolor="white", label=label)
-
-
-def new_figure(
-    width_in: float,
-    height_in: float,
-    *,
-    rows: int = 1,
-    columns: int = 1,
-    sharex: bool = False,
-    projections: Sequence[str] | None = None,
-) -> Any:
-    """A figure that pyplot does not know of, and its axes as a flat list, row by row, in given projections."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(width_in, height_in), layout="constrained")
-    if projections is None:
-        return figure, list(figure.subplots(rows, columns, squeeze=False, sharex=sharex).flat)
-    return figure, [figure.add_subplot(rows, columns, i, projection=p) for i, p in enumerate(projections, start=1)]
-
-
-def _save(figure: Any, path: Path) -> None:
-    figure.savefig(path, dpi=110)

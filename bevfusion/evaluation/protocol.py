@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from bevfusion.evaluation.sequence import ASKERS
 from bevfusion.geometry.se2 import SE2, wrap_angle
+from bevfusion.sequence import ASKERS
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,9 +10,9 @@ from typing import Any
 import jinja2
 
 from bevfusion.evaluation.embedded import pictures, worst_frames
-from bevfusion.evaluation.figures import is_number, number
 from bevfusion.evaluation.predictions import Prediction
 from bevfusion.evaluation.traffic import in_words
+from bevfusion.tables import is_number, number
 
 QUANTITIES = {
     "lateral_m": "across the road (m)",

@@ -18,9 +18,10 @@ from bevfusion.evaluation.predictions import finite_or_none, write_csv
 from bevfusion.evaluation.protocol import NO_ASIDES, Asides, Protocol, displaced
 from bevfusion.evaluation.report import write_report
 from bevfusion.evaluation.scoring import WORST_FRAMES, Answers
-from bevfusion.evaluation.summary import Section, count_maps, describe_map, hardware, summarise
+from bevfusion.evaluation.summary import Section, count_maps, describe_map, summarise
 from bevfusion.evaluation.traffic import Shift, summarise_shifts
 from bevfusion.evaluation.trajectories import write_trajectories
+from bevfusion.machine import hardware
 from bevfusion.maps.source import MapSource
 from bevfusion.structures import DataError
 

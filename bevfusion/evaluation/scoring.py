@@ -6,17 +6,17 @@ from dataclasses import dataclass, field
 
 from bevfusion import metrics
 from bevfusion.datasets.drive import Drive
-from bevfusion.evaluation.insight import Watch
 from bevfusion.evaluation.marginals import WorstMarginals
 from bevfusion.evaluation.opened import MakeLocator, once_a_map
 from bevfusion.evaluation.predictions import Prediction
 from bevfusion.evaluation.protocol import Protocol, displaced
-from bevfusion.evaluation.sequence import ASKERS, Answer, Asker
 from bevfusion.evaluation.traffic import Shift
 from bevfusion.evaluation.viewer import Recorder
 from bevfusion.geometry.geodesy import GeoPose
 from bevfusion.geometry.se2 import SE2
+from bevfusion.introspection import Watch
 from bevfusion.maps.source import MapSource, first_covering
+from bevfusion.sequence import ASKERS, Answer, Asker
 from bevfusion.structures import DataError, Frame
 
 WORST_FRAMES = 10

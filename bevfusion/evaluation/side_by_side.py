@@ -1,6 +1,5 @@
 """A comparison of two runs for people: on the terminal, as Markdown, as a picture."""
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -8,11 +7,12 @@ from typing import Any
 import numpy as np
 from rich.table import Table
 
+from bevfusion.drawing import RUN_A, RUN_B, new_figure, save_figure
 from bevfusion.evaluation import bootstrap
 from bevfusion.evaluation.compare import Comparison, Line, finite
-from bevfusion.evaluation.plots import new_figure
+from bevfusion.files import write_text
+from bevfusion.tables import escaped, markdown_table
 
-A, B = "#0050c8", "#d81b60"
 TITLES = ("", "A", "B", "B - A", "95 % interval", "better")
 INTERVALS = (
     f"Intervals: paired bootstrap over {{blocks}} stretches of at least {bootstrap.BLOCK_M:g} m of a drive (a shorter "
@@ -52,24 +52,19 @@ def rich_table(comparison: Comparison) -> Table:
 
 def markdown(comparison: Comparison) -> str:
     """For a file: what it is, the table, and one more for each drive where there are several."""
-    parts = [f"# {_escaped(comparison.name_a)} and {_escaped(comparison.name_b)}", ""]
-    parts += [f"- {_escaped(sentence)}" for sentence in about(comparison)]
-    parts += ["", *_markdown_table(comparison.lines)]
+    parts = [f"# {escaped(comparison.name_a)} and {escaped(comparison.name_b)}", ""]
+    parts += [f"- {escaped(sentence)}" for sentence in about(comparison)]
+    parts += ["", *_table(comparison.lines)]
     if len(comparison.per_drive) > 1:
         for drive, lines in comparison.per_drive.items():
-            parts += ["", f"## {_escaped(drive)}", "", *_markdown_table(lines)]
+            parts += ["", f"## {escaped(drive)}", "", *_table(lines)]
     return "\n".join(parts) + "\n"
 
 
 def write_comparison(folder: Path, comparison: Comparison) -> None:
     """Write comparison.md and comparison.png into a folder, made if missing; earlier ones are replaced."""
-    folder.mkdir(parents=True, exist_ok=True)
-    unfinished = folder / "comparison.md.unfinished"
-    unfinished.write_text(markdown(comparison), encoding="utf-8")
-    os.replace(unfinished, folder / "comparison.md")
-    unfinished = folder / "comparison.unfinished.png"
-    picture(comparison).savefig(unfinished, dpi=110)
-    os.replace(unfinished, folder / "comparison.png")
+    write_text(folder / "comparison.md", markdown(comparison))
+    save_figure(picture(comparison), folder / "comparison.png")
 
 
 def picture(comparison: Comparison) -> Any:
@@ -77,7 +72,10 @@ def picture(comparison: Comparison) -> Any:
     figure, axes = new_figure(14.0, 8.0, rows=2, columns=len(comparison.errors_a))
     columns = len(comparison.errors_a)
     for axis, below, quantity in zip(axes[:columns], axes[columns:], comparison.errors_a, strict=True):
-        runs = (("A", comparison.errors_a, A, comparison.name_a), ("B", comparison.errors_b, B, comparison.name_b))
+        runs = (
+            ("A", comparison.errors_a, RUN_A, comparison.name_a),
+            ("B", comparison.errors_b, RUN_B, comparison.name_b),
+        )
         for letter, errors, colour, name in runs:
             size = np.sort(errors[quantity])
             percent = 100.0 * np.arange(1, len(size) + 1) / len(size)
@@ -102,7 +100,7 @@ def _differences(axis: Any, lines: Sequence[Line]) -> None:
     for height, line in enumerate(reversed(recalls)):
         if line.interval is not None:
             axis.plot(line.interval, (height, height), "-", color="black", linewidth=2)
-        colour = {"A": A, "B": B, "": "0.3"}[line.verdict]
+        colour = {"A": RUN_A, "B": RUN_B, "": "0.3"}[line.verdict]
         axis.plot(line.difference, height, "o", color=colour, markersize=8)
     reach = max(5.0, *(abs(end) for end in axis.get_xlim()))  # nothing looks large that is not
     axis.set_xlim(-reach, reach)
@@ -113,11 +111,5 @@ def _differences(axis: Any, lines: Sequence[Line]) -> None:
     axis.grid(alpha=0.3)
 
 
-def _markdown_table(lines: Sequence[Line]) -> list[str]:
-    rows = ["| " + " | ".join(TITLES) + " |", "| --- |" + " ---: |" * (len(TITLES) - 1)]
-    return rows + ["| " + " | ".join(_escaped(cell) for cell in cells(line)) + " |" for line in lines]
-
-
-def _escaped(text: str) -> str:
-    """Text that Markdown shows as it is."""
-    return "".join(f"\\{char}" if char in r"\`*_[]<>|#" else char for char in text)
+def _table(lines: Sequence[Line]) -> list[str]:
+    return markdown_table(TITLES, ([escaped(cell) for cell in cells(line)] for line in lines), align="---:")

@@ -1,16 +1,12 @@
 """From answers to metrics.json."""
 
-import platform
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
 import numpy as np
-import torch
 
 from bevfusion import metrics
 from bevfusion.evaluation.predictions import Errors, Prediction, errors_of, pose_rows
-from bevfusion.machine import available_cores
 from bevfusion.maps.source import MapSource
 
 Section = dict[str, object]
@@ -41,16 +37,6 @@ def error_sections(errors: Errors) -> Section:
         "longitudinal_m": metrics.summary(errors.longitudinal_m),
         "position_m": metrics.summary(errors.position_m),
         "heading_deg": heading,
-    }
-
-
-def hardware() -> Section:
-    """What the run ran on."""
-    return {
-        "cpu": _cpu_model(),
-        "cores": available_cores(),
-        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
-        "torch": torch.__version__,
     }
 
 
@@ -96,12 +82,3 @@ def _errors_of_priors(predictions: Sequence[Prediction]) -> Errors:
 
 def _frame_count(predictions: Sequence[Prediction]) -> int:
     return len({(p.drive_index, p.position) for p in predictions})
-
-
-def _cpu_model() -> str:
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.is_file():
-        for line in cpuinfo.read_text(encoding="utf-8", errors="replace").splitlines():
-            if line.startswith("model name"):
-                return line.split(":", 1)[1].strip()
-    return platform.processor() or platform.machine()

@@ -1,16 +1,15 @@
 """The result table, for the terminal and for Markdown."""
 
 import sys
-from collections.abc import Iterable, Sequence
 from functools import partial
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
-from bevfusion.evaluation.figures import number
 from bevfusion.evaluation.traffic import in_words
 from bevfusion.localizer import CLASSICAL
+from bevfusion.tables import number
 
 COLUMNS = {"lateral_m": "lateral", "longitudinal_m": "longitudinal", "position_m": "position", "heading_deg": "heading"}
 _number = partial(number, unknown="-")
@@ -59,20 +58,6 @@ def traffic_table(traffic: dict[str, Any]) -> Table:
         changed = f"{_number(section['changed_percent'], 0)} %"
         table.add_row(in_words(done), _number(section["scans"], 0), changed, *moved)
     return table
-
-
-def markdown_table(report: dict[str, Any]) -> str:
-    """For a README: recalls, then the median in brackets."""
-    titles = ["", "frames", *(f"{title} @1/3/5 (median)" for title in COLUMNS.values())]
-    lines = [[name, frames, *(f"{' / '.join(r)} ({m})" for r, m in cells)] for name, frames, cells in rows(report)]
-    return "\n".join(markdown_lines(titles, lines)) + "\n"
-
-
-def markdown_lines(titles: Sequence[str], lines: Iterable[Sequence[str]]) -> list[str]:
-    """Any table as Markdown: the titles, a rule, and the lines."""
-    return ["| " + " | ".join(titles) + " |", "|" + " --- |" * len(titles)] + [
-        "| " + " | ".join(cells) + " |" for cells in lines
-    ]
 
 
 def _cells(section: dict[str, Any]) -> list[tuple[list[str], str]]:

@@ -14,11 +14,11 @@ import cv2
 import numpy as np
 from jaxtyping import Float, UInt8
 
-from bevfusion.evaluation.insight import Watch
 from bevfusion.evaluation.marginals import Marginals
 from bevfusion.evaluation.predictions import Prediction
 from bevfusion.geometry.grid import Grid
 from bevfusion.geometry.se2 import SE2
+from bevfusion.introspection import Watch
 from bevfusion.maps.pictures import paint
 from bevfusion.maps.source import MapSource
 from bevfusion.structures import DataError, PoseEstimate, Scan

@@ -20,7 +20,6 @@ import torch
 from bevfusion.datasets.deskew import deskewed
 from bevfusion.datasets.pointcloud2 import decode_pointcloud2, header_stamp_ns
 from bevfusion.datasets.rigid import bare
-from bevfusion.evaluation.sequence import follower
 from bevfusion.geometry.se2 import SE2
 from bevfusion.localizer import open_locator
 from bevfusion.maps.source import MapSource
@@ -38,6 +37,7 @@ from bevfusion.ros.starts import (
     start_of_pose,
 )
 from bevfusion.ros.transforms import OdometryBuffer, TransformBuffer, odometry_of
+from bevfusion.sequence import follower
 from bevfusion.structures import DataError, Frame, Locator, PoseEstimate, Scan
 
 log = logging.getLogger(__name__)

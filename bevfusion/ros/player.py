@@ -27,7 +27,7 @@ from sensor_msgs.msg import PointCloud2, PointField
 from bevfusion.datasets.drive import Drive
 from bevfusion.datasets.open import open_drive
 from bevfusion.datasets.simulated import simulated_drive
-from bevfusion.evaluation.sequence import TruthOdometry
+from bevfusion.datasets.truth_odometry import TruthOdometry
 from bevfusion.geometry.se2 import SE2
 from bevfusion.progress import frame_progress
 from bevfusion.ros.maps import CACHE, TOWN, map_of_name

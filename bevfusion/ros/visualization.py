@@ -7,9 +7,9 @@ import cv2
 import numpy as np
 from jaxtyping import Float, Int8, UInt8
 
-from bevfusion.evaluation.insight import look
 from bevfusion.geometry.grid import Grid
 from bevfusion.geometry.se2 import SE2
+from bevfusion.introspection import look
 from bevfusion.localizer import Localizer
 from bevfusion.maps.render import OsmRenderer
 from bevfusion.maps.schema import LAYERS, layer_index

@@ -5,23 +5,21 @@ import hashlib
 import json
 import logging
 import math
-import os
 import shutil
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from bevfusion.attention import ATTENTION
 from bevfusion.build import build_model
 from bevfusion.config import AttentionConfig, Config, ConfigError, load_config
-from bevfusion.evaluation.comparison import Row, Values, compared, write_comparison
-from bevfusion.evaluation.summary import hardware
-from bevfusion.evaluation.traffic import COUNTS
+from bevfusion.files import write_text
 from bevfusion.fusion.fuse import JOINS
+from bevfusion.machine import hardware
 from bevfusion.structures import DataError
+from bevfusion.training.ablation_table import Row, Values, compared, write_comparison
 from bevfusion.training.drives import Drives
-from bevfusion.training.measures import SCANS, measure, measure_logs
 from bevfusion.training.run import CHECKPOINTS, train
 
 log = logging.getLogger(__name__)
@@ -51,6 +49,16 @@ class Run:
         return f"{self.fusion}+{self.refine}{blocks}-seed{self.seed}"
 
 
+@dataclass(frozen=True, slots=True)
+class Scoring:
+    """How trained runs are scored, which training itself knows nothing of (`evaluation.trained.ABLATION_SCORING`)."""
+
+    evaluate: Callable[[Config, Path], None]  # writes evaluation/metrics.json into a run's folder
+    measure: Callable[[Config, Path], Values]  # the numbers of an evaluated run
+    measure_logs: Callable[[Config, Path, Drives], Values]  # the same on recorded drives
+    about: str  # what a reader must know of these numbers, Markdown
+
+
 Plan = dict[tuple[str, str], list[Run]]  # (slot, mechanism) -> its runs; slots share the run of the configuration
 
 
@@ -60,6 +68,7 @@ def ablate(
     slots: Sequence[str],
     seeds: Sequence[int],
     output: Path,
+    scoring: Scoring,
     logs: Drives = (),
 ) -> dict[str, str]:
     """Train what is not trained yet and write the tables anew after each run.
@@ -70,6 +79,7 @@ def ablate(
         slots: of `SLOTS`.
         seeds: each is the seed of weights, of drives and of samples.
         output: folder; finished runs in it are not repeated, unfinished ones are done again.
+        scoring: what is measured of a run.
         logs: recorded drives with labels, and their maps; what traffic and attention do is measured there, too.
 
     Returns:
@@ -90,14 +100,14 @@ def ablate(
     for done, run in enumerate(missing):
         log.info("run %d of %d: %s%s", done + 1, len(missing), run.name, _time_left(began, done, len(missing)))
         try:
-            results[run] = _run(config, run, output, logs)
+            results[run] = _run(config, run, output, scoring, logs)
         except (RuntimeError, ValueError, MemoryError) as error:
             # what a mechanism can do wrong: not build, diverge, not fit into memory
             failed[run.name] = " ".join(str(error).split()) or type(error).__name__
             log.error("%s failed: %s", run.name, failed[run.name])
-        write_comparison(output, _rows(plan, results), refused | failed, _about(config, seeds, logs))
+        write_comparison(output, _rows(plan, results), refused | failed, _about(config, seeds, scoring.about, logs))
     if not missing:
-        write_comparison(output, _rows(plan, results), refused, _about(config, seeds, logs))
+        write_comparison(output, _rows(plan, results), refused, _about(config, seeds, scoring.about, logs))
     return failed
 
 
@@ -136,20 +146,20 @@ def variant(config: Config, run: Run) -> Config:
     return config.model_copy(update={"name": name, "seed": run.seed, "model": model.model_copy(update=slots)})
 
 
-def _run(config: Config, run: Run, output: Path, logs: Drives) -> Values:
+def _run(config: Config, run: Run, output: Path, scoring: Scoring, logs: Drives) -> Values:
     """Train and measure, as far as neither is done."""
     own, folder = variant(config, run), output / "runs" / run.name
     if not (folder / "evaluation" / "metrics.json").is_file():
         if (folder / "config.yaml").is_file():
             shutil.rmtree(folder)  # broken off in training
-        train(own, folder)
+        train(own, folder, evaluate=scoring.evaluate)
     values = _read(folder / RESULT)
     if values is None:
-        values = _written(folder / RESULT, measure(own, folder))
+        values = _written(folder / RESULT, scoring.measure(own, folder))
         shutil.rmtree(folder / CHECKPOINTS, ignore_errors=True)  # optimizer states: fifty runs would fill a disk
     if logs:
         of_logs = _read(folder / _logged(logs))
-        values = {**values, **(of_logs or _written(folder / _logged(logs), measure_logs(own, folder, logs)))}
+        values = {**values, **(of_logs or _written(folder / _logged(logs), scoring.measure_logs(own, folder, logs)))}
     return values
 
 
@@ -181,9 +191,7 @@ def _read(path: Path) -> Values | None:
 def _written(path: Path, values: Values) -> Values:
     """The finite ones of the values, once they are safely on disk."""
     finite = {key: value for key, value in values.items() if math.isfinite(value)}
-    unfinished = path.with_name(f"{path.name}.unfinished")
-    unfinished.write_text(json.dumps(finite, indent=2) + "\n", encoding="utf-8")
-    os.replace(unfinished, path)
+    write_text(path, json.dumps(finite, indent=2) + "\n")
     return finite
 
 
@@ -233,7 +241,7 @@ def _time_left(began: float, done: int, count: int) -> str:
     return f" ({minutes / done:.1f} min a run, about {minutes / done * (count - done):.0f} min left)"
 
 
-def _about(config: Config, seeds: Sequence[int], logs: Drives) -> str:
+def _about(config: Config, seeds: Sequence[int], scored: str, logs: Drives) -> str:
     """What a reader of the table must know."""
     training, simulation, model = config.train, config.simulation, config.model
     machine = hardware()
@@ -246,11 +254,6 @@ def _about(config: Config, seeds: Sequence[int], logs: Drives) -> str:
         f"`{model.fusion.attention}`, refinement `{model.refine.attention}`, blocks of the encoders "
         f"`{model.blocks.attention}`. "
         f"Machine: {machine['gpu'] or machine['cpu']}.\n\n"
-        "± is the standard deviation over seeds. Half the roadside away: of the trees, hedges, fences, poles and signs "
-        "of the same drives each is gone with a chance of one half. Shifts: the estimate against that of the untouched "
-        "scan after "
-        f"{', '.join(map(str, COUNTS))} vehicles are inserted, up to {SCANS} scans a drive. Attention on a class is "
-        "its share of mean |after| / mean |before| over the class's share of the occupied cells, votes are the same of "
-        "what every cell says in the matching; 1 is no preference."
+        f"± is the standard deviation over seeds. {scored}"
         + (f" Logged: {', '.join(f'{drive.name} on {source.name}' for drive, source in logs)}." if logs else "")
     )

@@ -8,7 +8,6 @@ from bevfusion.config import Config
 from bevfusion.datasets.drive import Drive
 from bevfusion.datasets.fleet import make_drives
 from bevfusion.datasets.simulated import DriveRequest, map_file, simulated_drive
-from bevfusion.evaluation.protocol import Protocol
 from bevfusion.maps.source import MapSource, open_map
 from bevfusion.simulate.drive import DriveOptions
 
@@ -24,11 +23,6 @@ def prepare_drives(config: Config) -> None:
     """
     roles: tuple[Role, ...] = ("train", "val", "test")
     make_drives([request for role in roles for request in _requests(config, role)], Path(config.simulation.cache))
-
-
-def as_trained(config: Config) -> Protocol:
-    """How the test drives are asked for: each scan on its own, as far from the truth as in training."""
-    return Protocol(offset_m=config.search.offset_m, offset_deg=config.search.offset_deg, seed=config.seed)
 
 
 def drives_for(config: Config, role: Role, *, roadside: float = 1.0) -> Drives:

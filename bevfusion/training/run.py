@@ -1,4 +1,4 @@
-"""The whole of `tools/train.py`: drives, network, fit, best checkpoint, evaluation on an unseen town."""
+"""From a configuration to calibrated weights: drives, network, fit, best checkpoint, and what comes after."""
 
 import copy
 import logging
@@ -7,7 +7,7 @@ import subprocess
 import sys
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import datetime, timezone
 from pathlib import Path
 
@@ -16,25 +16,19 @@ import torch
 import yaml
 from lightning.pytorch.callbacks import LearningRateMonitor, ModelCheckpoint
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
-from rich.console import Console
 
 from bevfusion.build import bev_grid, build_model, search_window, tile_grid, voxel_grid
 from bevfusion.checkpoint import load_weights, save_checkpoint
 from bevfusion.config import Config, load_config
 from bevfusion.datasets.samples import PoseSamples, Variation
-from bevfusion.evaluation.asides import FRAMES
-from bevfusion.evaluation.protocol import Asides
-from bevfusion.evaluation.run import evaluate
-from bevfusion.evaluation.summary import hardware
-from bevfusion.evaluation.table import print_table
-from bevfusion.localizer import CHECKPOINT_NAME, describe_checkpoint, open_locator, read_weights
-from bevfusion.machine import available_cores
+from bevfusion.localizer import CHECKPOINT_NAME, read_weights
+from bevfusion.machine import available_cores, hardware
 from bevfusion.progress import frame_progress
 from bevfusion.structures import Batch, DataError
 from bevfusion.training.blend import blend
 from bevfusion.training.calibration import calibrate
 from bevfusion.training.data import PoseData, worker_count
-from bevfusion.training.drives import Role, as_trained, drives_for, prepare_drives
+from bevfusion.training.drives import Role, drives_for, prepare_drives
 from bevfusion.training.module import TrainingModule
 from bevfusion.training.throughput import Throughput
 
@@ -43,13 +37,20 @@ CONFIG_NAME = "config.yaml"  # of a run's folder
 CHECKPOINTS = "checkpoints"  # the folder in it, of what a run can go on from
 
 
-def train(config: Config, output: Path | None = None, resume: Path | None = None) -> Path:
+Evaluate = Callable[[Config, Path], None]
+"""Scores the run in a folder on its test drives (`evaluation.trained.evaluate_run`)."""
+
+
+def train(
+    config: Config, output: Path | None = None, resume: Path | None = None, *, evaluate: Evaluate | None = None
+) -> Path:
     """Train a network and leave everything about it in one folder.
 
     Args:
         config: what to train on what.
         output: the run's folder, `runs/NAME` by default; with `resume`, the folder of that run.
         resume: a `last.ckpt` of an earlier run with the same configuration.
+        evaluate: called once the weights are written, by the first of several processes alone; None: no evaluation.
 
     Returns:
         The weights of the best validation, blended and calibrated: `model.safetensors` in the folder.
@@ -86,7 +87,8 @@ def train(config: Config, output: Path | None = None, resume: Path | None = None
         provenance |= _calibrate(module, data, device)
         provenance["hours"] = f"{(time.monotonic() - began) / 3600.0:.2f}"
         save_checkpoint(path, module.model, config, provenance)
-        _evaluate(config, path, folder / "evaluation")
+        if evaluate is not None:
+            evaluate(config, folder)
     return path
 
 
@@ -109,23 +111,6 @@ def _calibrate(module: TrainingModule, data: PoseData, device: torch.device) -> 
         taken,
     )
     return taken
-
-
-def _evaluate(config: Config, checkpoint: Path, output: Path) -> None:
-    """Score the best weights on maps that neither training nor validation has seen."""
-    drives = drives_for(config, "test")
-    report = evaluate(
-        lambda source: open_locator(str(checkpoint), source),
-        [drive for drive, _ in drives],
-        [source for _, source in drives],
-        as_trained(config),
-        output,
-        describe_checkpoint(str(checkpoint)),
-        Asides(classical=FRAMES),
-    )
-    print_table(report)
-    for what, where in (("weights", checkpoint), ("evaluation", output), ("logs", output.parent)):
-        Console().print(f"{what:11}{where}", soft_wrap=True)
 
 
 def _quiet_lightning() -> None:

@@ -15,7 +15,7 @@ from bevfusion.evaluation.asides import classical_predictions, traffic_shifts
 from bevfusion.evaluation.protocol import Asides, Protocol
 from bevfusion.evaluation.run import evaluate
 from bevfusion.evaluation.scoring import Scorer
-from bevfusion.evaluation.table import markdown_table
+from bevfusion.evaluation.table import rows
 from bevfusion.maps.source import MapSource
 from bevfusion.structures import Frame, Scan
 
@@ -65,9 +65,9 @@ def test_the_row_stands_under_the_network_s(town_drive: Driven, tmp_path: Path) 
     drive, source = town_drive
     asides = Asides(classical=2)
     report = evaluate(ClassicalLocator, [drive], [source], NEAR, tmp_path / "out", {"path": "net"}, asides)
-    lines = markdown_table(report).splitlines()[2:]
-    assert [line.split("|")[1].strip() for line in lines] == ["network", "classical", "chance", drive.name]
-    assert [line.split("|")[2].strip() for line in lines] == ["6", "2", "", "6"]
+    lines = rows(report)
+    assert [name for name, _, _ in lines] == ["network", "classical", "chance", drive.name]
+    assert [frames for _, frames, _ in lines] == ["6", "2", "", "6"]
     written = json.loads((tmp_path / "out/metrics.json").read_text())
     assert written["classical"]["frames"] == 2
     assert set(written["classical"]["calibration"]) == set(written["calibration"])

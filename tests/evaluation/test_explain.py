@@ -14,10 +14,10 @@ from bevfusion.config import AttentionConfig, Config
 from bevfusion.datasets.kitti import KittiRawDrive
 from bevfusion.datasets.simulated import map_file
 from bevfusion.evaluation.explain import attention_shares, class_cells, explain, report
-from bevfusion.evaluation.insight import SLOTS, Watch, layer_weights, look, spatial_attention
 from bevfusion.evaluation.protocol import Protocol
 from bevfusion.evaluation.run import evaluate
 from bevfusion.geometry.grid import Grid
+from bevfusion.introspection import SLOTS, Watch, layer_weights, look, spatial_attention
 from bevfusion.localizer import Localizer
 from bevfusion.maps.schema import LAYER_NAMES
 from bevfusion.maps.source import open_map

@@ -16,7 +16,6 @@ import pytest
 import torch
 
 from bevfusion.evaluation import plots
-from bevfusion.evaluation.figures import number
 from bevfusion.evaluation.marginals import Marginals, WorstMarginals
 from bevfusion.evaluation.plots import worst
 from bevfusion.evaluation.predictions import Prediction
@@ -25,6 +24,7 @@ from bevfusion.evaluation.trajectories import courses, write_trajectories
 from bevfusion.geometry.grid import PoseWindow
 from bevfusion.geometry.se2 import SE2
 from bevfusion.structures import PoseBelief
+from bevfusion.tables import number
 from tests.evaluation.test_run import FakeDrive, FakeLocator, FakeMap, run
 
 SECTIONS = (

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from bevfusion.datasets.simulated import map_file, simulated_drive
-from bevfusion.evaluation.sequence import TruthOdometry
+from bevfusion.datasets.truth_odometry import TruthOdometry
 from bevfusion.maps.source import open_map
 from bevfusion.simulate.drive import DriveOptions
 from bevfusion.simulate.town import write_town

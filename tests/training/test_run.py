@@ -14,6 +14,7 @@ from bevfusion.build import build_model, search_window
 from bevfusion.checkpoint import read_checkpoint
 from bevfusion.config import Config, config_from_dict
 from bevfusion.datasets.samples import PoseSamples
+from bevfusion.evaluation.trained import evaluate_run
 from bevfusion.heads.blur import REACH
 from bevfusion.structures import DataError
 from bevfusion.training.module import NonFiniteLossError
@@ -52,7 +53,7 @@ def config(values) -> Config:
 @pytest.fixture(scope="module")
 def finished(config, tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("runs") / "whole"
-    train(config, folder)
+    train(config, folder, evaluate=evaluate_run)
     return folder
 
 

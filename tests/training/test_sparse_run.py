@@ -11,8 +11,8 @@ from bevfusion.cli import main
 from bevfusion.config import Config, config_from_dict
 from bevfusion.datasets.samples import PoseSamples
 from bevfusion.datasets.simulated import map_file
-from bevfusion.evaluation.insight import layer_weights, look
 from bevfusion.geometry.se2 import SE2
+from bevfusion.introspection import layer_weights, look
 from bevfusion.lidar.sparse import SparseEncoder
 from bevfusion.localizer import open_localizer
 from bevfusion.structures import DataError, Scan

@@ -2,7 +2,6 @@
 
 import csv
 import math
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,8 +9,9 @@ from typing import TextIO
 
 import numpy as np
 
-from bevfusion.evaluation.pictures import draw_comparison
-from bevfusion.evaluation.table import markdown_lines
+from bevfusion.drawing import MAP, new_figure, save_figure
+from bevfusion.files import atomic_file, write_text
+from bevfusion.tables import markdown_table
 
 # Columns of the Markdown table: key of the values, heading, digits. `{slot}` is the slot that the row is about.
 COLUMNS = (
@@ -111,13 +111,11 @@ def write_comparison(folder: Path, rows: Sequence[Row], failed: Mapping[str, str
         about: what the table says of itself, Markdown.
     """
     ranked = sorted(rows, key=lambda row: (row.slot, -row.mean.get("position_1m", math.nan), row.name))
-    _replace(folder / "ablation.md", markdown(ranked, failed, about))
-    unfinished = folder / "ablation.csv.unfinished"
-    with unfinished.open("w", newline="", encoding="utf-8") as file:
+    write_text(folder / "ablation.md", markdown(ranked, failed, about))
+    with atomic_file(folder / "ablation.csv") as draft, draft.open("w", newline="", encoding="utf-8") as file:
         _write_csv(file, ranked)
-    os.replace(unfinished, folder / "ablation.csv")
     if ranked:
-        draw_comparison({slot: _points(ranked, slot) for slot in _slots(ranked)}, folder / "ablation.png")
+        _draw({slot: _points(ranked, slot) for slot in _slots(ranked)}, folder / "ablation.png")
 
 
 def markdown(rows: Sequence[Row], failed: Mapping[str, str], about: str) -> str:
@@ -127,7 +125,7 @@ def markdown(rows: Sequence[Row], failed: Mapping[str, str], about: str) -> str:
     for slot in _slots(rows):
         titles = ["mechanism", *(heading for _, heading, _ in columns), "seeds"]
         cells = (_cells(row, columns) for row in rows if row.slot == slot)
-        parts += [f"### In the {slot} slot", "", *markdown_lines(titles, cells), ""]
+        parts += [f"### In the {slot} slot", "", *markdown_table(titles, cells), ""]
         parts += _gains(slot, [row for row in rows if row.slot == slot and row.gain])
     if failed:
         parts += ["Not in the table:", "", *(f"- {name}: {reason}" for name, reason in failed.items()), ""]
@@ -147,7 +145,7 @@ def _gains(slot: str, rows: Sequence[Row]) -> list[str]:
         f"What it brings over `none` in the {slot} slot, seed by seed: mean and 95 % interval, **bold** where it "
         "leaves out zero.",
         "",
-        *markdown_lines(titles, lines),
+        *markdown_table(titles, lines),
         "",
     ]
 
@@ -196,7 +194,19 @@ def _slots(rows: Sequence[Row]) -> list[str]:
     return list(dict.fromkeys(row.slot for row in rows))
 
 
-def _replace(path: Path, text: str) -> None:
-    unfinished = path.with_name(path.name + ".unfinished")
-    unfinished.write_text(text, encoding="utf-8")
-    os.replace(unfinished, path)
+def _draw(slots: Mapping[str, Mapping[str, Mapping[str, tuple[float, float]]]], path: Path) -> None:
+    """Dots with bars of one spread: slot -> title of a panel -> mechanism, best first -> (mean, spread)."""
+    panels = max(len(of_slot) for of_slot in slots.values())
+    longest = max(len(points) for of_slot in slots.values() for points in of_slot.values())
+    height_in = len(slots) * (1.2 + 0.22 * longest)
+    figure, axes = new_figure(3.0 * panels, height_in, rows=len(slots), columns=panels)
+    for row, (slot, of_slot) in enumerate(slots.items()):
+        for column, (title, points) in enumerate(of_slot.items()):
+            axis = axes[row * panels + column]
+            names = list(points)[::-1]
+            means, spreads = np.array([points[name] for name in names]).T
+            axis.errorbar(means, range(len(names)), xerr=np.nan_to_num(spreads), fmt="o", color=MAP, markersize=4)
+            axis.set_yticks(range(len(names)), names if column == 0 else [""] * len(names))
+            axis.set_title(f"{slot}: {title}" if column == 0 else title, fontsize=9)
+            axis.grid(alpha=0.3)
+    save_figure(figure, path)

@@ -1,4 +1,4 @@
-"""What an ablation measures of a trained run: its evaluation, and what traffic and attention do to it."""
+"""A trained run, scored on the drives of its configuration; what an ablation compares comes from here, too."""
 
 import json
 import math
@@ -8,25 +8,57 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from rich.console import Console
 from torch import nn
 
 from bevfusion.build import build_model
 from bevfusion.config import Config
 from bevfusion.datasets.drive import Drive
+from bevfusion.evaluation.asides import FRAMES
 from bevfusion.evaluation.explain import report
 from bevfusion.evaluation.opened import once_a_map
-from bevfusion.evaluation.run import score_drives
+from bevfusion.evaluation.protocol import Asides, Protocol
+from bevfusion.evaluation.run import evaluate, score_drives
 from bevfusion.evaluation.summary import summarise
-from bevfusion.evaluation.traffic import Shift, summarise_shifts, vehicle_shifts
-from bevfusion.localizer import open_localizer
+from bevfusion.evaluation.table import print_table
+from bevfusion.evaluation.traffic import COUNTS, Shift, summarise_shifts, vehicle_shifts
+from bevfusion.localizer import CHECKPOINT_NAME, describe_checkpoint, open_localizer, open_locator
 from bevfusion.maps.source import MapSource, first_covering
 from bevfusion.nn import ResidualBlock
 from bevfusion.progress import frame_progress
 from bevfusion.structures import DataError
-from bevfusion.training.drives import Drives, as_trained, drives_for
+from bevfusion.training.ablation import Scoring
+from bevfusion.training.drives import Drives, drives_for
 
 SCANS = 20  # of each drive, for shifts under vehicles and shares of attention
 THINNED = 0.5  # share of the trees, hedges, fences, poles and signs that is left beside the road
+
+
+def as_trained(config: Config) -> Protocol:
+    """How the test drives are asked for: each scan on its own, as far from the truth as in training."""
+    return Protocol(offset_m=config.search.offset_m, offset_deg=config.search.offset_deg, seed=config.seed)
+
+
+def evaluate_run(config: Config, folder: Path) -> None:
+    """Score the weights of a run on maps that neither training nor validation has seen; the report goes beside them.
+
+    Args:
+        config: of the run.
+        folder: holds the weights; receives `evaluation/`.
+    """
+    drives, checkpoint, output = drives_for(config, "test"), folder / CHECKPOINT_NAME, folder / "evaluation"
+    report = evaluate(
+        lambda source: open_locator(str(checkpoint), source),
+        [drive for drive, _ in drives],
+        [source for _, source in drives],
+        as_trained(config),
+        output,
+        describe_checkpoint(str(checkpoint)),
+        Asides(classical=FRAMES),
+    )
+    print_table(report)
+    for what, where in (("weights", checkpoint), ("evaluation", output), ("logs", folder)):
+        Console().print(f"{what:11}{where}", soft_wrap=True)
 
 
 def on_maps(drives: Iterable[Drive], sources: Sequence[MapSource]) -> Drives:
@@ -62,6 +94,11 @@ def measure(config: Config, folder: Path) -> dict[str, float]:
     return values | {f"thinned_{key}": value for key, value in _thinned(config, folder).items()}
 
 
+def measure_logs(config: Config, folder: Path, logs: Drives) -> dict[str, float]:
+    """What traffic and attention do on recorded drives with labels; names of numbers start with `logged_`."""
+    return {f"logged_{key}": value for key, value in _under_traffic(config, folder, logs).items()}
+
+
 def _thinned(config: Config, folder: Path) -> dict[str, float]:
     """Recalls on the test drives, with the same houses and traffic and half of the roadside taken away."""
     drives = drives_for(config, "test", roadside=THINNED)
@@ -72,11 +109,6 @@ def _thinned(config: Config, folder: Path) -> dict[str, float]:
         as_trained(config),
     )
     return _recalls(summarise([prediction for found in answers for prediction in found.predictions]))
-
-
-def measure_logs(config: Config, folder: Path, logs: Drives) -> dict[str, float]:
-    """What traffic and attention do on recorded drives with labels; names of numbers start with `logged_`."""
-    return {f"logged_{key}": value for key, value in _under_traffic(config, folder, logs).items()}
 
 
 def _under_traffic(config: Config, folder: Path, drives: Drives) -> dict[str, float]:
@@ -139,3 +171,15 @@ def _parameters(config: Config) -> dict[str, float]:
         key: float(sum(parameter.numel() for part in those for parameter in part.parameters()))
         for key, those in parts.items()
     }
+
+
+ABLATION_SCORING = Scoring(
+    evaluate=evaluate_run,
+    measure=measure,
+    measure_logs=measure_logs,
+    about="Half the roadside away: of the trees, hedges, fences, poles and signs of the same drives each is gone with "
+    "a chance of one half. Shifts: the estimate against that of the untouched scan after "
+    f"{', '.join(map(str, COUNTS))} vehicles are inserted, up to {SCANS} scans a drive. Attention on a class is its "
+    "share of mean |after| / mean |before| over the class's share of the occupied cells, votes are the same of what "
+    "every cell says in the matching; 1 is no preference.",
+)

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from bevfusion.datasets.simulated import simulated_drive
+from bevfusion.datasets.truth_odometry import TruthOdometry
 from bevfusion.evaluation.protocol import Protocol
 from bevfusion.evaluation.run import evaluate
-from bevfusion.evaluation.sequence import SequenceAsker, TruthOdometry, follower
 from bevfusion.filters.motion import MotionNoise
 from bevfusion.filters.tracker import Tracker
 from bevfusion.geometry.geodesy import LocalFrame
@@ -20,6 +20,7 @@ from bevfusion.geometry.grid import Grid
 from bevfusion.geometry.se2 import SE2
 from bevfusion.maps.schema import LAYERS, layer_index
 from bevfusion.maps.source import open_map
+from bevfusion.sequence import SequenceAsker, follower
 from bevfusion.simulate.drive import DriveOptions
 from bevfusion.structures import DataError, Frame, PoseEstimate, Scan
 from bevfusion.summary import InputSummary

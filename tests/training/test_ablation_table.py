@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from bevfusion.attention import ATTENTION
-from bevfusion.evaluation.comparison import compared, markdown, write_comparison
 from bevfusion.fusion.fuse import JOINS
+from bevfusion.training.ablation_table import compared, markdown, write_comparison
 
 
 def test_means_and_spread():

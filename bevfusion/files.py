@@ -1,0 +1,32 @@
+"""Files that are there whole or not at all: written beside their place, then moved into it."""
+
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+@contextmanager
+def atomic_file(path: Path) -> Iterator[Path]:
+    """Yield a path to write to; what lies there is moved to `path` when the block ends.
+
+    If the block fails or is interrupted, the draft is removed and an earlier file at `path` stays as it was. The draft
+    lies in the same folder, since only a move within one file system is atomic, and ends like `path`, since many
+    writers choose the format by that. Two processes that write the same file do not disturb each other: the last wins.
+
+    Args:
+        path: of the finished file; its folder is made if it is missing.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft = path.with_name(f".{secrets.token_hex(4)}-{path.name}")
+    try:
+        yield draft
+        draft.replace(path)
+    finally:
+        draft.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a whole text file as UTF-8 through `atomic_file`."""
+    with atomic_file(path) as draft:
+        draft.write_text(text, encoding="utf-8")
