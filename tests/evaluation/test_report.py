@@ -257,7 +257,7 @@ def test_odometry_alone_is_drawn_where_it_means_something(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mode: str
 ) -> None:
     figures = {}
-    monkeypatch.setattr(plots, "_save", lambda figure, path: figures.__setitem__(path.stem, figure))
+    monkeypatch.setattr(plots, "save_figure", lambda figure, path: figures.__setitem__(path.stem, figure))
     asked = [prediction(p, 0, 0.5) for p in range(3)]
     drive = FakeDrive([SE2(float(p), 0.0, 0.5) for p in range(3)])
     plots.write_plots(tmp_path / "plots", asked, [drive], [FakeMap()], mode, None)  # type: ignore[list-item]
