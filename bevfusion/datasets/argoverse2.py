@@ -16,7 +16,7 @@ import numpy as np
 import pyproj
 from jaxtyping import Float
 
-from bevfusion.datasets.cloud import MAX_POINTS, Cloud, scaled_intensity
+from bevfusion.datasets.cloud import MAX_POINTS, Cloud
 from bevfusion.datasets.logged import LoggedDrive, LogOptions, Tracks
 from bevfusion.datasets.rigid import rotations, yaws_rad
 from bevfusion.datasets.tracks import GeoTrack
@@ -56,7 +56,7 @@ class FeatherSweeps:
         columns = read_columns(file, ("x", "y", "z", "intensity"), MAX_POINTS)
         xyz = np.stack([columns[name].astype(np.float64) for name in ("x", "y", "z")], axis=1) - self._lidar_m
         with np.errstate(over="ignore"):
-            cloud = Cloud(xyz.astype(np.float32), scaled_intensity(columns["intensity"]))
+            cloud = Cloud(xyz.astype(np.float32), columns["intensity"])
         return int(file.stem), cloud.usable(str(file))
 
 

@@ -3,8 +3,9 @@
 from dataclasses import dataclass, replace
 
 import numpy as np
-from jaxtyping import Float, Integer, UInt32
+from jaxtyping import Float, Integer, Real, UInt32
 
+from bevfusion.datasets.intensity import IntensityScale
 from bevfusion.structures import DataError, Scan
 
 MAX_POINTS = 20_000_000  # a scan that claims more is not read: no LiDAR turn is near it
@@ -22,7 +23,7 @@ class Cloud:
     """
 
     xyz: Float[np.ndarray, "n 3"]  # metres, float32
-    intensity: Float[np.ndarray, " n"]  # 0 to 1
+    intensity: Real[np.ndarray, " n"]  # as the sensor counts it; zeros where it does not
     ring: Integer[np.ndarray, " n"] | None = None
     time_s: Float[np.ndarray, " n"] | None = None  # seconds after the stamp of the scan, may be negative
     labels: UInt32[np.ndarray, " n"] | None = None  # SemanticKITTI class
@@ -76,26 +77,11 @@ class Cloud:
             raise DataError(f"{source}: none of its {len(self)} points is a finite return")
         return self if returns.all() else self.select(returns)
 
-    def scan(self) -> Scan:
-        """Without ring and time, as the rest of the package takes it."""
-        return Scan.cleaned(self.xyz, self.intensity, self.labels)
+    def scan(self, scale: IntensityScale | None = None) -> Scan:
+        """Without ring and time, as the rest of the package takes it.
 
-
-def scaled_intensity(values: np.ndarray) -> Float[np.ndarray, " n"]:
-    """Intensities as 0 to 1, by what the type and the values allow.
-
-    Whole numbers of 8 bits count to 255, of 16 bits to 65535 if any exceeds 255. Floating-point values above 1 mean
-    a scale of 0 to 255 (Velodyne, Hesai, Argoverse); all at most 1 are left as they are (KITTI). Beyond the scale
-    (retro-reflectors, Ouster's raw signal) they are clipped.
-    """
-    with np.errstate(over="ignore"):
-        strength = np.nan_to_num(values.astype(np.float32), nan=0.0, posinf=0.0, neginf=0.0)
-    top = float(strength.max(initial=0.0))
-    if values.dtype == np.uint16 and top > 255.0:
-        scale = 65535.0
-    elif values.dtype.kind in "iu" or top > 1.0:
-        scale = 255.0
-    else:
-        scale = 1.0
-    clipped: np.ndarray = np.clip(strength / np.float32(scale), 0.0, 1.0)
-    return clipped
+        Args:
+            scale: of the intensities of its drive; a scan without a drive has its own.
+        """
+        scale = IntensityScale.of([self.intensity]) if scale is None else scale
+        return Scan.cleaned(self.xyz, scale.reflectance(self.intensity), self.labels)

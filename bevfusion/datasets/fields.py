@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import numpy as np
 from jaxtyping import Float
 
-from bevfusion.datasets.cloud import Cloud, scaled_intensity
+from bevfusion.datasets.cloud import Cloud
 from bevfusion.structures import DataError
 
 COORDINATES = ("x", "y", "z")
@@ -20,7 +20,7 @@ TIME_UNITS_S = (1.0, 1e-3, 1e-6, 1e-9)
 def cloud_from_fields(columns: Mapping[str, np.ndarray], stamp_ns: int | None, source: str) -> Cloud:
     """The cloud of named columns: x, y, z in metres, and of the others what is known by its name.
 
-    Intensity comes as 0 to 1 by `scaled_intensity`, zero where there is none. Times in seconds, milli-, micro- or
+    Intensity stays as the sensor counts it, zero where there is none. Times in seconds, milli-, micro- or
     nanoseconds, absolute or relative, come as seconds after the stamp; times that fit no turn of a LiDAR are left out.
 
     Args:
@@ -44,7 +44,7 @@ def cloud_from_fields(columns: Mapping[str, np.ndarray], stamp_ns: int | None, s
     intensity, ring, time = (_first(columns, names) for names in (INTENSITY, RING, TIME))
     return Cloud(
         xyz,
-        np.zeros(len(xyz), np.float32) if intensity is None else scaled_intensity(intensity),
+        np.zeros(len(xyz), np.float32) if intensity is None else intensity,
         None if ring is None or ring.dtype.kind not in "iu" else ring.astype(np.int32),
         None if time is None else seconds_after(time, stamp_ns),
     )

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from bevfusion.datasets.cloud import MAX_POINTS, Cloud, scaled_intensity
+from bevfusion.datasets.cloud import MAX_POINTS, Cloud
 from bevfusion.datasets.fields import seconds_after
 from bevfusion.structures import DataError
 
@@ -59,7 +59,7 @@ def read_las(path: Path) -> Cloud:
     with np.errstate(over="ignore"):
         return Cloud(
             xyz.astype(np.float32),
-            scaled_intensity(intensity),
+            intensity,
             time_s=None if time is None else seconds_after(time, None),
         )
 

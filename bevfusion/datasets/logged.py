@@ -2,14 +2,21 @@
 
 import copy
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Literal, Protocol, runtime_checkable
+
+import numpy as np
 
 from bevfusion.datasets.cloud import Cloud
 from bevfusion.datasets.deskew import deskewed
+from bevfusion.datasets.intensity import IntensityScale, intensity_sample
 from bevfusion.datasets.tracks import GeoTrack, PoseTrack
-from bevfusion.structures import Frame
+from bevfusion.structures import DataError, Frame
 from bevfusion.summary import InputSummary
+
+SAMPLED_SCANS = 12  # of a drive, evenly spread, tell what its intensities mean
 
 
 @runtime_checkable
@@ -107,6 +114,15 @@ class LoggedDrive:
             return "none"
         return "truth" if self._tracks.odometry is None else "odometry"
 
+    @cached_property
+    def intensity_scale(self) -> IntensityScale:
+        """How its intensities become 0 to 1, by a few scans of the whole drive."""
+        samples = []
+        for position in np.unique(np.linspace(0, len(self) - 1, SAMPLED_SCANS).astype(int)) if len(self) else ():
+            with suppress(DataError):  # told when it is asked for
+                samples.append(intensity_sample(self.cloud(int(position))[1].intensity))
+        return IntensityScale.of(samples)
+
     @property
     def _motion(self) -> PoseTrack | None:
         if self._tracks.odometry is not None:
@@ -131,7 +147,7 @@ class LoggedDrive:
         return Frame(
             index=position,
             stamp_ns=stamp_ns,
-            scan=cloud.scan(),
+            scan=cloud.scan(self.intensity_scale),
             odom_from_ego=None if tracks.odometry is None else tracks.odometry.at(stamp_ns),
             gnss=None if tracks.gnss is None else tracks.gnss.at(stamp_ns),
             truth=None if tracks.truth is None else tracks.truth.at(stamp_ns),

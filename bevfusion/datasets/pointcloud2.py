@@ -16,7 +16,7 @@ MAX_FIELDS = 64
 def decode_pointcloud2(message: Any, stamp_ns: int | None = None) -> Cloud:
     """The points of a message, in the frame that its header names.
 
-    Coordinates are float32 or float64. Intensity comes as 0 to 1 by `scaled_intensity`, zero where there is none. Times
+    Coordinates are float32 or float64. Intensity stays as the sensor counts it, zero where there is none. Times
     in seconds, milli-, micro- or nanoseconds, absolute or relative, come as seconds after the stamp; times that
     fit no turn of a LiDAR are left out.
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from bevfusion.datasets.cloud import MAX_POINTS, Cloud, scaled_intensity
+from bevfusion.datasets.cloud import MAX_POINTS, Cloud
 from bevfusion.datasets.fields import cloud_from_fields
 from bevfusion.datasets.kitti_points import read_kitti_points
 from bevfusion.datasets.las import read_las
@@ -96,7 +96,7 @@ def _read_npy(path: Path) -> Cloud:
         raise DataError(f"{path}: expected floats of shape (N, 3) or (N, 4), got {array.dtype} of {array.shape}")
     with np.errstate(over="ignore"):
         points = np.array(array[:, :4], dtype=np.float32)
-    flat = np.zeros(len(points), np.float32) if points.shape[1] == 3 else scaled_intensity(points[:, 3])
+    flat = np.zeros(len(points), np.float32) if points.shape[1] == 3 else points[:, 3]
     return Cloud(points[:, :3], flat)
 
 

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from bevfusion.datasets.cloud import Cloud, scaled_intensity
+from bevfusion.datasets.cloud import Cloud
 from bevfusion.datasets.drive import Drive
 from bevfusion.datasets.logged import LoggedDrive, LogOptions, Tracks
 from bevfusion.datasets.open import READERS, open_drive
@@ -172,22 +172,6 @@ def test_odometry_from_truth(tmp_path):
         assert drive.odometry == "truth"
         moved = drive[0].odom_from_ego.inverse() @ drive[4].odom_from_ego
         assert (moved.x_m, moved.y_m) == pytest.approx((4.0, 0.0), abs=0.02)
-
-
-@pytest.mark.parametrize(
-    ("values", "expected"),
-    [
-        (np.float32([0, 0.5, 1]), [0, 0.5, 1]),
-        (np.float32([0, 51, 255]), [0, 0.2, 1]),
-        (np.array([0, 51, 255], "u1"), [0, 0.2, 1]),
-        (np.array([0, 51, 255], "u2"), [0, 0.2, 1]),
-        (np.array([0, 13107, 65535], "u2"), [0, 0.2, 1]),
-        (np.float32([np.nan, np.inf, -1]), [0, 0, 0]),
-        (np.float32([]), []),
-    ],
-)
-def test_intensities_of_every_scale(values, expected):
-    np.testing.assert_allclose(scaled_intensity(values), expected, atol=1e-6)
 
 
 def test_clouds_that_hold_no_scan_are_refused():
