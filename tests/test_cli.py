@@ -242,6 +242,24 @@ def test_locate_without_heading_tries_all(
 
 
 @pytest.mark.usefixtures("locator")
+@pytest.mark.parametrize("options", [["--json"], []])
+def test_locate_prints_the_answers_it_has(
+    capsys: pytest.CaptureFixture[str], drive_path: Path, map_path: Path, options: list[str]
+) -> None:
+    good = sorted((drive_path / "velodyne_points/data").iterdir())
+    bad = drive_path / "bad.bin"
+    bad.write_bytes(bytes(33))
+    scans = [str(good[0]), str(bad), str(good[1])]
+    assert main("locate", ["c", *scans, "--map", str(map_path), "--near", "49.001,8.399", *options]) == 2
+    captured = capsys.readouterr()
+    assert all(path.name in captured.out for path in good)
+    assert "bad.bin" not in captured.out
+    assert captured.err.startswith("error: 1 of 3 scans failed: ")
+    assert captured.err.count("\n") == 1
+    assert "bad.bin" in captured.err
+
+
+@pytest.mark.usefixtures("locator")
 def test_locate_off_the_map(capsys: pytest.CaptureFixture[str], drive_path: Path, map_path: Path) -> None:
     scan = str(drive_path / "velodyne_points/data/0000000000.bin")
     message = fails_in_one_line(capsys, ["locate", "c", scan, "--map", str(map_path), "--near=-33.9,18.4"])

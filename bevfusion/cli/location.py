@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from bevfusion.cli.options import Checkpoint, Maps, wide_console
+from bevfusion.cli.options import Checkpoint, Maps, fail, wide_console
 
 WINDOW_M, WINDOW_DEG, ANY_HEADING_DEG = 20.0, 10.0, 180.0
 
@@ -42,7 +42,10 @@ def locate(
         Backend, typer.Option(help="onnx: CHECKPOINT is a file that tools/export.py wrote, run by onnxruntime.")
     ] = Backend.TORCH,
 ) -> None:
-    """Find scans on a map, given about where they were taken."""
+    """Find scans on a map, given about where they were taken.
+
+    A scan that cannot be used is reported and costs no other its answer; the status is 2 then.
+    """
     lat_deg, lon_deg, heading_deg = parse_near(near)
     if explain is not None and backend is Backend.ONNX:
         raise typer.BadParameter("--explain looks into the network's parts: it needs --backend torch")
@@ -71,9 +74,14 @@ def locate(
     else:
         locator = network if explain is not None else open_locator(checkpoint, source)
     answers: list[dict[str, Any]] = []
+    failed: list[str] = []
     for path in scans:
-        scan = read_scan(path)
-        estimate = locator.locate(scan, prior, WINDOW_M, math.radians(offset_deg))
+        try:
+            scan = read_scan(path)
+            estimate = locator.locate(scan, prior, WINDOW_M, math.radians(offset_deg))
+        except DataError as error:  # one bad scan does not cost the answers of the others
+            failed.append(str(error))
+            continue
         if explain is not None:
             from bevfusion.evaluation.explain import explain as write_pictures
 
@@ -93,8 +101,11 @@ def locate(
         answers.append(answer)
         if as_json:
             typer.echo(json.dumps(answer))
-    if not as_json:
+    if answers and not as_json:
         _print_answers(answers)
+    if failed:
+        told = "; ".join(failed)
+        raise typer.Exit(fail(told if len(scans) == 1 else f"{len(failed)} of {len(scans)} scans failed: {told}"))
 
 
 def parse_near(text: str) -> tuple[float, float, float | None]:

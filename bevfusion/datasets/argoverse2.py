@@ -19,6 +19,7 @@ from jaxtyping import Float
 from bevfusion.datasets.cloud import MAX_POINTS, Cloud
 from bevfusion.datasets.logged import LoggedDrive, LogOptions, Tracks
 from bevfusion.datasets.rigid import rotations, yaws_rad
+from bevfusion.datasets.side_files import name_of
 from bevfusion.datasets.tracks import GeoTrack
 from bevfusion.structures import DataError
 
@@ -78,7 +79,7 @@ def open_argoverse2(path: Path, options: LogOptions | None = None) -> LoggedDriv
     if not files:
         raise DataError(f"{path}: no sweeps named like 315966265259836000.feather in sensors/lidar")
     lidar_m = _lidar_place_m(path / "calibration/egovehicle_SE3_sensor.feather")
-    return LoggedDrive(path.resolve().name, FeatherSweeps(files, lidar_m), Tracks(truth=_truth(path, lidar_m)), options)
+    return LoggedDrive(name_of(path), FeatherSweeps(files, lidar_m), Tracks(truth=_truth(path, lidar_m)), options)
 
 
 def read_columns(path: Path, names: tuple[str, ...], most: int) -> dict[str, np.ndarray]:

@@ -12,7 +12,6 @@
 import math
 import re
 from collections.abc import Iterator
-from datetime import datetime, timezone
 from functools import cached_property
 from pathlib import Path
 from typing import Literal
@@ -21,6 +20,8 @@ import numpy as np
 from jaxtyping import Float
 
 from bevfusion.datasets.kitti_points import read_kitti_points
+from bevfusion.datasets.side_files import folders_above, name_of, read_lines
+from bevfusion.datasets.stamps import stamps_by_line
 from bevfusion.geometry.geodesy import GeoPose, LocalFrame
 from bevfusion.geometry.se2 import SE2
 from bevfusion.lidar.packed import SUFFIX, read_packed_scan
@@ -29,7 +30,6 @@ from bevfusion.summary import InputSummary
 
 CALIBRATION = "calib_imu_to_velo.txt"
 PARENTS_SEARCHED = 3
-STAMP = re.compile(r"([12][0-9]{3}-[0-9]{2}-[0-9]{2} [0-9]{2}:[0-9]{2}:[0-9]{2})(?:\.([0-9]{1,9}))?")
 OXTS_POSE_VALUES = 6  # lat, lon, alt, roll, pitch, yaw lead the packet; the rest is not used
 
 
@@ -49,7 +49,7 @@ class KittiRawDrive:
             raise ValueError(f"odometry of a KITTI drive is none or truth, got {odometry!r}")
         self._path = path
         self._odometry = odometry
-        self._summary = InputSummary(path.resolve().name)
+        self._summary = InputSummary(name_of(path))
         scans = _existing_folder(path, "velodyne_points/data")
         self._scans = _numbered_files(scans, ".bin") or _numbered_files(scans, SUFFIX)
         if not self._scans:
@@ -62,7 +62,7 @@ class KittiRawDrive:
     @property
     def name(self) -> str:
         """Name of the drive's folder."""
-        return self._path.resolve().name
+        return name_of(self._path)
 
     @property
     def odometry(self) -> str:
@@ -132,16 +132,12 @@ class KittiRawDrive:
     def _read_stamps(self) -> dict[int, int]:
         """Stamp of every frame with a scan, in ns: the scanner's, or that of the GPS/IMU packet where it has none."""
         files = [self._path / folder / "timestamps.txt" for folder in ("velodyne_points", "oxts")]
-        lines = [read_lines(file) if file.is_file() else [] for file in files]
-        stamps_ns = {}
-        for number in self._numbers:
-            # KITTI leaves the line of a missing scan empty
-            found = [i for i in range(2) if number < len(lines[i]) and lines[i][number].strip()]
-            if not found:
-                raise DataError(f"no timestamp of frame {number} in {files[0]} or {files[1]}")
-            source = found[0]
-            stamps_ns[number] = stamp_ns_of_line(lines[source][number], files[source], number)
-        return stamps_ns
+        # KITTI leaves the line of a missing scan empty
+        scanner, packets = (stamps_by_line(file, self._summary) if file.is_file() else {} for file in files)
+        missing = [number for number in self._numbers if number not in scanner and number not in packets]
+        if missing:
+            raise DataError(f"no timestamp of frame {missing[0]} in {files[0]} or {files[1]}")
+        return {number: scanner.get(number, packets.get(number, 0)) for number in self._numbers}
 
 
 def is_kitti_raw(path: Path) -> bool:
@@ -225,18 +221,6 @@ def _rotation(roll_rad: float, pitch_rad: float, yaw_rad: float) -> Float[np.nda
     return rotation
 
 
-def read_lines(path: Path) -> list[str]:
-    """The lines of a small text file.
-
-    Raises:
-        DataError: if it is not text.
-    """
-    try:
-        return path.read_text(encoding="utf-8").splitlines()
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path}: not a text file") from error
-
-
 def _existing_folder(drive: Path, folder: str) -> Path:
     if not drive.is_dir():
         raise DataError(f"{drive}: no such folder")
@@ -257,24 +241,8 @@ def find_calibration(drive: Path) -> Path:
     Raises:
         DataError: if there is none.
     """
-    folders = [drive.resolve(), *drive.resolve().parents][: PARENTS_SEARCHED + 1]
+    folders = [drive, *folders_above(drive, PARENTS_SEARCHED)]
     for folder in folders:
         if (folder / CALIBRATION).is_file():
             return folder / CALIBRATION
     raise DataError(f"{CALIBRATION} not found, sought in {', '.join(str(folder) for folder in folders)}")
-
-
-def stamp_ns_of_line(line: str, path: Path, number: int) -> int:
-    """Nanoseconds since 1970 of a line like '2011-09-26 13:04:32.349659964' (taken as UTC).
-
-    Raises:
-        DataError: if it is not that; `number` is the line's, from 0.
-    """
-    matched = STAMP.fullmatch(line.strip())
-    try:
-        if matched is None:
-            raise ValueError
-        second = datetime.fromisoformat(matched[1]).replace(tzinfo=timezone.utc)
-    except ValueError as error:
-        raise DataError(f"{path}: line {number + 1} is not a date and time: {line.strip()[:60]!r}") from error
-    return int(second.timestamp()) * 10**9 + int((matched[2] or "").ljust(9, "0"))

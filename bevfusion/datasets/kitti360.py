@@ -10,20 +10,23 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float
 
-from bevfusion.datasets.kitti import read_lines, stamp_ns_of_line
 from bevfusion.datasets.kitti_odometry import KittiScans, matrices, numbered_scans
 from bevfusion.datasets.logged import LoggedDrive, LogOptions, Tracks
 from bevfusion.datasets.mercator import degrees_from_mercator
 from bevfusion.datasets.rigid import inverse, yaws_rad
+from bevfusion.datasets.side_files import name_of, read_lines, ways_to
+from bevfusion.datasets.stamps import stamps_by_line
 from bevfusion.datasets.tracks import GeoTrack
 from bevfusion.structures import DataError
+from bevfusion.summary import InputSummary
 
+CALIBRATION = "calibration/calib_cam_to_velo.txt"
 ORIGIN_DEG = (48.9843445, 8.4295857)  # of the poses, by the data set's own scripts
 
 
 def is_kitti360(path: Path) -> bool:
     """Whether a path looks like a drive in data_3d_raw."""
-    return (path / "velodyne_points").is_dir() and (_root(path) / "calibration" / "calib_cam_to_velo.txt").is_file()
+    return (path / "velodyne_points").is_dir() and (_root(path) / CALIBRATION).is_file()
 
 
 def open_kitti360(path: Path, options: LogOptions | None = None) -> LoggedDrive:
@@ -35,26 +38,27 @@ def open_kitti360(path: Path, options: LogOptions | None = None) -> LoggedDrive:
     if not (path / "velodyne_points/data").is_dir():
         raise DataError(f"{path}: a KITTI-360 drive has a folder velodyne_points/data, this one does not")
     files = numbered_scans(path / "velodyne_points/data")
+    summary = InputSummary(name_of(path))
     stamps = path / "velodyne_points/timestamps.txt"
-    if not stamps.is_file():
-        raise DataError(f"{stamps}: no such file")
-    lines = read_lines(stamps)
-    stamps_ns = {n: stamp_ns_of_line(line, stamps, n) for n, line in enumerate(lines) if line.strip()}
+    stamps_ns = stamps_by_line(stamps, summary)
     missing = [number for number in sorted(files) if number not in stamps_ns]
     if missing:
         raise DataError(f"{stamps}: no timestamp of frame {missing[0]}")
     scans = KittiScans(files, None, stamps_ns)
-    return LoggedDrive(path.resolve().name, scans, Tracks(truth=_truth(path, stamps_ns)), options)
+    return LoggedDrive(name_of(path), scans, Tracks(truth=_truth(path, stamps_ns)), options, summary=summary)
 
 
 def _root(path: Path) -> Path:
-    parents = path.resolve().parents
-    return parents[min(1, len(parents) - 1)] if len(parents) else path
+    """The folder with data_3d_raw and calibration, as the path is written or where its links lead."""
+    roots = [way.parents[min(1, len(way.parents) - 1)] for way in ways_to(path) if len(way.parents)]
+    return next((root for root in roots if (root / CALIBRATION).is_file()), roots[0] if roots else path)
 
 
 def _truth(path: Path, stamps_ns: dict[int, int]) -> GeoTrack | None:
-    file = _root(path) / "data_poses" / path.resolve().name / "poses.txt"
-    if not file.is_file():
+    names = dict.fromkeys(way.name for way in ways_to(path))
+    files = [_root(path) / "data_poses" / name / "poses.txt" for name in names]
+    file = next((file for file in files if file.is_file()), None)
+    if file is None:
         return None
     numbers, rows = [], []
     for at, line in enumerate(line for line in read_lines(file) if line.strip()):

@@ -16,12 +16,15 @@ import numpy as np
 from jaxtyping import Float
 
 from bevfusion.datasets.cloud import Cloud
-from bevfusion.datasets.kitti import find_calibration, lidar_pose, oxts_values, read_calibration, read_lines, read_oxts
+from bevfusion.datasets.kitti import find_calibration, lidar_pose, oxts_values, read_calibration, read_oxts
 from bevfusion.datasets.kitti_points import read_kitti_points
 from bevfusion.datasets.logged import LoggedDrive, LogOptions, Tracks
 from bevfusion.datasets.rigid import inverse, yaws_rad
+from bevfusion.datasets.side_files import name_of, read_lines, ways_to
+from bevfusion.datasets.stamps import stamps_by_line
 from bevfusion.datasets.tracks import GeoTrack, PoseTrack
 from bevfusion.structures import DataError
+from bevfusion.summary import InputSummary
 
 PERIOD_NS = 100_000_000
 
@@ -61,11 +64,12 @@ def open_kitti_odometry(path: Path, options: LogOptions | None = None) -> Logged
         DataError: if there are no scans, or times, calibration or poses are malformed or too few.
     """
     files = numbered_scans(path / "velodyne")
-    stamps_ns = _stamps_ns(path / "times.txt", files)
+    name = name_of(path)
+    summary = InputSummary(name)
+    stamps_ns = _stamps_ns(path / "times.txt", files, summary)
     scans = KittiScans(files, path / "labels", stamps_ns)
-    name = path.resolve().name
     tracks = Tracks(truth=_truth(path, stamps_ns), odometry=_odometry(path, stamps_ns))
-    return LoggedDrive(name, scans, tracks, options, odometry="truth")
+    return LoggedDrive(name, scans, tracks, options, odometry="truth", summary=summary)
 
 
 def numbered_scans(folder: Path) -> dict[int, Path]:
@@ -98,25 +102,21 @@ def matrices(lines: list[str], path: Path) -> Float[np.ndarray, "n 4 4"]:
     return poses
 
 
-def _stamps_ns(path: Path, files: dict[int, Path]) -> dict[int, int]:
+def _stamps_ns(path: Path, files: dict[int, Path], summary: InputSummary) -> dict[int, int]:
     if not path.is_file():
+        summary.add("assumed", "stamps", f"ten scans a second, there is no {path.name}")
         return {number: number * PERIOD_NS for number in files}
-    lines = [line for line in read_lines(path) if line.strip()]
-    try:
-        times_s = np.array([float(line) for line in lines])
-    except ValueError as error:
-        raise DataError(f"{path}: expected a time in seconds a line, {error}") from error
-    if max(files) >= len(times_s) or not np.isfinite(times_s).all() or np.any(np.abs(times_s) > 1e9):
-        raise DataError(f"{path}: expected a finite time for each of {max(files) + 1} frames, got {len(times_s)}")
-    return {number: round(float(times_s[number]) * 1e9) for number in files}
+    known = stamps_by_line(path, summary)
+    missing = [number for number in sorted(files) if number not in known]
+    if missing:
+        raise DataError(f"{path}: expected a time for each of {max(files) + 1} frames, got none for {missing[0]}")
+    return {number: known[number] for number in files}
 
 
 def _odometry(path: Path, stamps_ns: dict[int, int]) -> PoseTrack | None:
     """The LiDAR's poses in its first frame, by the camera's."""
-    sequence = path.resolve()
-    found = [
-        file for file in (path / "poses.txt", sequence.parents[1] / "poses" / f"{sequence.name}.txt") if file.is_file()
-    ]
+    beside = [way.parents[1] / "poses" / f"{way.name}.txt" for way in ways_to(path) if len(way.parents) > 1]
+    found = [file for file in (path / "poses.txt", *beside) if file.is_file()]
     if not found:
         return None
     start_from_camera = matrices([line for line in read_lines(found[0]) if line.strip()], found[0])

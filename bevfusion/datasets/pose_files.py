@@ -1,36 +1,46 @@
-"""Poses and fixes in text: CSV with a header, and TUM trajectories (stamp x y z qx qy qz qw)."""
+"""Poses and fixes in text: CSV with a header, TUM trajectories, and KITTI's rows of matrices.
+
+The kind of the file, its columns and their units are decided for the file as a whole. Rows that do not fit are left
+out and counted; more than one in ten of them are an error.
+"""
 
 import csv
 import io
 import math
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import mode
 
 import numpy as np
 from jaxtyping import Float
 
-from bevfusion.datasets.kitti import read_lines
 from bevfusion.datasets.rigid import rotations, yaws_rad
+from bevfusion.datasets.side_files import read_lines
+from bevfusion.datasets.stamps import NUMBER, stamps_from_text
+from bevfusion.datasets.tracks import course_rad
 from bevfusion.structures import DataError
+from bevfusion.summary import InputSummary
 
-MAX_BYTES = 1 << 30
-STAMP_NAMES = ("stamp_ns", "timestamp_ns", "stamp", "timestamp", "time", "t", "utc")
-LAT_NAMES = ("lat", "latitude", "lat_deg")
-LON_NAMES = ("lon", "lng", "longitude", "lon_deg")
-X_NAMES, Y_NAMES = ("x", "x_m", "tx", "east"), ("y", "y_m", "ty", "north")
-# name -> (scale, offset): the yaw counter-clockwise from east (or x) is scale * number + offset, in radians
-YAWS = {
-    "yaw_rad": (1.0, 0.0),
-    "yaw": (1.0, 0.0),
-    "yaw_deg": (math.pi / 180.0, 0.0),
-    # compass bearings
-    "heading_deg": (-math.pi / 180.0, 0.5 * math.pi),
-    "bearing_deg": (-math.pi / 180.0, 0.5 * math.pi),
-    "azimuth_deg": (-math.pi / 180.0, 0.5 * math.pi),
-}
+STAMP_NAMES = ("header_stamp", "stamp", "timestamp", "time", "t", "utc", "time_utc")
+SECOND_NAMES, NANOSECOND_NAMES = ("sec", "secs", "seconds"), ("nsec", "nsecs", "nanosec", "nanosecs", "nanoseconds")
+NUMBER_NAMES = ("frame", "index", "frame_id", "frame_index", "number", "scan", "seq", "id")
+LAT_NAMES, LON_NAMES = ("lat", "latitude"), ("lon", "lng", "long", "longitude")
+X_NAMES, Y_NAMES = ("x", "tx", "east", "easting", "px", "pos_x"), ("y", "ty", "north", "northing", "py", "pos_y")
 QUATERNION = ("qx", "qy", "qz", "qw")
-NUMBER = re.compile(r"[0-9]{1,19}(\.[0-9]{0,9})?[0-9]*")
+# counter-clockwise from east (or from x); compass bearings; and what people mean either by
+YAW_NAMES, BEARING_NAMES, HEADING_NAMES = ("yaw", "theta"), ("bearing", "azimuth", "course", "cog"), ("heading",)
+UNITS = {"nanoseconds": "ns", "microseconds": "us", "milliseconds": "ms", "seconds": "s", "sec": "s", "secs": "s"}
+UNITS |= {"degrees": "deg", "degree": "deg", "\N{DEGREE SIGN}": "deg", "radians": "rad", "radian": "rad", "metres": "m"}
+UNITS |= {unit: unit for unit in ("ns", "us", "ms", "s", "deg", "rad", "m")}
+MATRIX_COLUMNS = {12: (0, 12), 13: (1, 12), 16: (0, 16), 17: (1, 16)}  # numbers in a row -> before, in the matrix
+MAX_BAD_SHARE = 0.1
+FULL_TURN_RAD = 2.0 * math.pi
+MOVING_STEP_M = 0.2
+MIN_MOVING_ROWS = 3
+MAX_COURSE_ERROR_RAD = math.radians(30.0)
+MIN_AHEAD = 0.7  # mean cosine between the way and an axis that looks along it
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,123 +51,312 @@ class PoseTable:
     stamps_ns: list[int] | None
     places: Float[np.ndarray, "n 2"]
     yaw_rad: Float[np.ndarray, " n"] | None  # counter-clockwise from east, or from x
+    numbers: list[int] | None = None  # of the frames, where the file has a column of them
 
 
-def stamp_from_text(word: str) -> int | None:
-    """Nanoseconds of a stamp in seconds (with a fraction), or in whole milli-, micro- or nanoseconds since 1970.
+@dataclass(frozen=True, slots=True)
+class _Column:
+    """A column by its name, without the unit that is part of it."""
 
-    None if it is no number. Small whole numbers count as seconds.
-    """
-    word = word.strip()
-    if not NUMBER.fullmatch(word):
-        return None
-    whole, _, fraction = word.partition(".")
-    value = int(whole)
-    if not fraction:  # since 1970, seconds have 10 digits, milliseconds 13 and so on
-        for digits, unit_ns in ((17, 1), (14, 1_000), (12, 1_000_000)):
-            if len(whole.lstrip("0")) >= digits:
-                return value * unit_ns if value * unit_ns < 2**63 else None
-    stamp_ns = value * 10**9 + int(fraction[:9].ljust(9, "0"))
-    return stamp_ns if stamp_ns < 2**63 else None
+    name: str
+    unit: str | None
+    at: int
 
 
-def read_pose_file(path: Path) -> PoseTable:
-    """A CSV file with a header that names its columns, or a TUM trajectory.
+def read_pose_file(path: Path, summary: InputSummary | None = None) -> PoseTable:
+    """The poses of a CSV file with a header that names its columns, a TUM trajectory, or rows of KITTI's matrices.
 
-    A CSV has either lat, lon or x, y, and perhaps stamp (or timestamp, in s or ns) and a heading: yaw_deg or
-    yaw_rad (counter-clockwise from east or x), heading_deg (a compass bearing), or qx, qy, qz, qw.
+    A CSV has either lat, lon or x, y, and perhaps a stamp and a heading: yaw (counter-clockwise from east or x),
+    bearing (of a compass), or qx, qy, qz, qw. Units are part of names, as in `yaw_deg`, `stamp_ns` or `time [s]`.
+    A yaw without a unit is in degrees or radians as its range and the way that was driven tell. TUM rows are
+    `stamp x y z qx qy qz qw`. Rows of 12 or 16 numbers are matrices, of 13 or 17 with a stamp before them.
+
+    Args:
+        path: of the file.
+        summary: is told what was assumed and left out.
 
     Raises:
-        DataError: if it is neither, or a row is malformed.
+        DataError: if it is none of these, a heading is ambiguous, or more than one row in ten is malformed.
     """
-    if path.stat().st_size > MAX_BYTES:
-        raise DataError(f"{path}: {path.stat().st_size} bytes, at most {MAX_BYTES} are read")
-    lines = [line for line in read_lines(path) if line.strip() and not line.lstrip().startswith("#")]
-    if not lines:
+    summary = InputSummary(path.name) if summary is None else summary
+    lines = [line for line in read_lines(path) if line.strip()]
+    rows = [line for line in lines if not line.lstrip().startswith("#")]
+    if not rows:
         raise DataError(f"{path}: no poses in it")
-    words = re.split(r"[,;\s]+", lines[0].strip())
-    if not all(_is_number(word) for word in words):
-        return _read_csv(lines, path)
-    if len(words) == 8:
-        return _read_tum(lines, path)
-    raise DataError(f"{path}: expected CSV with a header, or TUM lines of 8 numbers; its first line has {len(words)}")
+    if not _all_numbers(rows[0]):
+        return _read_csv(rows, path, summary)
+    count = mode(len(_words(line)) for line in rows)
+    before = [line.lstrip("# ") for line in lines[: lines.index(rows[0])]]
+    if count == 8:
+        return _read_tum(rows, path, summary)
+    if count in MATRIX_COLUMNS:
+        return _read_matrices(rows, count, path, summary)
+    if before and len(_split(before[-1])) == len(_split(rows[0])) and not _all_numbers(before[-1]):
+        return _read_csv([before[-1], *rows], path, summary)  # as numpy.savetxt writes a header
+    raise DataError(
+        f"{path}: expected CSV with a header, TUM lines of 8 numbers or matrices of 12; its lines have {count}"
+    )
+
+
+def _words(line: str) -> list[str]:
+    return [word for word in re.split(r"[,;\s]+", line.strip()) if word]
+
+
+def _all_numbers(line: str) -> bool:
+    return all(_is_number(word) for word in _words(line))
 
 
 def _is_number(word: str) -> bool:
-    try:
-        float(word)
-    except ValueError:
-        return False
-    return True
+    return NUMBER.fullmatch(word) is not None or word.lower() in ("nan", "inf", "-inf")
 
 
-def _read_tum(lines: list[str], path: Path) -> PoseTable:
-    rows, stamps_ns = [], []
-    for number, line in enumerate(lines, start=1):
-        words = re.split(r"[,\s]+", line.strip())
-        stamp_ns = stamp_from_text(words[0])
-        try:
-            values = [float(word) for word in words[1:]]
-        except ValueError:
-            values = []
-        if stamp_ns is None or len(values) != 7:
-            raise DataError(f"{path}: line {number} is not stamp x y z qx qy qz qw: {line.strip()[:60]!r}")
-        rows.append(values)
-        stamps_ns.append(stamp_ns)
-    table = np.array(rows)
+def _left_out(bad: int, total: int, example: str, expected: str, path: Path, summary: InputSummary) -> None:
+    """Tell of rows that are left out.
+
+    Raises:
+        DataError: if they are more than one in ten.
+    """
+    if bad > MAX_BAD_SHARE * total:
+        raise DataError(f"{path}: {bad} of {total} rows are not {expected}, as {example.strip()[:60]!r}")
+    if bad:
+        summary.add("lost", path.name, f"{bad} of {total} rows are not {expected}", count=bad, total=total)
+
+
+def _number_rows(lines: Sequence[str], count: int, expected: str, path: Path, summary: InputSummary) -> list[list[str]]:
+    """The words of the rows that hold so many numbers."""
+    rows = [_words(line) for line in lines]
+    good = [len(row) == count and all(_is_number(word) for word in row) for row in rows]
+    example = next((line for line, fits in zip(lines, good, strict=True) if not fits), "")
+    _left_out(good.count(False), len(rows), example, expected, path, summary)
+    return [row for row, fits in zip(rows, good, strict=True) if fits]
+
+
+def _read_tum(lines: Sequence[str], path: Path, summary: InputSummary) -> PoseTable:
+    rows = _number_rows(lines, 8, "stamp x y z qx qy qz qw", path, summary)
+    stamps = stamps_from_text([row[0] for row in rows], str(path), summary)
+    known = [at for at, stamp_ns in enumerate(stamps) if stamp_ns is not None]
+    table = np.array([[float(word) for word in rows[at][1:]] for at in known])
+    stamps_ns = [stamp_ns for stamp_ns in stamps if stamp_ns is not None]
     return PoseTable(False, stamps_ns, table[:, :2], yaws_rad(rotations(table[:, 3:])))
 
 
-def _read_csv(lines: list[str], path: Path) -> PoseTable:
+def _read_matrices(lines: Sequence[str], count: int, path: Path, summary: InputSummary) -> PoseTable:
+    """Rows of a 3 x 4 or 4 x 4 matrix each, perhaps after a stamp or the number of the frame."""
+    before, size = MATRIX_COLUMNS[count]
+    rows = _number_rows(lines, count, f"a matrix of {size} numbers", path, summary)
+    matrices = np.array([[float(word) for word in row[before:]] for row in rows])[:, :12].reshape(-1, 3, 4)
+    stamps_ns: list[int] | None = None
+    numbers: list[int] | None = None
+    if before and all(row[0].isdecimal() for row in rows) and int(rows[-1][0]) < 10**7:
+        numbers = [int(row[0]) for row in rows]
+    elif before:
+        stamps = stamps_from_text([row[0] for row in rows], str(path), summary)
+        keep = np.array([stamp_ns is not None for stamp_ns in stamps])
+        matrices, stamps_ns = matrices[keep], [stamp_ns for stamp_ns in stamps if stamp_ns is not None]
+    rotation, places_m = matrices[:, :, :3], matrices[:, :, 3]
+    finite = np.isfinite(matrices).all(axis=(1, 2))
+    if not finite.any() or not np.allclose((rotation @ rotation.transpose(0, 2, 1))[finite], np.eye(3), atol=0.05):
+        raise DataError(f"{path}: its matrices do not begin with rotations")
+    if _ahead(rotation, places_m) == "z":  # a camera's axes: x to the right, y down, z ahead
+        summary.add("assumed", path.name, "poses of a camera that looks ahead (x right, y down), by the way it moves")
+        forward = rotation[:, :, 2]
+        # the plane of the ground is x and z of the first camera
+        return PoseTable(
+            False,
+            stamps_ns,
+            np.stack([places_m[:, 2], -places_m[:, 0]], axis=1),
+            np.arctan2(-forward[:, 0], forward[:, 2]),
+            numbers,
+        )
+    return PoseTable(False, stamps_ns, places_m[:, :2], yaws_rad(rotation), numbers)
+
+
+def _ahead(rotation: Float[np.ndarray, "n 3 3"], places_m: Float[np.ndarray, "n 3"]) -> str:
+    """The axis that looks along the way: x, or z where it clearly does."""
+    steps_m = np.diff(places_m, axis=0)
+    length_m = np.linalg.norm(steps_m, axis=1)
+    moving = length_m > MOVING_STEP_M
+    if moving.sum() < MIN_MOVING_ROWS:
+        return "x"
+    along = np.einsum("nji,nj->ni", rotation[:-1][moving], steps_m[moving] / length_m[moving, None]).mean(axis=0)
+    return "z" if along[2] > MIN_AHEAD and along[2] > along[0] else "x"
+
+
+def _split(line: str) -> list[str]:
+    delimiter = next((mark for mark in ",;\t" if mark in line), None)
+    return [word.strip() for word in (line.split() if delimiter is None else line.split(delimiter))]
+
+
+def _read_csv(lines: Sequence[str], path: Path, summary: InputSummary) -> PoseTable:
+    header, *rows = _cells(lines, path)
+    columns = [_column(name, at) for at, name in enumerate(header)]
+    lat, lon = _first(columns, LAT_NAMES), _first(columns, LON_NAMES)
+    x, y = _first(columns, X_NAMES), _first(columns, Y_NAMES)
+    on_globe = lat is not None and lon is not None
+    places = (lat, lon) if on_globe else (x, y)
+    if places[0] is None or places[1] is None or not rows:
+        told = ", ".join(header)[:120]
+        raise DataError(f"{path}: expected columns lat, lon or x, y and at least one row, got {told}")
+    usual = mode(len(row) for row in rows)
+    if usual != len(header):
+        raise DataError(f"{path}: its header names {len(header)} columns, its rows have {usual}")
+    wanted = [column for column in (*places, *_heading_columns(columns)) if column is not None]
+    stamp, second, nanosecond, number = (
+        _first(columns, names) for names in (STAMP_NAMES, SECOND_NAMES, NANOSECOND_NAMES, NUMBER_NAMES)
+    )
+    good = [
+        len(row) == usual and all(row[column.at] == "" or _is_number(row[column.at]) for column in wanted)
+        for row in rows
+    ]
+    fault = next((row for row, fits in zip(rows, good, strict=True) if not fits), [])
+    names = ", ".join(header[column.at] for column in wanted)
+    _left_out(good.count(False), len(rows), ",".join(fault), f"{usual} fields with numbers in {names}", path, summary)
+    rows = [row for row, fits in zip(rows, good, strict=True) if fits]
+    stamps: list[int | None] | None = None
+    if stamp is not None:
+        unit = stamp.unit if stamp.unit in ("ns", "us", "ms", "s") else None
+        stamps = stamps_from_text(
+            [row[stamp.at] for row in rows], f"{path} column {header[stamp.at]}", summary, unit=unit, each="row"
+        )
+    elif second is not None and nanosecond is not None:
+        words = [f"{row[second.at]}_{row[nanosecond.at]}" for row in rows]
+        stamps = stamps_from_text(words, f"{path} columns {second.name}, {nanosecond.name}", summary, each="row")
+    if stamps is not None and None in stamps:
+        summary.add("lost", path.name, f"{stamps.count(None)} of {len(rows)} rows have no stamp")
+        rows = [row for row, stamp_ns in zip(rows, stamps, strict=True) if stamp_ns is not None]
+    numbers: list[int] | None = None
+    if stamps is None and number is not None and all(re.fullmatch("[0-9]{1,9}", row[number.at]) for row in rows):
+        numbers = [int(row[number.at]) for row in rows]
+    places_read = np.stack([_numbers(rows, column) for column in places if column is not None], axis=1)
+    return PoseTable(
+        on_globe,
+        None if stamps is None else [stamp_ns for stamp_ns in stamps if stamp_ns is not None],
+        places_read,
+        _yaw_rad(rows, columns, places_read, on_globe, path, summary),
+        numbers,
+    )
+
+
+def _cells(lines: Sequence[str], path: Path) -> list[list[str]]:
+    """The fields of every row; a comma that stands for the decimal point becomes one."""
     delimiter = next((mark for mark in ",;\t" if mark in lines[0]), " ")
     try:
         rows = list(csv.reader(io.StringIO("\n".join(lines)), delimiter=delimiter, skipinitialspace=True))
     except csv.Error as error:
         raise DataError(f"{path}: not a CSV file ({error})") from error
-    names = [name.strip().strip('"').lower() for name in rows[0]]
-    columns = {name: at for at, name in enumerate(names)}
-    on_globe = _first(columns, LAT_NAMES) is not None and _first(columns, LON_NAMES) is not None
-    pair = (LAT_NAMES, LON_NAMES) if on_globe else (X_NAMES, Y_NAMES)
-    places = [_first(columns, wanted) for wanted in pair]
-    if None in places or len(rows) < 2:
-        raise DataError(f"{path}: expected columns lat, lon or x, y and at least one row, got {', '.join(names)[:120]}")
-    stamp = _first(columns, STAMP_NAMES)
-    yaw = _first(columns, tuple(YAWS))
-    yaw_rad: np.ndarray | None = None
-    if yaw is not None:
-        scale, offset = YAWS[names[yaw]]
-        yaw_rad = scale * _numbers(rows, yaw, path) + offset
-    elif all(name in columns for name in QUATERNION):
-        yaw_rad = yaws_rad(rotations(np.stack([_numbers(rows, columns[name], path) for name in QUATERNION], axis=1)))
-    return PoseTable(
-        on_globe,
-        None if stamp is None else _stamps(rows, stamp, path),
-        np.stack([_numbers(rows, at, path) for at in places if at is not None], axis=1),
-        yaw_rad,
-    )
+    width = len(rows[0])
+    cells = [[word.strip().strip('"') for word in row] for row in rows if row]
+    if delimiter != ",":
+        cells[1:] = [[re.sub(r"(?<=[0-9]),(?=[0-9])", ".", word) for word in row] for row in cells[1:]]
+    # a separator at the end of each row makes an empty field, also where the header has none
+    return [row[:-1] if len(row) == width + 1 and row[-1] == "" else row for row in cells]
 
 
-def _first(columns: dict[str, int], wanted: tuple[str, ...]) -> int | None:
-    return next((columns[name] for name in wanted if name in columns), None)
+def _column(text: str, at: int) -> _Column:
+    """A column's name and unit: `yaw_deg`, `yaw [deg]` and `Yaw (degrees)` are the same."""
+    words = [word for word in re.split(r"[\s_./()\[\]%#]+", text.strip().lower()) if word]
+    words = words[1:] if words[:1] == ["field"] else words  # as `rostopic echo -p` writes them
+    unit = UNITS.get(words[-1]) if len(words) > 1 else None
+    return _Column("_".join(words[:-1] if unit is not None else words), unit, at)
 
 
-def _numbers(rows: list[list[str]], column: int, path: Path) -> Float[np.ndarray, " n"]:
+def _first(columns: Sequence[_Column], wanted: Sequence[str]) -> _Column | None:
+    return next((column for name in wanted for column in columns if column.name == name), None)
+
+
+def _heading_columns(columns: Sequence[_Column]) -> list[_Column]:
+    """Where the heading stands: in one column, or in four."""
+    one = _first(columns, (*YAW_NAMES, *BEARING_NAMES, *HEADING_NAMES))
+    if one is not None:
+        return [one]
+    four = [_first(columns, (name, name.replace("q", "q_"))) for name in QUATERNION]
+    return [column for column in four if column is not None] if None not in four else []
+
+
+def _numbers(rows: Sequence[Sequence[str]], column: _Column) -> Float[np.ndarray, " n"]:
     """A column; an empty field is NaN."""
-    values = []
-    for number, row in enumerate(rows[1:], start=2):
-        try:
-            word = row[column].strip()
-            values.append(float(word) if word else math.nan)
-        except (IndexError, ValueError) as error:
-            raise DataError(f"{path}: row {number} has no number in column {rows[0][column][:30]!r}") from error
-    return np.array(values)
+    return np.array([float(row[column.at] or "nan") for row in rows], dtype=np.float64)
 
 
-def _stamps(rows: list[list[str]], column: int, path: Path) -> list[int]:
-    stamps_ns = []
-    for number, row in enumerate(rows[1:], start=2):
-        stamp_ns = stamp_from_text(row[column]) if column < len(row) else None
-        if stamp_ns is None:
-            raise DataError(f"{path}: row {number} has no stamp in column {rows[0][column][:30]!r}")
-        stamps_ns.append(stamp_ns)
-    return stamps_ns
+def _yaw_rad(
+    rows: Sequence[Sequence[str]],
+    columns: Sequence[_Column],
+    places: Float[np.ndarray, "n 2"],
+    on_globe: bool,
+    path: Path,
+    summary: InputSummary,
+) -> Float[np.ndarray, " n"] | None:
+    """Headings counter-clockwise from east (or x), or None where the file has none."""
+    found = _heading_columns(columns)
+    if not found:
+        return None
+    if len(found) == 4:
+        return yaws_rad(rotations(np.stack([_numbers(rows, column) for column in found], axis=1)))
+    column, values = found[0], _numbers(rows, found[0])
+    if not np.isfinite(values).any():
+        return None
+    units = [column.unit] if column.unit in ("deg", "rad") else ["rad", "deg"]
+    compass = [column.name in BEARING_NAMES]
+    if column.name in HEADING_NAMES:  # degrees of a compass by custom, but said of a yaw as well
+        compass = [True] if column.unit == "deg" else [True, False]
+    readings = {(unit, bearing): _as_yaw_rad(values, unit, bearing) for bearing in compass for unit in units}
+    if len(readings) == 1:
+        return next(iter(readings.values()))
+    meant = _meant(readings, values, places, on_globe)
+    if meant is None:
+        raise DataError(
+            f"{path}: its column {column.name} may be a compass bearing or a yaw, and the way does not tell: "
+            f"name it heading_deg (compass), yaw_deg or yaw_rad (counter-clockwise from east)"
+        )
+    unit, bearing = meant
+    kind = "a compass bearing" if bearing else "counter-clockwise from east"
+    low, high = np.nanmin(values), np.nanmax(values)
+    name = "degrees" if unit == "deg" else "radians"
+    summary.add("assumed", "heading", f"{path.name} column {column.name}: {name}, {kind} ({low:.4g} to {high:.4g})")
+    return readings[meant]
+
+
+def _as_yaw_rad(values: Float[np.ndarray, " n"], unit: str, bearing: bool) -> Float[np.ndarray, " n"]:
+    angle_rad = np.deg2rad(values) if unit == "deg" else values
+    return 0.5 * math.pi - angle_rad if bearing else angle_rad
+
+
+def _meant(
+    readings: dict[tuple[str, bool], Float[np.ndarray, " n"]],
+    values: Float[np.ndarray, " n"],
+    places: Float[np.ndarray, "n 2"],
+    on_globe: bool,
+) -> tuple[str, bool] | None:
+    """Which reading of a column without a unit is meant: by its range, then by the way that was driven."""
+    if float(np.nanmax(np.abs(values), initial=0.0)) > FULL_TURN_RAD + 0.01:
+        readings = {meant: yaw_rad for meant, yaw_rad in readings.items() if meant[0] == "deg"}
+    errors = _course_errors_rad(readings, places, on_globe)
+    if errors:
+        best = min(errors, key=lambda meant: errors[meant])
+        if errors[best] < MAX_COURSE_ERROR_RAD:
+            return best
+    kinds = {bearing for _, bearing in readings}
+    if len(readings) == 1 or kinds == {False}:
+        return next(iter(readings))  # of radians and degrees, radians: degrees beyond a turn are left alone above
+    return None
+
+
+def _course_errors_rad(
+    readings: dict[tuple[str, bool], Float[np.ndarray, " n"]], places: Float[np.ndarray, "n 2"], on_globe: bool
+) -> dict[tuple[str, bool], float]:
+    """How far each reading is off the way that was driven, in the median; none where too little of it is known."""
+    good = np.isfinite(places).all(axis=1)
+    xy_m = places
+    if on_globe:
+        lat_deg, lon_deg = places[:, 0], places[:, 1]
+        east = np.cos(np.deg2rad(np.nanmedian(lat_deg))) * 111_200.0
+        xy_m = np.stack([(lon_deg - np.nanmedian(lon_deg)) * east, (lat_deg - np.nanmedian(lat_deg)) * 111_200.0], 1)
+    xy_m = xy_m[good]
+    if len(xy_m) == 0 or float(np.ptp(xy_m, axis=0).max()) < 5.0:
+        return {}
+    moving = np.linalg.norm(np.gradient(xy_m, axis=0), axis=1) > MOVING_STEP_M
+    if moving.sum() < MIN_MOVING_ROWS:
+        return {}
+    course = course_rad(xy_m)[moving]
+    off_rad = {meant: np.abs(np.angle(np.exp(1j * (yaw[good][moving] - course)))) for meant, yaw in readings.items()}
+    return {meant: float(np.nanmedian(off)) for meant, off in off_rad.items() if np.isfinite(off).any()}

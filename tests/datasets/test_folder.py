@@ -1,12 +1,13 @@
 """Folders of scans, with poses or fixes beside them."""
 
 import math
+import shutil
 
 import numpy as np
 import pytest
 
 from bevfusion.datasets.open import open_drive
-from bevfusion.datasets.pose_files import read_pose_file, stamp_from_text
+from bevfusion.datasets.pose_files import read_pose_file
 from bevfusion.geometry.geodesy import LocalFrame
 from bevfusion.structures import DataError
 from tests.datasets.bag_writing import SmallDrive
@@ -64,8 +65,8 @@ def test_a_subfolder_and_a_file_of_stamps(folder):
     (folder / "velodyne").mkdir()
     for number, file in enumerate(sorted(folder.glob("*.pcd"))):
         file.rename(folder / "velodyne" / f"{number:06d}.pcd")
-    (folder / "times.txt").write_text("0.0\n1.5e0\n2\n3\n4\n")
-    with pytest.raises(DataError, match="5 ascending stamps, one a line, got 4"):
+    (folder / "times.txt").write_text("0.0\n1.5\n2\n3\n")
+    with pytest.raises(DataError, match="a stamp for each of 5 scans or for each number up to 4, got 4"):
         open_drive(folder)
     (folder / "times.txt").write_text("0.0\n1.5\n2\n3\n4\n")
     assert open_drive(folder)[1].stamp_ns == 1_500_000_000
@@ -108,15 +109,23 @@ def test_xy_csv_is_odometry(folder):
         ("truth.csv", "", "no poses"),
         ("truth.csv", "lat,lon,yaw_deg\n", "at least one row"),
         ("truth.csv", "lat,lon,yaw_deg\n49,8,0\n", "a row for each of 5 scans, got 1"),
-        ("truth.csv", "lat,lon,yaw_deg\n49,here,0\n", "row 2 has no number in column 'lon'"),
-        ("truth.csv", "lat,lon,yaw_deg\n49\n", "row 2 has no number"),
-        ("truth.csv", "stamp,lat,lon,yaw_deg\nnow,49,8,0\n", "row 2 has no stamp"),
+        (
+            "truth.csv",
+            "lat,lon,yaw_deg\n49,here,0\n",
+            "1 of 1 rows are not 3 fields with numbers in lat, lon, yaw",
+        ),
+        ("truth.csv", "lat,lon,yaw_deg\n49\n", "names 3 columns, its rows have 1"),
+        (
+            "truth.csv",
+            "stamp,lat,lon,yaw_deg\nnow,49,8,0\n",
+            "expected stamps, 1 of 1 are none, as row 1: 'now'",
+        ),
         ("truth.csv", "a,b,c\n1,2,3\n", "expected columns lat, lon or x, y"),
         ("truth.csv", "stamp,lat,lon,yaw_deg\n1,99,8,0\n", "none of 1 fixes"),
-        ("poses.txt", "1 2 3\n", "TUM lines of 8 numbers; its first line has 3"),
-        ("poses.txt", "1 2 3 4 5 6 7 8\n1 2 3\n", "line 2 is not stamp"),
+        ("poses.txt", "1 2 3\n", "TUM lines of 8 numbers or matrices of 12; its lines have 3"),
+        ("poses.txt", "1 2 3 4 5 6 7 8\n1 2 3\n", "1 of 2 rows are not stamp x y z"),
         ("poses.tum", "1 nan 3 4 0 0 0 0\n", "stamps"),
-        ("times.txt", "1\n2\n", "5 ascending stamps, one a line, got 2"),
+        ("times.txt", "1\n2\n", "a stamp for each of 5 scans or for each number up to 4, got 2"),
     ],
 )
 def test_malformed_files_are_told_in_one_line(folder, name, text, told):
@@ -134,24 +143,138 @@ def test_mixed_types_are_refused(folder):
         open_drive(folder)
 
 
+def renumbered(folder, numbers, into="scans"):
+    """The scans named by frame numbers, in a folder of their own."""
+    (folder / into).mkdir()
+    for number, file in zip(numbers, sorted(folder.glob("*.pcd")), strict=True):
+        file.rename(folder / into / f"{number:06d}.pcd")
+
+
+def notes(drive, kind):
+    return [note.line() for note in drive.summary.of_kind(kind)]
+
+
+@pytest.mark.parametrize("beside", ["map.pcd", "poses.npy", "cloud_map.ply", "._000000.pcd", ".hidden.bin"])
+def test_what_lies_beside_the_scans_is_no_scan(folder, beside):
+    shutil.copy(next(folder.glob("*.pcd")), folder / "spare")
+    renumbered(folder, range(5))
+    (folder / "spare").rename(folder / beside)
+    shutil.copy(folder / beside, folder / "scans" / beside)
+    drive = open_drive(folder)
+    assert len(drive) == 5
+    np.testing.assert_array_equal(drive[4].scan.xyz, SMALL.xyzi[4][:, :3])
+    assert bool(notes(drive, "ignored")) == (not beside.startswith("."))
+
+
+@pytest.mark.parametrize("names", [["velodyne", "pcd"], ["scans", "."]])
+def test_two_sets_of_scans_are_refused(folder, names):
+    files = sorted(folder.glob("*.pcd"))
+    for name in names:
+        (folder / name).mkdir(exist_ok=True)
+        for number, file in enumerate(files):
+            shutil.copy(file, folder / name / f"{number:06d}.pcd")
+    for file in files:
+        file.unlink()
+    with pytest.raises(DataError, match=r"several sets of scans \(5 .pcd in .*, 5 .pcd in .*\): give the folder"):
+        open_drive(folder)
+    assert len(open_drive(folder / names[0])) == 5
+
+
+def test_two_sensors_in_one_folder_are_refused(folder):
+    for number, file in enumerate(sorted(folder.glob("*.pcd"))):
+        shutil.copy(file, folder / f"front_{number}.pcd")
+        file.rename(folder / f"rear_{number}.pcd")
+    with pytest.raises(DataError, match="several sets of scans, expected one: 5 like front_0"):
+        open_drive(folder)
+
+
+def test_a_folder_of_scans_takes_what_lies_above_it(folder):
+    write_truth(folder / "truth.csv", stamped=False)
+    renumbered(folder, range(5))
+    for path in (folder, folder / "scans"):
+        assert open_drive(path)[3].truth.yaw_rad == pytest.approx(SMALL.yaw_rad, abs=1e-6)
+
+
+@pytest.mark.parametrize("zeros", [True, False])
+def test_names_that_are_times(folder, zeros):
+    """Floats as Python writes them: 0.1, 0.2, 0.30000000000000004; or from below zero."""
+    times_s = [0.1 * number - (0 if zeros else 0.2) for number in range(5)]
+    for time_s, file in zip(times_s, sorted(folder.glob("*.pcd")), strict=True):
+        file.rename(folder / f"{time_s!r}.pcd")
+    drive = open_drive(folder)
+    for number, frame in enumerate(drive):
+        assert frame.stamp_ns == pytest.approx(times_s[number] * 1e9, abs=1)
+        np.testing.assert_array_equal(frame.scan.xyz, SMALL.xyzi[number][:, :3])
+
+
+@pytest.mark.parametrize("name", ["scan_{s}_{ns}", "{s}-{ns}", "lidar_{total}", "{s}.{ns}"])
+def test_names_that_hold_seconds_and_nanoseconds(folder, name):
+    for number, file in enumerate(sorted(folder.glob("*.pcd"))):
+        total = SMALL.stamp_ns(number) + 7_000_000
+        file.rename(folder / f"{name.format(s=total // 10**9, ns=total % 10**9, total=total)}.pcd")
+    drive = open_drive(folder)
+    assert [frame.stamp_ns for frame in drive] == [SMALL.stamp_ns(number) + 7_000_000 for number in range(5)]
+    np.testing.assert_array_equal(drive[0].scan.xyz, SMALL.xyzi[0][:, :3])
+
+
+def test_gaps_in_the_numbers_are_gaps_in_time(folder):
+    renumbered(folder, [0, 1, 4, 5, 9])
+    drive = open_drive(folder)
+    assert [frame.stamp_ns for frame in drive] == [n * 100_000_000 for n in (0, 1, 4, 5, 9)]
+    assert "5 are missing" in notes(drive, "assumed")[0]
+    (folder / "times.txt").write_text("".join(f"{0.2 * number:e}\n" for number in range(12)))  # as KITTI writes them
+    assert [frame.stamp_ns for frame in open_drive(folder)] == [n * 200_000_000 for n in (0, 1, 4, 5, 9)]
+    matrices = "".join(f"1 0 0 {number} 0 1 0 0 0 0 1 0\n" for number in range(12))
+    (folder / "poses.txt").write_text(matrices)
+    assert [frame.odom_from_ego.x_m for frame in open_drive(folder)] == pytest.approx([0, 1, 4, 5, 9])
+
+
+def test_a_column_of_frame_numbers(folder):
+    renumbered(folder, [3, 4, 7, 8, 9])
+    rows = "".join(f"{number},{10 * number},0,0\n" for number in (9, 8, 4, 3, 1))
+    (folder / "odometry.csv").write_text("frame,x,y,yaw_rad\n" + rows)
+    drive = open_drive(folder)
+    assert [drive[at].odom_from_ego.x_m for at in (0, 1, 3, 4)] == pytest.approx([30, 40, 80, 90])
+
+
 @pytest.mark.parametrize(
-    ("word", "stamp_ns"),
+    ("text", "step_ns"),
     [
-        ("0", 0),
-        ("12", 12 * 10**9),
-        ("1700000000", 1_700_000_000 * 10**9),
-        ("1700000000.000000001", 1_700_000_000 * 10**9 + 1),
-        ("1700000000123", 1_700_000_000_123 * 10**6),
-        ("1700000000123456", 1_700_000_000_123_456 * 10**3),
-        ("1700000000123456789", 1_700_000_000_123_456_789),
-        ("scan", None),
-        ("", None),
-        ("-1", None),
-        ("9999999999999999999", None),
+        ("0\n100000000\n200000000\n300000000\n400000000\n", 10**8),
+        ("index,stamp\n0,0.0\n1,0.2\n2,0.4\n3,0.6\n4,0.8\n", 2 * 10**8),
+        ("0.0 0.pcd\n0.5 1.pcd\n1.0 2.pcd\n1.5 3.pcd\n2.0 4.pcd\n", 5 * 10**8),
+        ("\ufeff1.7e1\n1.71e1\n1.72e1\n1.73e1\n1.74e1\n", 10**8),
+        ("".join(f"2011-09-26 13:04:32.{number}\n" for number in range(5)), 10**8),
     ],
 )
-def test_stamps_of_every_unit(word, stamp_ns):
-    assert stamp_from_text(word) == stamp_ns
+def test_lists_of_times(folder, text, step_ns):
+    renumbered(folder, range(5))
+    (folder / "timestamps.txt").write_text(text, encoding="utf-8")
+    stamps_ns = [frame.stamp_ns for frame in open_drive(folder)]
+    assert np.diff(stamps_ns).tolist() == [step_ns] * 4
+
+
+def test_stamps_of_poses_are_those_of_scans_without_any(folder):
+    write_truth(folder / "truth.csv")
+    renumbered(folder, range(5))
+    drive = open_drive(folder)
+    assert [frame.stamp_ns for frame in drive] == [SMALL.stamp_ns(number) for number in range(5)]
+    assert all(frame.truth is not None for frame in drive)
+    assert any("those of truth.csv" in line for line in notes(drive, "assumed"))
+
+
+def test_stamps_that_step_back(folder):
+    renumbered(folder, range(5))
+    (folder / "times.txt").write_text("0\n1\n2\n2\n3\n")
+    with pytest.raises(DataError, match="1 of 5 do not come after"):
+        open_drive(folder)
+
+
+def test_poses_of_another_time_are_told(folder):
+    (folder / "odometry.csv").write_text("stamp,x,y,yaw_rad\n1500000000,0,0,0\n1500000001,1,0,0\n")
+    drive = open_drive(folder)
+    assert drive[0].odom_from_ego is None
+    assert any("199999999.0 s before or after" in line for line in notes(drive, "warning"))
 
 
 def test_quaternions_in_csv(tmp_path):

@@ -219,3 +219,16 @@ def test_corrupted_bytes_are_recognised_by_their_values(shared_data: Path, tmp_p
     cut.write_bytes(raw[: len(raw) // 16 * 16])
     with pytest.raises(DataError, match="not a LiDAR scan"):
         read_scan(cut)
+
+
+def test_links_to_a_drive_find_what_lies_beside_either(drive_path: Path, tmp_path: Path) -> None:
+    """The calibration lies beside the link, or beside the folder that it leads to."""
+    (tmp_path / "links").mkdir()
+    link = tmp_path / "links" / "linked_sync"
+    link.symlink_to(drive_path)
+    assert (open_drive(link).name, len(open_drive(link))) == ("linked_sync", 3)
+    (drive_path.parent / "calib_imu_to_velo.txt").rename(link.parent / "calib_imu_to_velo.txt")
+    frame = open_drive(link)[0]
+    assert frame.truth is not None
+    with pytest.raises(DataError, match="calib_imu_to_velo"):
+        open_drive(drive_path)

@@ -55,3 +55,18 @@ def test_kitti360_faults(kitti360):
     (kitti360 / "velodyne_points/timestamps.txt").write_text("2013-05-28 08:46:02.0\n")
     with pytest.raises(DataError, match="no timestamp of frame 1"):
         open_drive(kitti360)
+
+
+def test_a_link_to_a_kitti360_drive(kitti360, tmp_path):
+    """Scans on another disk: only the folder of the drive, or that of all, is a link."""
+    name, disk = kitti360.name, tmp_path / "disk" / "scans" / "moved"
+    disk.parent.mkdir(parents=True)
+    kitti360.rename(disk)
+    kitti360.symlink_to(disk)
+    assert open_drive(kitti360)[1].truth.yaw_rad == pytest.approx(0.1, abs=1e-6)
+    (tmp_path / "data_3d_raw").rename(tmp_path / "elsewhere")
+    (tmp_path / "data_3d_raw").symlink_to(tmp_path / "elsewhere")
+    drive = open_drive(tmp_path / "data_3d_raw" / name)
+    assert (drive.name, drive[1].truth is not None) == (name, True)
+    (tmp_path / "link").symlink_to(kitti360)
+    assert open_drive(tmp_path / "disk" / ".." / "data_3d_raw" / name)[1].truth is not None

@@ -62,8 +62,8 @@ def test_kitti_odometry_with_gps(sequence, one_file):
 @pytest.mark.parametrize(
     ("name", "content", "told"),
     [
-        ("times.txt", "0\n1\n", "for each of 5 frames, got 2"),
-        ("times.txt", "zero\n", "seconds a line"),
+        ("times.txt", "0\n1\n", "for each of 5 frames, got none for 2"),
+        ("times.txt", "zero\n", "expected stamps, 1 of 1 are none"),
         ("poses.txt", "1 2 3\n", "line 1 is not a pose of 12 numbers"),
         ("calib.txt", "P0: 1\n", "expected a line 'Tr:'"),
         ("oxts.txt", "49 8\n", r"oxts.txt: line 1: expected 30 numbers"),
@@ -90,3 +90,15 @@ def test_real_scans_as_an_odometry_sequence(shared_data, tmp_path):
         np.testing.assert_array_equal(ours.scan.labels, theirs.scan.labels)
         assert ours.truth.lat_deg == pytest.approx(theirs.truth.lat_deg, abs=1e-9)
         assert ours.truth.yaw_rad == pytest.approx(theirs.truth.yaw_rad, abs=1e-6)
+
+
+def test_a_link_to_a_sequence(sequence, tmp_path):
+    """The poses of the benchmark lie beside `sequences`, not beside the disk with its scans."""
+    (tmp_path / "poses").mkdir()
+    (sequence / "poses.txt").rename(tmp_path / "poses" / "07.txt")
+    disk = tmp_path / "disk" / "a" / "scans_of_07"
+    disk.parent.mkdir(parents=True)
+    sequence.rename(disk)
+    sequence.symlink_to(disk)
+    assert open_drive(sequence).name == "07"
+    assert open_drive(sequence)[2].odom_from_ego.x_m == pytest.approx(2.0)

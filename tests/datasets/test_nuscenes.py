@@ -109,3 +109,10 @@ def test_nuscenes_faults(nuscenes):
     path.write_bytes(b"\xff\xff")
     with pytest.raises(DataError, match="not a table"):
         open_drive(nuscenes / "scene-0061")
+
+
+def test_sweeps_on_another_disk(nuscenes, tmp_path_factory):
+    disk = tmp_path_factory.mktemp("disk") / "sweeps"
+    (nuscenes / "sweeps").rename(disk)
+    (nuscenes / "sweeps").symlink_to(disk)
+    assert len(open_drive(nuscenes / "scene-0061")) == 5
