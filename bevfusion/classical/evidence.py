@@ -1,13 +1,14 @@
 """What a scan says, as planes of the ego frame that can be laid over a map.
 
-All heights are above the ground plane of `lidar/ground.py`. In a cell with returns between `bottom` and `top`
+All heights are above the ground of `lidar/ground.py`. In a cell with returns between `bottom` and `top`
 
 * standing = clip((top - 0.5 m) / 1.5 m, 0, 1): a kerb is 0, a car about 0.7, a wall 1;
 * free is 1 where rays crossed the cell (`lidar/visibility.py`) and nothing stands in it;
-* ground is 1 where bottom lies within 0.5 m of the ground plane.
+* ground is 1 where bottom lies within 0.5 m of the ground.
 
 Of a ground cell two properties tell road from verge: its reflectance (asphalt is darker than grass, gravel and paving)
-and its height (the road lies lower than kerb, pavement and lawn). Both are kept as local contrast
+and its height (the road lies lower than kerb, pavement and lawn), which is measured from a surface too wide to follow a
+kerb. Both are kept as local contrast
 
     c(p) = clip((v(p) - sum_q k(p - q) g(q) v(q) / sum_q k(p - q) g(q)) / scale, -2, 2)
 
@@ -33,6 +34,7 @@ from bevfusion.structures import DataError, Scan
 _OWN_M = 2.0  # nearer returns are of the vehicle that carries the sensor
 _STANDS_M, _WALL_M = 0.5, 2.0
 _GROUND_M = 0.5
+_KERBS_STAND_M = 4.0  # `finest_m` of a ground surface that goes on below a pavement
 _LOWEST_M = 0.15  # returns this little above the lowest of a ground cell are of its surface
 _CONTRAST_M = 8.0  # wide enough to hold road and verge, narrow enough that range and slope hardly change
 _CLIP = 2.0
@@ -66,11 +68,13 @@ def gather_evidence(scan: Scan, grid: Grid) -> Evidence:
         reach_m = min(grid.half_extent_m)
         raise DataError(f"none of the scan's {len(scan)} points lies between {_OWN_M:g} and {reach_m:g} m")
     height_m = torch.from_numpy(height_above_ground(scan.xyz))[seen]
+    above_wide_m = torch.from_numpy(height_above_ground(scan.xyz, finest_m=_KERBS_STAND_M))[seen]
     reflectance = torch.from_numpy(np.ascontiguousarray(scan.intensity, dtype=np.float32))[seen]
     xyz, index, shape = xyz[seen], index[seen], (grid.height, grid.width)
     empty = torch.full((grid.height * grid.width,), torch.nan)
     top = empty.scatter_reduce(0, index, height_m, "amax", include_self=False)
     bottom = empty.scatter_reduce(0, index, height_m, "amin", include_self=False)
+    bottom_wide = empty.scatter_reduce(0, index, above_wide_m, "amin", include_self=False)
     surface = height_m < bottom[index] + _LOWEST_M
     mean = _mean(index[surface], reflectance[surface], grid)
     within = disc(grid)
@@ -82,7 +86,7 @@ def gather_evidence(scan: Scan, grid: Grid) -> Evidence:
         free=free.float() * (standing == 0.0) * within,
         ground=ground,
         darkness=-_contrast(mean.view(shape), ground, grid),
-        lowness=-_contrast(bottom.nan_to_num(0.0).view(shape), ground, grid),
+        lowness=-_contrast(bottom_wide.nan_to_num(0.0).view(shape), ground, grid),
     )
 
 

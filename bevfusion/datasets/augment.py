@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from jaxtyping import Float, Int, Int8
 
+from bevfusion.lidar.ground import fit_ground
 from bevfusion.maps.schema import layer_index
 from bevfusion.structures import Scan
 
@@ -62,7 +63,7 @@ def drop_mapped_kinds(
     return kept
 
 
-def insert_vehicles(scan: Scan, count: int, rng: np.random.Generator, *, ground_z_m: float = -1.7) -> Scan:
+def insert_vehicles(scan: Scan, count: int, rng: np.random.Generator) -> Scan:
     """With up to `count` cars, vans and trucks put on the road (or, without labels, anywhere from 4 to 35 m).
 
     The rays stay those of the scan: where one meets a vehicle before its return, the return moves to the vehicle, so
@@ -71,7 +72,7 @@ def insert_vehicles(scan: Scan, count: int, rng: np.random.Generator, *, ground_
     xyz, intensity = scan.xyz.copy(), scan.intensity.copy()
     labels = None if scan.labels is None else scan.labels.copy()
     range_m = np.hypot(xyz[:, 0], xyz[:, 1])
-    for vehicle in place_vehicles(scan, count, rng, ground_z_m):
+    for vehicle in place_vehicles(scan, count, rng):
         hit, share = _first_hit(xyz, range_m, vehicle)
         xyz[hit] *= share[:, None]
         range_m[hit] *= share
@@ -97,12 +98,14 @@ class Vehicle:
         return np.array([*self.centre_m[:2], *half_m])
 
 
-def place_vehicles(scan: Scan, count: int, rng: np.random.Generator, ground_z_m: float) -> list[Vehicle]:
+def place_vehicles(scan: Scan, count: int, rng: np.random.Generator) -> list[Vehicle]:
     """So many vehicles, fewer where the road is full: half a metre apart, and none on top of the sensor.
 
-    They stand along the ego x axis or, one in seven, across it; on `ground_z_m` where the scan has no labels.
+    They stand along the ego x axis or, one in seven, across it; where the scan has no labels, on the ground that is
+    fitted to it.
     """
     road = _road_places(scan)
+    ground = None if len(road) else fit_ground(scan.xyz)
     placed: list[Vehicle] = []
     taken_m = np.zeros((count, 4))
     for _ in range(10 * count):
@@ -110,11 +113,12 @@ def place_vehicles(scan: Scan, count: int, rng: np.random.Generator, ground_z_m:
             break
         height_m = rng.choice([1.5, 2.0, 3.2], p=[0.75, 0.15, 0.1])
         size_m = np.array([rng.uniform(3.6, 5.2) * (1.6 if height_m > 3 else 1.0), rng.uniform(1.7, 2.1), height_m])
-        if len(road):
+        if ground is None:
             x_m, y_m, z_m = road[rng.integers(len(road))]
         else:
             angle, away_m = rng.uniform(-np.pi, np.pi), rng.uniform(*_VEHICLES_AWAY_M)
-            x_m, y_m, z_m = away_m * np.cos(angle), away_m * np.sin(angle), ground_z_m
+            x_m, y_m = away_m * np.cos(angle), away_m * np.sin(angle)
+            z_m = float(ground.z_m(np.array([[x_m, y_m]]))[0])
         yaw_rad = rng.normal(0.0, 0.1) + rng.choice([0.0, 0.5 * np.pi], p=[0.85, 0.15])
         vehicle = Vehicle(np.array([x_m, y_m, z_m + 0.5 * size_m[2]]), float(yaw_rad), size_m)
         box_m, others_m = vehicle.footprint_m(), taken_m[: len(placed)]

@@ -11,7 +11,6 @@ from bevfusion.datasets.drive import Drive
 from bevfusion.evaluation.opened import MakeLocator, once_a_map
 from bevfusion.evaluation.protocol import Protocol, displaced
 from bevfusion.geometry.se2 import SE2, wrap_angle
-from bevfusion.lidar.ground import fit_ground
 from bevfusion.maps.source import MapSource, first_covering
 from bevfusion.structures import Locator, Scan
 
@@ -34,8 +33,7 @@ class Shift:
 
 def with_vehicles(scan: Scan, count: int, seed: Sequence[int]) -> Scan:
     """A scan with vehicles on its own ground; with one seed, fewer vehicles are the first of more."""
-    ground_z_m = float(fit_ground(scan.xyz)[2])
-    return insert_vehicles(scan, count, np.random.default_rng(list(seed)), ground_z_m=ground_z_m)
+    return insert_vehicles(scan, count, np.random.default_rng(list(seed)))
 
 
 def only_hidden(before: Scan, after: Scan) -> Scan:

@@ -54,7 +54,7 @@ def test_inserted_vehicles_stand_on_the_ground_and_are_as_high_as_vehicles():
 @pytest.mark.parametrize("labelled", [True, False])
 def test_vehicles_stand_side_by_side_not_inside_one_another(labelled: bool):
     yard = room() if labelled else Scan(room().xyz, room().intensity)
-    vehicles = place_vehicles(yard, 40, np.random.default_rng(0), -1.7)
+    vehicles = place_vehicles(yard, 40, np.random.default_rng(0))
     assert len(vehicles) == 40
     boxes = np.array([vehicle.footprint_m() for vehicle in vehicles])
     for i, (x, y, half_x, half_y) in enumerate(boxes):
@@ -65,7 +65,7 @@ def test_vehicles_stand_side_by_side_not_inside_one_another(labelled: bool):
 
 def test_vehicles_are_spread_over_the_road_as_it_is_not_as_it_is_scanned():
     yard = room()
-    placed = [v for seed in range(10) for v in place_vehicles(yard, 8, np.random.default_rng(seed), -1.7)]
+    placed = [v for seed in range(10) for v in place_vehicles(yard, 8, np.random.default_rng(seed))]
     assert np.mean([np.hypot(*vehicle.centre_m[:2]) > 15.0 for vehicle in placed]) > 0.4
     assert (np.hypot(*yard.xyz[yard.labels == 40, :2].T) > 15.0).mean() < 0.3
 
