@@ -39,7 +39,6 @@ ONLY_IN = {
     "rclpy": ("ros/node_ros2.py", "ros/player.py"),
     "rospy": ("ros/node_ros1.py", "ros/player.py"),
     "spconv": ("lidar/sparse_spconv.py",),
-    "triton": ("attention/kernels",),
     "rerun": ("evaluation/viewer.py",),
     "ray": ("evaluation/cluster.py",),
 }

@@ -13,7 +13,6 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from bevfusion.attention.kernels import fused
 from bevfusion.attention.norm import BatchNorm
 from bevfusion.attention.options import check_at_least, check_choice, check_odd, hidden_width
 from bevfusion.attention.pooling import Seen, max_over, mean_over, seen_mask
@@ -40,14 +39,6 @@ class CAM(nn.Module):
             nn.Linear(channels, hidden, bias=bias), nn.ReLU(), nn.Linear(hidden, channels, bias=bias)
         )
 
-    @property
-    def layers(self) -> tuple[nn.Linear, nn.Linear]:
-        """The two layers of the bottleneck."""
-        first, _, second = self.mlp
-        assert isinstance(first, nn.Linear)
-        assert isinstance(second, nn.Linear)
-        return first, second
-
     def gate(self, x: Float[Tensor, "b c h w"], seen: Seen | None = None) -> Float[Tensor, "b c 1 1"]:
         """The factor of every channel, in (0, 1)."""
         mask = seen_mask(x, seen, self.occupancy)
@@ -56,10 +47,6 @@ class CAM(nn.Module):
 
     def forward(self, x: Float[Tensor, "b c h w"], seen: Seen | None = None) -> Float[Tensor, "b c h w"]:
         """Scales every channel by its gate."""
-        if seen is None and not self.occupancy and fused(x):
-            from bevfusion.attention.kernels.mechanisms import channel_attention
-
-            return channel_attention(x, *self.layers, peak=True)
         return x * self.gate(x, seen)
 
 
@@ -112,10 +99,6 @@ class SAM(nn.Module):
 
     def forward(self, x: Float[Tensor, "b c h w"], seen: Seen | None = None) -> Float[Tensor, "b c h w"]:
         """Scales every cell by its gate."""
-        if seen is None and not self.occupancy and fused(x):
-            from bevfusion.attention.kernels.mechanisms import spatial_attention
-
-            return spatial_attention(x, self.conv, self.norm)
         return x * self.gate(x, seen)
 
 
@@ -164,9 +147,5 @@ class CBAM(nn.Module):
 
     def forward(self, x: Float[Tensor, "b c h w"], seen: Seen | None = None) -> Float[Tensor, "b c h w"]:
         """Scales every value by its gate."""
-        if seen is None and self.sequential and not self.channel.occupancy and fused(x):
-            from bevfusion.attention.kernels.mechanisms import channel_spatial_attention
-
-            return channel_spatial_attention(x, *self.channel.layers, self.spatial.conv, self.spatial.norm)
         scaled: Tensor = self.channel(x, seen)
         return scaled * self.spatial.gate(scaled if self.sequential else x, seen)

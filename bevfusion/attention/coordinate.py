@@ -13,7 +13,6 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from bevfusion.attention.kernels import fused
 from bevfusion.attention.norm import BatchNorm
 from bevfusion.attention.options import hidden_width
 from bevfusion.attention.pooling import Seen, mean_over, seen_mask
@@ -49,8 +48,4 @@ class Coordinate(nn.Module):
 
     def forward(self, x: Float[Tensor, "b c h w"], seen: Seen | None = None) -> Float[Tensor, "b c h w"]:
         """Scales every value by its gate."""
-        if seen is None and not self.occupancy and fused(x):
-            from bevfusion.attention.kernels.mechanisms import coordinate_attention
-
-            return coordinate_attention(x, self.squeeze, self.rows, self.columns)
         return x * self.gate(x, seen)

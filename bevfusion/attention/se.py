@@ -10,7 +10,6 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from bevfusion.attention.kernels import fused
 from bevfusion.attention.options import hidden_width
 from bevfusion.attention.pooling import Seen, mean_over, seen_mask
 
@@ -43,8 +42,4 @@ class SE(nn.Module):
 
     def forward(self, x: Float[Tensor, "b c h w"], seen: Seen | None = None) -> Float[Tensor, "b c h w"]:
         """Scales every channel by its gate."""
-        if seen is None and not self.occupancy and fused(x):
-            from bevfusion.attention.kernels.mechanisms import channel_attention
-
-            return channel_attention(x, self.squeeze, self.excite, peak=False)
         return x * self.gate(x, seen)

@@ -15,7 +15,6 @@ from bevfusion.benchmark.attention import attention_rows, attention_table
 from bevfusion.benchmark.bev import bev_rows
 from bevfusion.benchmark.comparison import comparison_table
 from bevfusion.benchmark.encoders import encoder_rows
-from bevfusion.benchmark.kernels import kernel_rows
 from bevfusion.benchmark.matching import matching_rows
 from bevfusion.benchmark.step import step_rows
 from bevfusion.benchmark.tiles import tiles_rows
@@ -38,7 +37,6 @@ SUITES: dict[str, Suite] = {
     "tiles": Suite(tiles_rows, comparison_table),
     "step": Suite(step_rows, comparison_table),
     "encoders": Suite(encoder_rows, comparison_table),
-    "kernels": Suite(kernel_rows, comparison_table),
 }
 _HARDWARE = {"cpu": "cpu", "cuda": "gpu"}  # keys of `hardware()`
 

@@ -37,10 +37,20 @@ class TrainingModule(L.LightningModule):
         steps: int,
         direction_weight: float,
         lesson_weight: float,
+        compiled: bool = False,
     ) -> None:
-        """`window` is what priors are drawn from; the rate falls to zero at `steps`."""
+        """`window` is what priors are drawn from; the rate falls to zero at `steps`.
+
+        With `compiled`, training steps run what `torch.compile` makes of the network: the same weights, and the same
+        numbers but for the order of sums. Validation runs the network itself: compiling takes minutes.
+        """
         super().__init__()
         self.model = model
+        self._in_training = model.forward
+        if compiled:
+            # Not the matching: Inductor makes no code of complex numbers, and unrolls the loop over batch and headings.
+            model.pose_volume.match = torch.compiler.disable(model.pose_volume.match)  # type: ignore[no-untyped-call]
+            self._in_training = torch.compile(model.forward)
         self.window = window
         self.learning_rate = learning_rate
         self.weight_decay = weight_decay
@@ -53,7 +63,7 @@ class TrainingModule(L.LightningModule):
         """Mean loss of a batch with truths, and what the network said."""
         if batch.truth is None:
             raise ValueError("expected a batch with truths")
-        prediction = self.model(batch, self.window)
+        prediction: Prediction = (self._in_training if self.training else self.model)(batch, self.window)
         pose = negative_log_likelihood(prediction.volume, batch.truth)
         heading = direction_loss(prediction.direction, batch.truth[:, 2])
         loss = pose.mean() + self.direction_weight * heading.mean()

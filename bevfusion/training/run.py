@@ -19,7 +19,7 @@ from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 
 from bevfusion.build import bev_grid, build_model, search_window, tile_grid, voxel_grid
 from bevfusion.checkpoint import load_weights, save_checkpoint
-from bevfusion.config import Config, load_config
+from bevfusion.config import Config, ConfigError, load_config
 from bevfusion.datasets.samples import PoseSamples, Variation
 from bevfusion.localizer import CHECKPOINT_NAME, read_weights
 from bevfusion.machine import available_cores, hardware
@@ -154,6 +154,8 @@ def _gpus(config: Config) -> int:
 
 def _module(config: Config) -> TrainingModule:
     train = config.train
+    if train.compile:
+        _check_compiler()
     model = build_model(config)
     if train.weights:
         load_weights(model, read_weights(train.weights).weights, f"train.weights = {train.weights}")
@@ -166,7 +168,22 @@ def _module(config: Config) -> TrainingModule:
         steps=train.steps,
         direction_weight=train.direction_weight,
         lesson_weight=train.lesson_weight,
+        compiled=train.compile,
     )
+
+
+def _check_compiler() -> None:
+    """Compile next to nothing, to know at once whether it can be done.
+
+    Raises:
+        ConfigError: if it cannot: there is no C++ compiler, no Python header, no Triton for the GPU.
+    """
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        torch.compile(torch.square)(torch.ones(2, device=device))
+    except Exception as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise ConfigError(f"train.compile: torch.compile does not work here: {reason}") from error
 
 
 def _trainer(config: Config, folder: Path, workers: int) -> tuple[L.Trainer, ModelCheckpoint]:
