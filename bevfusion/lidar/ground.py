@@ -230,7 +230,7 @@ def _local_planes(
     """Height at nodes, half a reach apart, of the planes that fit best about each of them.
 
     For a node, minimize sum_i w_i g_i (h_i - c - a u_i - b v_i)^2 + ridge (c^2 + a^2 + b^2), with (u, v) the way from
-    the node in reaches and g the Gaussian of it; c by Cramer's rule. As Gaussians factor, sums are products of matrices.
+    the node in reaches and g the Gaussian of it; c by Cramer's rule. Gaussians factor: sums are products of matrices.
     """
     zeroth, first, second = _moments(reach_m)
     both = np.concatenate([weight, weight * height_m], axis=1)
