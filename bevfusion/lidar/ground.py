@@ -26,6 +26,7 @@ from jaxtyping import Bool, Float, Float32, Int32
 _CELL_M = 1.0
 _CELLS = 112  # on each side; points beyond take the height at the border, on from there along the plane
 _HALF_M = 0.5 * _CELLS * _CELL_M
+_LAST = np.nextafter(np.float32(_CELLS), np.float32(0.0))
 
 _OWN_M = 10.0  # cells as far away count half for the plane
 _PLANE_REACH_M = 30.0  # beyond, few points are ground and the street may bend
@@ -38,8 +39,8 @@ _ABOVE_M = 0.15  # a candidate may lie this much above the cone
 _BELOW_M = 0.6  # a cell this much below nearly all seen cells of the 5 x 5 about it is a mirrored return
 _FEWEST_BESIDE, _MIRRORED_SHARE = 6, 5  # of at least so many, fewer than one in so many is as low
 
-_LEVELS = ((8.0, 1.0), (4.0, 0.5), (2.0, 0.3))  # reach of a local plane, and height above it that quarters a weight; m
-_ROUNDS = 2  # at each level
+# reach of the local planes, height above the surface that quarters a cell's weight (both in m), and how often fitted
+_LEVELS = ((8.0, 1.0, 1), (4.0, 0.5, 1), (2.0, 0.3, 2))
 _SPACING = 0.5  # of the nodes at which planes are fitted, in reaches
 _RIDGE = 0.3  # cells' worth of evidence that the wider level is right
 _SURFACE_M = 0.15  # points as near to the surface as this are of it
@@ -117,14 +118,12 @@ class _Places:
 
     @classmethod
     def of(cls, x_m: Float32[np.ndarray, " n"], y_m: Float32[np.ndarray, " n"]) -> "_Places":
-        scale = np.float32(1.0 / _CELL_M)
-        x, y = (x_m + np.float32(_HALF_M)) * scale, (y_m + np.float32(_HALF_M)) * scale
-        inside = (x >= 0.0) & (x < _CELLS) & (y >= 0.0) & (y < _CELLS)
-        if not inside.all():
-            x, y = (np.clip(values, 0.0, np.float32(_CELLS)) for values in (x, y))
-        # float32 can round what lies just below the border up to it
-        column, row = (np.minimum(values.astype(np.int32), _CELLS - 1) for values in (x, y))
-        return cls(row * _CELLS + column, (x - column.astype(np.float32), y - row.astype(np.float32)), inside)
+        x, y = ((values + np.float32(_HALF_M)) * np.float32(1.0 / _CELL_M) for values in (x_m, y_m))
+        # up to the last number below the border: float32 can round what lies just inside up to it
+        x_in, y_in = (np.clip(values, np.float32(0.0), _LAST) for values in (x, y))
+        column, row = x_in.astype(np.int32), y_in.astype(np.int32)
+        across = x_in - column.astype(np.float32), y_in - row.astype(np.float32)
+        return cls(row * np.int32(_CELLS) + column, across, (x == x_in) & (y == y_in))
 
     def lowest(self, values: Float32[np.ndarray, " n"]) -> Float32[np.ndarray, "rows columns"]:
         """The least value in every cell, infinite in those without a point."""
@@ -209,11 +208,11 @@ def _departure(
     """The surface at the corners of the cells: step 3 of the file's head."""
     found_m = np.where(candidate, lowest_m, np.float32(0.0))
     surface_m = np.zeros((_CELLS + 1, _CELLS + 1), np.float32)
-    for reach_m, slack_m in _LEVELS:
+    for reach_m, slack_m, rounds in _LEVELS:
         if reach_m < finest_m:
             break
         spread = _interpolation(reach_m)
-        for _ in range(_ROUNDS):
+        for _ in range(rounds):
             middle_m = 0.25 * (surface_m[:-1, :-1] + surface_m[1:, :-1] + surface_m[:-1, 1:] + surface_m[1:, 1:])
             left_m = found_m - middle_m
             # a quarter of the weight at the slack above the surface, half of it at twice of that below
