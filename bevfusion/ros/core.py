@@ -5,6 +5,7 @@ but that thread touches the network. Messages are objects with the fields of the
 alike.
 """
 
+import importlib.util
 import logging
 import math
 import os
@@ -20,6 +21,7 @@ import torch
 from bevfusion.datasets.deskew import deskewed
 from bevfusion.datasets.pointcloud2 import decode_pointcloud2, header_stamp_ns
 from bevfusion.datasets.rigid import bare
+from bevfusion.geometry.geodesy import GeoPose, LocalFrame
 from bevfusion.geometry.se2 import SE2
 from bevfusion.localizer import open_locator
 from bevfusion.maps.source import MapSource
@@ -66,6 +68,7 @@ class Output:
     scan: Scan  # ego axes
     base_from_ego: SE2
     pose: PlanarPose | None  # of the vehicle on the map; None: lost, or too doubtful to say
+    geo_pose: GeoPose | None  # the same on the globe
     heading_std_rad: float
     estimate: PoseEstimate | None  # of the LiDAR; with the belief
     tf: Transform | None
@@ -105,6 +108,7 @@ class NodeCore:
         start = start_at(SE2(*parameters.initial_pose), parameters) if parameters.initial_pose else None
         self._start_control = StartControl(start)
         self._active = False
+        self._local_frame: LocalFrame | None = None  # of the map that the worker is on
         self._last_ns: int | None = None
         self._frames = 0
         if parameters.threads:
@@ -178,7 +182,12 @@ class NodeCore:
         if not isinstance(found, Follower):
             raise TypeError(f"expected a follower with a state, got {type(found).__name__}")
         self.source, self.locator = source, locator
-        self._tasks.append(lambda: self._start_control.follow_with(found))
+
+        def use() -> None:
+            self._start_control.follow_with(found)
+            self._local_frame = source.frame
+
+        self._tasks.append(use)
 
     def status(self) -> HealthReport:
         """For /diagnostics."""
@@ -224,7 +233,10 @@ class NodeCore:
         heading_std_rad = math.inf if estimate is None else estimate.heading_std_rad
         self._monitor.cloud_processed(estimate, pose, stages_ms, "none" if tf is None else f"{tf[0]} to {tf[1]}")
         stamp_ns, state = queued.stamp_ns, self._state()
-        self._publish(Output(stamp_ns, state, scan, base_from_ego, pose, heading_std_rad, estimate, tf, stages_ms))
+        geo_pose = self._geo_pose(pose)
+        self._publish(
+            Output(stamp_ns, state, scan, base_from_ego, pose, geo_pose, heading_std_rad, estimate, tf, stages_ms)
+        )
 
     def _perceive(self, queued: QueuedCloud) -> tuple[Scan, SE2, SE2 | None, dict[str, float]]:
         """The scan in ego axes, where it was taken from on the vehicle, the odometry, and what that took.
@@ -296,6 +308,11 @@ class NodeCore:
             (names.map_frame, names.base_frame, map_from_base) if self._monitor.health.odometry != "missing" else None
         )
 
+    def _geo_pose(self, pose: PlanarPose | None) -> GeoPose | None:
+        if pose is None or self._local_frame is None:
+            return None
+        return self._local_frame.geo_pose(pose.map_from_base)
+
     def _state(self) -> NodeState:
         if self.source is None:
             return "no map"
@@ -303,6 +320,11 @@ class NodeCore:
             return "inactive"
         progress = self._start_control.progress
         return "doubtful" if progress == "following" and self._monitor.health.confidence is None else progress
+
+
+def ros_version() -> str:
+    """1 or 2: of ROS_VERSION, which a ROS sets up, else of the packages that this Python has."""
+    return os.environ.get("ROS_VERSION") or ("2" if importlib.util.find_spec("rclpy") else "1")
 
 
 def exit_process(status: int) -> NoReturn:

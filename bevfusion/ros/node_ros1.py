@@ -1,5 +1,6 @@
-#!/usr/bin/env python3
-"""The ROS 1 node: rospy around `NodeCore`. Run it with `python3 -m bevfusion.ros.node_ros1 _map:=town.osm.pbf`.
+"""The ROS 1 node: rospy around `NodeCore`, for `rosrun bevfusion localize _map:=town.osm.pbf`.
+
+`python3 -m bevfusion.ros.node_ros1 _map:=town.osm.pbf` does the same.
 
 Exit status: 0 ended by a signal, 2 a parameter, map or checkpoint that cannot be used (one line on standard error).
 """
@@ -42,7 +43,7 @@ class LocalizationNode:
         self._odometry: Any = None
         source = map_of_name(parameters.map) if parameters.map else None
         self._topic_publishers = Publishers(
-            self._advertise, lambda name: self._by_topic[name].get_num_connections() > 0
+            parameters, self._advertise, lambda name: self._by_topic[name].get_num_connections() > 0
         )
         self.core = NodeCore(
             parameters,

@@ -1,5 +1,6 @@
-#!/usr/bin/env python3
-"""The ROS 2 node: a lifecycle node around `NodeCore`. Run it with `python3 -m bevfusion.ros.node_ros2 --ros-args ...`.
+"""The ROS 2 node: a lifecycle node around `NodeCore`, for `ros2 run bevfusion localize --ros-args ...`.
+
+Where the ROS package is not built, `python3 -m bevfusion.ros.node_ros2 --ros-args ...` does the same.
 
 Exit status: 0 ended by a signal, 2 a parameter, map or checkpoint that cannot be used (one line on standard error).
 """
@@ -35,6 +36,7 @@ log = logging.getLogger(__name__)
 
 NODE_NAME = "bevfusion"
 STOP_S = 1.0  # for the step in hand to end
+BOND_PERIOD_S, BOND_TIMEOUT_S = 0.1, 4.0  # as the nodes of nav2 have them
 BEST_EFFORT = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
 EVERY_ODOMETRY = QoSProfile(depth=100, reliability=ReliabilityPolicy.BEST_EFFORT)
 LATCHED = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
@@ -65,6 +67,7 @@ class LocalizationNode(LifecycleNode):
         self._reliability: ReliabilityPolicy | None = None
         self._cleanups: list[Callable[[], Any]] = []  # each destroys what a configured node has made
         self._resolved: dict[str, str] = {}  # topics as resolved
+        self._bond: Any = None  # with a lifecycle manager
         steady = Clock(clock_type=ClockType.STEADY_TIME)  # the clock of a log stands still when it is paused
         self.create_timer(1.0, self._every_second, clock=steady)
 
@@ -88,7 +91,7 @@ class LocalizationNode(LifecycleNode):
         values = {name: self.get_parameter_or(name).value for name in NodeParameters.model_fields}
         parameters = parse_parameters({name: plain_value(value) for name, value in values.items()})
         source = map_of_name(parameters.map) if parameters.map else None
-        publishers = Publishers(self._advertise, self._has_subscribers)
+        publishers = Publishers(parameters, self._advertise, self._has_subscribers)
         odometry = self.resolve_topic_name("~/odom")
         core = NodeCore(
             parameters,
@@ -107,6 +110,7 @@ class LocalizationNode(LifecycleNode):
             self._match_reliability()
             self.core.activate(True)
             self._is_active = True
+            self._bond = self._new_bond(self.core.parameters)
         return super().on_activate(state)
 
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
@@ -115,6 +119,7 @@ class LocalizationNode(LifecycleNode):
             self.core.activate(False)
         self._is_active = False
         self._drop_clouds()
+        self._break_bond()
         return super().on_deactivate(state)
 
     def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
@@ -135,12 +140,35 @@ class LocalizationNode(LifecycleNode):
     def _tear_down(self) -> None:
         self._is_active = False
         self._drop_clouds()
+        self._break_bond()
         if self.core is not None:
             self.core.stop(STOP_S)
         self.core = self._topic_publishers = None
         for cleanup in self._cleanups:
             cleanup()
         self._cleanups = []
+
+    def _new_bond(self, parameters: NodeParameters) -> Any:
+        """A bond as nav2's lifecycle manager expects one of each active node; None: it is not wanted, or cannot be."""
+        if not parameters.bond or parameters.autostart:
+            return None
+        try:
+            from bondpy.bondpy import Bond
+        except ImportError:
+            self.get_logger().warning(
+                "no bond: bondpy is not installed; a nav2 lifecycle manager needs bond_timeout: 0.0 then"
+            )
+            return None
+        bond = Bond("bond", self.get_name(), self)
+        bond.set_heartbeat_period(BOND_PERIOD_S)
+        bond.set_heartbeat_timeout(BOND_TIMEOUT_S)
+        bond.start()
+        return bond
+
+    def _break_bond(self) -> None:
+        if self._bond is not None:
+            self._bond.shutdown()
+            self._bond = None
 
     # what comes in
 
@@ -320,7 +348,14 @@ def plain_value(value: Any) -> Any:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the node; the result is the exit status."""
     logging.basicConfig(level=logging.INFO, format=f"%(levelname)s {STATUS_NAME} %(message)s")
-    rclpy.init(args=None if arguments is None else list(arguments))
+    try:
+        rclpy.init(args=None if arguments is None else list(arguments))
+    except RuntimeError as error:  # rcl's own, of parameters that it cannot read
+        hint = (
+            "; write a list as text, name:='1.2 0 1.7', or all its numbers with a point" if ":=[" in str(error) else ""
+        )
+        sys.stderr.write("error: " + " ".join(str(error).split()) + hint + "\n")
+        return 2
     node: LocalizationNode | None = None
     status = 0
     try:

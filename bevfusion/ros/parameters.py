@@ -1,16 +1,21 @@
-"""What can be set on the node: one model, from which both adapters declare, check and describe their parameters."""
+"""What can be set on the node: one model, from which both adapters declare, check and describe their parameters.
+
+`python -m bevfusion.ros.parameters` writes what is made of the model: the JSON schema for editors and launch tools, and
+a commented parameter file for each ROS. Tests keep them up to date.
+"""
 
 import difflib
 import json
 import math
+import textwrap
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal, get_args, get_origin
 
 import numpy as np
 from annotated_types import Ge, Gt, Le, Lt
 from jaxtyping import Float
-from pydantic import Field, ValidationError, model_validator
+from pydantic import BeforeValidator, Field, ValidationError, model_validator
 from pydantic.fields import FieldInfo
 
 from bevfusion.config import Section
@@ -18,7 +23,23 @@ from bevfusion.datasets.rigid import transform
 from bevfusion.structures import DataError
 
 SCHEMA = Path(__file__).with_name("parameters.schema.json")
-"""The model as JSON schema, for editors and launch tools; a test keeps it up to date."""
+FILES = {version: Path(__file__).parent / "config" / f"parameters_ros{version}.yaml" for version in (1, 2)}
+
+EXAMPLES = {"extrinsics": (1.2, 0.0, 1.8, 0.0, 0.0, 0.0), "initial_pose": (12.5, -40.0, 1.57)}
+"""Of parameters that are empty by default."""
+
+
+def _numbers(value: Any) -> Any:
+    """Numbers in a text, apart by spaces or commas, in brackets or not: a list as one types it on a command line."""
+    if not isinstance(value, str):
+        return value
+    try:
+        return tuple(float(word) for word in value.strip().strip("[]").replace(",", " ").split())
+    except ValueError as error:
+        raise ValueError(f"expected numbers, got {value!r}") from error
+
+
+Numbers = Annotated[tuple[float, ...], BeforeValidator(_numbers)]
 
 
 class NodeParameters(Section):
@@ -37,8 +58,10 @@ class NodeParameters(Section):
     map_frame: str = Field("map", min_length=1, description="frame of the map: metres east and north of its centre")
     odom_frame: str = Field("odom", min_length=1, description="frame of ~/odom; messages of another are refused")
     base_frame: str = Field("base_link", min_length=1, description="frame of the vehicle, whose pose is published")
-    extrinsics: tuple[float, ...] = Field(
-        (), description="base_from_lidar as x, y, z (m), qx, qy, qz, qw; empty: from TF at the stamp of the cloud"
+    extrinsics: Numbers = Field(
+        (),
+        description="base_from_lidar: x y z (m) roll pitch yaw (rad), or x y z qx qy qz qw; empty: from TF at the "
+        "stamp of the cloud",
     )
     lidar_frame: str = Field("", description="frame that extrinsics belong to; clouds of another are refused; any: ''")
     odometry: Literal["auto", "required", "none"] = Field(
@@ -52,14 +75,23 @@ class NodeParameters(Section):
     transform_wait_s: float = Field(0.1, ge=0, le=5, description="longest wait for TF and ~/odom of a cloud's stamp")
     odometry_age_s: float = Field(0.2, ge=0, le=5, description="odometry may be so much older than the cloud")
 
-    initial_pose: tuple[float, ...] = Field((), description="x, y (m), yaw (rad) on the map at the start")
+    initial_pose: Numbers = Field((), description="x y (m) yaw (rad) on the map at the start; empty: none")
     start_from_fix: bool = Field(True, description="start at the first valid ~/fix, with any heading")
     offset_m: float = Field(20.0, gt=0, le=100, description="a start may be off by so much, east and north")
     offset_deg: float = Field(10.0, gt=0, le=180, description="the same for its heading; 180: any")
 
     autostart: bool = Field(True, description="configure and activate at once (ROS 2: without a lifecycle manager)")
+    bond: bool = Field(
+        True,
+        description="bond with the lifecycle manager (nav2), where bondpy is installed and autostart is false (ROS 2)",
+    )
     reliability: Literal["auto", "reliable", "best_effort"] = Field(
         "auto", description="of the subscription of ~/points; auto: what its publishers offer (ROS 2)"
+    )
+    geopose: Literal["auto", "geopose", "fix"] = Field(
+        "auto",
+        description="type of ~/geopose: geographic_msgs/GeoPoseStamped (geopose) or sensor_msgs/NavSatFix (fix); auto: "
+        "the first where geographic_msgs is installed",
     )
     map_cell_m: float = Field(1.0, gt=0, le=10, description="cell of the published map")
     late_s: float = Field(1.0, gt=0, le=60, description="clouds older than this on arrival count as late")
@@ -69,12 +101,15 @@ class NodeParameters(Section):
 
     @model_validator(mode="after")
     def _parts_fit(self) -> "NodeParameters":
-        if len(self.extrinsics) not in (0, 7):
-            raise ValueError(f"extrinsics are x, y, z, qx, qy, qz, qw, got {len(self.extrinsics)} numbers")
+        if len(self.extrinsics) not in (0, 6, 7):
+            forms = "x y z roll pitch yaw or x y z qx qy qz qw"
+            raise ValueError(f"extrinsics are {forms}, got {len(self.extrinsics)} numbers")
+        if len(self.extrinsics) == 6 and max(abs(angle_rad) for angle_rad in self.extrinsics[3:]) > 2.0 * math.pi:
+            raise ValueError(f"extrinsics: roll pitch yaw are radians, got {self.extrinsics[3:]}: degrees?")
         if len(self.extrinsics) == 7 and abs(math.hypot(*self.extrinsics[3:]) - 1.0) > 1e-3:
             raise ValueError("extrinsics: the quaternion qx, qy, qz, qw has not the length 1")
         if len(self.initial_pose) not in (0, 3):
-            raise ValueError(f"initial_pose is x, y, yaw, got {len(self.initial_pose)} numbers")
+            raise ValueError(f"initial_pose is x y yaw, got {len(self.initial_pose)} numbers")
         if len({self.map_frame, self.odom_frame, self.base_frame}) < 3:
             raise ValueError("map_frame, odom_frame and base_frame must differ")
         return self
@@ -82,7 +117,23 @@ class NodeParameters(Section):
     @property
     def base_from_lidar(self) -> Float[np.ndarray, "4 4"] | None:
         """The extrinsics as a matrix; None: they come from TF."""
-        return transform(self.extrinsics[:3], self.extrinsics[3:]) if self.extrinsics else None
+        if not self.extrinsics:
+            return None
+        turn = self.extrinsics[3:]
+        return transform(self.extrinsics[:3], quaternion_of_rpy(*turn) if len(turn) == 3 else turn)
+
+
+def quaternion_of_rpy(roll_rad: float, pitch_rad: float, yaw_rad: float) -> tuple[float, float, float, float]:
+    """Quaternion x, y, z, w of turns about the fixed axes x, y and z in this order, as URDF and REP-103 have them."""
+    cr, sr = math.cos(0.5 * roll_rad), math.sin(0.5 * roll_rad)
+    cp, sp = math.cos(0.5 * pitch_rad), math.sin(0.5 * pitch_rad)
+    cy, sy = math.cos(0.5 * yaw_rad), math.sin(0.5 * yaw_rad)
+    return (
+        sr * cp * cy - cr * sp * sy,
+        cr * sp * cy + sr * cp * sy,
+        cr * cp * sy - sr * sp * cy,
+        cr * cp * cy + sr * sp * sy,
+    )
 
 
 def parse_parameters(values: Mapping[str, Any]) -> NodeParameters:
@@ -118,5 +169,43 @@ def schema_text() -> str:
     return json.dumps(NodeParameters.model_json_schema(), indent=2) + "\n"
 
 
+def file_text(version: int) -> str:
+    """Content of the parameter file for ROS 1 or 2: every parameter with its default, its range and what it does.
+
+    A list that is empty by default is commented out: ROS 2 cannot tell the type of an empty list.
+    """
+    made_by = "Made by `python -m bevfusion.ros.parameters`: copy it and change the copy."
+    lines = [f"# Every parameter of the node with its default. {made_by}"]
+    indent = ""
+    if version == 2:
+        lines += [
+            "/**:",
+            "  ros__parameters:",
+            "    use_sim_time: false  # true: the clock of a log, played with --clock",
+        ]
+        indent = "    "
+    for name, field in NodeParameters.model_fields.items():
+        said = " ".join(part for part in (field.description, _allowed(field)) if part)
+        lines += ["", *(f"{indent}# {line}" for line in textwrap.wrap(said, 110 - len(indent)))]
+        empty = field.default == ()
+        value = json.dumps(EXAMPLES[name] if empty else field.default)
+        lines.append(f"{indent}# {name}: {value}" if empty else f"{indent}{name}: {value}")
+    return "\n".join(lines) + "\n"
+
+
+def _allowed(field: FieldInfo) -> str:
+    """The range or the choices of a parameter in words."""
+    if get_origin(field.annotation) is Literal:
+        return f"({', '.join(get_args(field.annotation))})"
+    low, high = range_of(field)
+    bounds = (
+        [] if math.isinf(low) else [f"{'above' if any(isinstance(r, Gt) for r in field.metadata) else 'from'} {low:g}"]
+    )
+    bounds += [] if math.isinf(high) else [f"to {high:g}"]
+    return f"({' '.join(bounds)})" if bounds else ""
+
+
 if __name__ == "__main__":
     SCHEMA.write_text(schema_text(), encoding="utf-8")
+    for version, path in FILES.items():
+        path.write_text(file_text(version), encoding="utf-8")

@@ -1,4 +1,3 @@
-#!/usr/bin/env python3
 """Plays any drive as live messages: clouds on /points, odometry on /odom and TF, and where it starts on /initialpose.
 
     python3 -m bevfusion.ros.player DRIVE|town:SEED [--map MAP] [--rate 10] [--frames N] [--loop]
@@ -9,9 +8,7 @@ Exit status: 0 played to the end or ended by a signal, 2 a drive or map that can
 """
 
 import argparse
-import importlib.util
 import logging
-import os
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -30,6 +27,7 @@ from bevfusion.datasets.simulated import simulated_drive
 from bevfusion.datasets.truth_odometry import TruthOdometry
 from bevfusion.geometry.se2 import SE2
 from bevfusion.progress import frame_progress
+from bevfusion.ros.core import ros_version
 from bevfusion.ros.maps import CACHE, TOWN, map_of_name
 from bevfusion.ros.publishers import Publisher, TFMessage, bytes_field, set_header, set_pose, transform_message
 from bevfusion.simulate.drive import DriveOptions
@@ -277,11 +275,6 @@ def _opened(options: PlayOptions) -> Drive:
 def _with_odometry(drive: Drive) -> Drive:
     """A drive without odometry gets that of its truth, with noise, where it has one."""
     return TruthOdometry(drive) if drive.odometry == "none" else drive
-
-
-def ros_version() -> str:
-    """1 or 2: of ROS_VERSION, which a ROS sets up, else of the packages that this Python has."""
-    return os.environ.get("ROS_VERSION") or ("2" if importlib.util.find_spec("rclpy") else "1")
 
 
 def main() -> int:

@@ -15,13 +15,14 @@ import numpy as np
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from geometry_msgs.msg import Point, PoseWithCovarianceStamped, TransformStamped
 from nav_msgs.msg import OccupancyGrid
-from sensor_msgs.msg import Image, Imu
+from sensor_msgs.msg import Image, Imu, NavSatFix
 from visualization_msgs.msg import Marker, MarkerArray
 
 from bevfusion.geometry.se2 import SE2
 from bevfusion.localizer import Localizer
 from bevfusion.ros.core import NodeCore, Output
 from bevfusion.ros.health import LEVELS
+from bevfusion.ros.parameters import NodeParameters
 from bevfusion.ros.visualization import (
     Occupancy,
     attention_picture,
@@ -37,6 +38,11 @@ with contextlib.suppress(ImportError):  # ROS 2 from pip has none
     import tf2_msgs.msg
 
     TFMessage = tf2_msgs.msg.TFMessage
+GeoPoseStamped: Any = None
+with contextlib.suppress(ImportError):  # not part of every ROS
+    import geographic_msgs.msg
+
+    GeoPoseStamped = geographic_msgs.msg.GeoPoseStamped
 
 log = logging.getLogger(__name__)
 
@@ -62,6 +68,17 @@ class PublishedTopic:
     latched: bool = False
 
 
+def geopose_kind(parameters: NodeParameters) -> Any:
+    """The message type of ~/geopose.
+
+    Raises:
+        DataError: if the parameter asks for one that is not installed.
+    """
+    if parameters.geopose == "geopose" and GeoPoseStamped is None:
+        raise DataError("geopose: geographic_msgs is not installed; install it, or set geopose to fix")
+    return NavSatFix if parameters.geopose == "fix" or GeoPoseStamped is None else GeoPoseStamped
+
+
 TOPICS = (
     PublishedTopic("~/pose", PoseWithCovarianceStamped),
     PublishedTopic("~/heading", Imu),
@@ -80,15 +97,25 @@ class Publishers:
     """Turns what the core says into messages."""
 
     def __init__(
-        self, advertise: Callable[[PublishedTopic], Publisher], has_subscribers: Callable[[str], bool]
+        self,
+        parameters: NodeParameters,
+        advertise: Callable[[PublishedTopic], Publisher],
+        has_subscribers: Callable[[str], bool],
     ) -> None:
         """Advertise all topics.
 
         Args:
+            parameters: of the node.
             advertise: makes the publisher of a topic.
             has_subscribers: whether the topic of a name has subscribers.
+
+        Raises:
+            DataError: if the parameters ask for a type of message that is not installed.
         """
-        self._publishers = {topic.name: advertise(topic) for topic in TOPICS}
+        geopose = PublishedTopic("~/geopose", geopose_kind(parameters))
+        log.info("~/geopose is a %s", geopose.kind.__name__)
+        self._geopose_message = fix_message if geopose.kind is NavSatFix else geopose_message
+        self._publishers = {topic.name: advertise(topic) for topic in (*TOPICS, geopose)}
         self._has_subscribers = has_subscribers
         self._shown: set[str] = set()  # latched topics that have been sent
 
@@ -100,6 +127,7 @@ class Publishers:
                 self._transform(*output.tf, output.stamp_ns)
             self._send("~/pose", lambda: pose_message(output, names.map_frame))
             self._send("~/heading", lambda: heading_message(output, names.base_frame))
+            self._send("~/geopose", lambda: self._geopose_message(output, names.base_frame))
             self._belief(output, names.map_frame)
             self._attention(core, output, names.base_frame)
         self._send("~/timing", lambda: timing_message(output))
@@ -207,6 +235,39 @@ def heading_message(output: Output, frame: str) -> Any:
     variance = min(output.heading_std_rad**2, NOT_MEASURED)
     message.orientation_covariance = [NOT_MEASURED, 0.0, 0.0, 0.0, NOT_MEASURED, 0.0, 0.0, 0.0, variance]
     message.angular_velocity_covariance = message.linear_acceleration_covariance = [-1.0] + 8 * [0.0]
+    return message
+
+
+def geopose_message(output: Output, frame: str) -> Any:
+    """geographic_msgs/GeoPoseStamped of a frame of the vehicle: the yaw is about true east; no height is known."""
+    assert output.geo_pose is not None
+    message = GeoPoseStamped()
+    set_header(message.header, frame, output.stamp_ns)
+    position, orientation = message.pose.position, message.pose.orientation
+    position.latitude, position.longitude = output.geo_pose.lat_deg, output.geo_pose.lon_deg
+    position.altitude = math.nan
+    orientation.x = orientation.y = 0.0
+    orientation.z, orientation.w = math.sin(0.5 * output.geo_pose.yaw_rad), math.cos(0.5 * output.geo_pose.yaw_rad)
+    return message
+
+
+def fix_message(output: Output, frame: str) -> Any:
+    """sensor_msgs/NavSatFix of a frame of the vehicle, with its covariance east and north; no height is known."""
+    assert output.geo_pose is not None
+    assert output.pose is not None
+    message = NavSatFix()
+    set_header(message.header, frame, output.stamp_ns)
+    message.status.status, message.status.service = message.status.STATUS_FIX, 0  # of no satellites
+    message.latitude, message.longitude = output.geo_pose.lat_deg, output.geo_pose.lon_deg
+    message.altitude = math.nan
+    turn_rad = output.geo_pose.yaw_rad - output.pose.map_from_base.yaw_rad  # the meridian's convergence
+    east_north_from_map = np.array(
+        [[math.cos(turn_rad), -math.sin(turn_rad)], [math.sin(turn_rad), math.cos(turn_rad)]]
+    )
+    covariance = np.diag([0.0, 0.0, NOT_MEASURED])
+    covariance[:2, :2] = east_north_from_map @ output.pose.covariance[:2, :2] @ east_north_from_map.T
+    message.position_covariance = covariance.reshape(-1).tolist()
+    message.position_covariance_type = message.COVARIANCE_TYPE_KNOWN
     return message
 
 

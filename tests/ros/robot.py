@@ -113,7 +113,7 @@ class Robot:
         from geometry_msgs.msg import PoseWithCovarianceStamped, TransformStamped
         from nav_msgs.msg import OccupancyGrid, Odometry
         from rosgraph_msgs.msg import Clock
-        from sensor_msgs.msg import Image, Imu, PointCloud2
+        from sensor_msgs.msg import Image, Imu, NavSatFix, PointCloud2
         from visualization_msgs.msg import MarkerArray
 
         from bevfusion.ros.publishers import TFMessage
@@ -124,7 +124,7 @@ class Robot:
         self.base_from_lidar = np.array(script["base_from_lidar"])
         self.result: dict[str, Any] = {name: [] for name in ("poses", "transforms", "tf", "headings", "timing")}
         self.result |= {"diagnostics": [], "map": None, "markers": None, "belief": None, "attention": None}
-        self.result |= {"events": [], "sent_s": {}, "calls": []}
+        self.result |= {"events": [], "sent_s": {}, "calls": [], "fixes": []}
         self.kinds = {"points": PointCloud2, "odom": Odometry, "initialpose": PoseWithCovarianceStamped}
         self.silent = bool(script.get("silent"))  # somebody else plays
         inputs = () if self.silent else ("odom", "initialpose")
@@ -144,6 +144,7 @@ class Robot:
         ros.listen(TransformStamped, "/bevfusion/transform", self._on_transform)
         if script.get("all_topics"):
             ros.listen(Imu, "/bevfusion/heading", self._on_heading)
+            ros.listen(NavSatFix, "/bevfusion/geopose", self._on_fix)
             ros.listen(OccupancyGrid, "/bevfusion/map", self._on_map, latched=True)
             ros.listen(MarkerArray, "/bevfusion/map_markers", self._on_markers, latched=True)
             ros.listen(OccupancyGrid, "/bevfusion/belief", self._on_belief)
@@ -176,6 +177,9 @@ class Robot:
     def _on_heading(self, message: Any) -> None:
         row = [stamp_ns(message), yaw_rad(message.orientation), float(message.orientation_covariance[8])]
         self.result["headings"].append(row)
+
+    def _on_fix(self, message: Any) -> None:
+        self.result["fixes"].append([stamp_ns(message), message.latitude, message.longitude])
 
     def _on_map(self, message: Any) -> None:
         cells = np.array(message.data, dtype=np.int8)

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from bevfusion.geometry.geodesy import LocalFrame
 from bevfusion.geometry.se2 import SE2
 from bevfusion.ros.core import NodeCore, Output
 from bevfusion.ros.extrinsics import PlanarPose
@@ -376,6 +377,21 @@ def test_under_load_the_newest_cloud_is_taken_and_the_rest_counted(bench):
     assert tested.outputs[-1].stamp_ns == START_NS + 49 * PERIOD_NS
     lags_ms = [output.stages_ms["total_ms"] - output.stages_ms["step_ms"] for output in tested.outputs]
     assert np.percentile(lags_ms, 80) <= 80.0 + 30.0  # the step before, and a little
+
+
+def test_a_pose_has_its_place_on_the_globe_by_its_own_map(bench):
+    class OtherMap(FakeMap):
+        frame = LocalFrame(-33.0, 151.0)
+
+    tested = bench(initial_pose=[10.0, 20.0, 0.3])
+    output = tested.send(0)
+    assert output.geo_pose == FakeMap.frame.geo_pose(output.pose.map_from_base)
+    tested.core.set_map(OtherMap())
+    tested.core.initial_pose(initial(SE2(10.0, 20.0, 0.3)))
+    output = tested.send(1)
+    assert output.geo_pose == OtherMap.frame.geo_pose(output.pose.map_from_base)
+    tested.localizer.silent = True
+    assert tested.send(2).geo_pose is None
 
 
 def test_a_new_map_forgets_the_old_place(bench):

@@ -102,7 +102,7 @@ def test_a_minute_of_driving_is_what_evaluation_says(middleware: Middleware, min
         ["answered", 0],
         ["in_real_time", 1, len(minute.drive), RATE_HZ],
     ]
-    node = middleware.node(parameters(middleware, minute), tmp_path / "node.log")
+    node = middleware.node(parameters(middleware, minute, geopose="fix"), tmp_path / "node.log")
     try:
         said = middleware.play(script(minute, steps, all_topics=True), tmp_path, 200.0)
         status, seconds = interrupted(node)
@@ -139,6 +139,9 @@ def test_a_minute_of_driving_is_what_evaluation_says(middleware: Middleware, min
     for stamp, heading_rad, variance in said["headings"]:
         assert heading_rad == pytest.approx(poses[stamp][3], abs=1e-9)
         assert 0.0 < variance < 1.0
+    assert {row[0] for row in said["fixes"]} == set(poses)
+    for stamp, *place in said["fixes"]:
+        assert minute.source.frame.metres_from_degrees(*place) == pytest.approx(tuple(poses[stamp][1:3]), abs=1e-3)
     covariance = np.array(said["poses"][-1][6]).reshape(6, 6)
     assert np.linalg.eigvalsh(covariance).min() > 0.0
     assert said["poses"][-1][5] == "map"
