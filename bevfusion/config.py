@@ -112,6 +112,11 @@ class SimulationConfig(Section):
     vehicles: tuple[float, ...] = Field(
         (1.0,), min_length=1, description="density of traffic, 1 is usual; maps take them in turn"
     )
+    hills: tuple[Annotated[float, Field(ge=0, le=0.12)], ...] = Field(
+        (0.007, 0.03, 0.007, 0.06, 0.015, 0.09, 0.007),
+        min_length=1,
+        description="root mean square of the land's slope; maps take them in turn",
+    )
     cache: str = Field("data/cache", description="folder of finished drives, made once")
 
 

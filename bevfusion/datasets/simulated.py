@@ -14,7 +14,7 @@ from filelock import FileLock, Timeout
 from bevfusion import __version__
 from bevfusion.datasets.kitti import KittiRawDrive
 from bevfusion.maps.osm import read_osm
-from bevfusion.simulate.drive import DriveOptions, simulate_drive
+from bevfusion.simulate.drive import GENERATOR, DriveOptions, simulate_drive
 from bevfusion.simulate.town import write_town
 from bevfusion.structures import DataError
 
@@ -128,7 +128,7 @@ def _map_path(spec: str, cache: Path) -> Path:
 
 
 def _folder(path: Path, options: DriveOptions, cache: Path) -> Path:
-    identity = f"{__version__} {json.dumps(asdict(options), sort_keys=True)}".encode() + path.read_bytes()
+    identity = f"{__version__} {GENERATOR} {json.dumps(asdict(options), sort_keys=True)}".encode() + path.read_bytes()
     digest = hashlib.sha256(identity).hexdigest()[:12]
     return cache / f"{path.name.split('.')[0]}_{options.sensor}_{digest}"
 

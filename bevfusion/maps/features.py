@@ -21,6 +21,8 @@ class Road:
     drivable: bool
     bridge: bool = False
     name: str = ""
+    grade: float | None = None  # rise per metre along the vertices, where incline says a number
+    earthwork: str = ""  # "embankment" or "cutting" where it runs on or in one
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,10 +16,12 @@ from bevfusion.maps import schema
 from bevfusion.maps.features import Area, Line, OsmMap, Point, Road
 from bevfusion.maps.tags import (
     building_height_m,
+    earthwork,
     is_out_of_sight,
     oneway_direction,
     parse_length_m,
     plausible,
+    road_grade,
     road_width_m,
 )
 from bevfusion.maps.traffic_side import left_hand_traffic_at, tagged_left_hand_traffic
@@ -203,6 +205,8 @@ def _road(tags: Tags, ids: tuple[int, ...], xy_m: Float[np.ndarray, "n 2"]) -> R
         drivable=kind in schema.ROAD_WIDTHS_M,
         bridge=tags.get("bridge", "no") != "no",
         name=tags.get("name", ""),
+        grade=road_grade(tags),
+        earthwork=earthwork(tags),
     )
 
 

@@ -1,5 +1,6 @@
 """What OpenStreetMap tags say: lengths as people type them, widths, heights, directions, what lies out of sight."""
 
+import math
 import re
 from collections.abc import Mapping
 
@@ -38,6 +39,21 @@ def road_width_m(tags: Mapping[str, str]) -> float:
     if lanes is not None and kind in schema.ROAD_WIDTHS_M:
         return lanes * schema.LANE_WIDTH_M
     return schema.ROAD_WIDTHS_M.get(kind) or schema.PATH_WIDTHS_M[kind]
+
+
+def road_grade(tags: Mapping[str, str]) -> float | None:
+    """Rise per metre along a way from incline ("7%", "-5.5 %", "4°"); None for "up", "down" and what is too steep."""
+    found = re.fullmatch(r"\s*([+-]?\d+(?:[.,]\d+)?)\s*(%|°)?\s*", tags.get("incline", ""))
+    if found is None:
+        return None
+    number = float(found[1].replace(",", "."))
+    grade = math.tan(math.radians(number)) if found[2] == "°" else 0.01 * number
+    return plausible(grade, -0.35, 0.35)
+
+
+def earthwork(tags: Mapping[str, str]) -> str:
+    """Whether a way runs on an embankment or in a cutting: the tag's name, or nothing."""
+    return next((key for key in ("embankment", "cutting") if tags.get(key, "no") != "no"), "")
 
 
 def oneway_direction(tags: Mapping[str, str]) -> int:

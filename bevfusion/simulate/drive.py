@@ -4,7 +4,7 @@ import json
 import math
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -12,15 +12,19 @@ import numpy as np
 from jaxtyping import Float
 
 from bevfusion.maps.features import OsmMap
+from bevfusion.simulate.ground import GroundPatch
 from bevfusion.simulate.map_errors import MapErrors, check_shares, draw_errors, redraw, swerve
 from bevfusion.simulate.recording import Recording, rotation
-from bevfusion.simulate.route import Path as DrivenPath
+from bevfusion.simulate.relief import Relief
+from bevfusion.simulate.ride import ride
 from bevfusion.simulate.route import plan_path
 from bevfusion.simulate.sensor import SENSORS, Caster, Sensor, scan_world
-from bevfusion.simulate.terrain import Terrain
 from bevfusion.simulate.traffic import Traffic
-from bevfusion.simulate.world import World, build_world
-from bevfusion.structures import DataError
+from bevfusion.simulate.world import build_world
+from bevfusion.structures import DataError, Scan
+
+GENERATOR = 2
+"""Version of the generator: raised whenever the same options give another drive, so that no cached one is reused."""
 
 _PATCH_LIFE_M = 25.0  # the surroundings are cut anew after so many metres
 
@@ -48,7 +52,7 @@ class DriveOptions:
     wander_m: float = 0.3  # the same for the vehicle, across its lane
     vehicles: float = 1.0  # density of traffic and of parked cars, 1 is usual
     roadside: float = 1.0  # share of the trees, hedges, fences, poles and signs that is there
-    hills: float = 0.015  # typical slope of the land; 0 is flat
+    hills: float = 0.015  # root mean square of the land's slope: 0.007 on plains, 0.06 in hilly towns, 0 is level
     sway_deg: float = 0.3  # standard deviation of the vehicle's roll and pitch
 
     def __post_init__(self) -> None:
@@ -61,10 +65,93 @@ class DriveOptions:
             SENSORS[self.sensor].with_columns(self.columns)
         if self.frames < 1 or self.seed < 0 or not 0.0 < self.spacing_m <= 100.0:
             raise DataError(f"expected at least one frame, a seed from 0 and a spacing up to 100 m, got {self}")
-        if not (0.0 <= self.vehicles <= 10.0 and 0.0 <= self.hills <= 0.1 and 0.0 <= self.sway_deg <= 5.0):
-            raise DataError(f"expected vehicles up to 10, hills up to 0.1 and sway up to 5, none negative, got {self}")
+        if not (0.0 <= self.vehicles <= 10.0 and 0.0 <= self.hills <= 0.12 and 0.0 <= self.sway_deg <= 5.0):
+            raise DataError(f"expected vehicles up to 10, hills up to 0.12 and sway up to 5, none negative, got {self}")
         if not 0.0 <= self.roadside <= 1.0:
             raise DataError(f"expected a roadside between 0 and 1, got {self}")
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """One turn of the sensor and the truth about it."""
+
+    scan: Scan  # in the sensor's frame, with a label for every point
+    map_from_sensor: Float[np.ndarray, "4 4"]
+    attitude_rad: tuple[float, float, float]  # (roll, pitch, yaw), a positive pitch points the nose down
+    speed_m_s: float
+    yaw_rate_rad_s: float
+    time_s: float
+    ground: GroundPatch
+
+    def ground_height_m(self) -> Float[np.ndarray, " n"]:
+        """True height above the datum of the ground under every point of the scan (right within 100 m)."""
+        return self.ground.height_m(self._points_m()[:, :2])
+
+    def height_above_ground_m(self) -> Float[np.ndarray, " n"]:
+        """True height of every point of the scan above the ground under it (right within 100 m)."""
+        points_m = self._points_m()
+        above: np.ndarray = points_m[:, 2] - self.ground.height_m(points_m[:, :2])
+        return above
+
+    def _points_m(self) -> Float[np.ndarray, "n 3"]:
+        pose = self.map_from_sensor
+        points: np.ndarray = self.scan.xyz.astype(float) @ pose[:3, :3].T + pose[:3, 3]
+        return points
+
+
+class Simulation:
+    """A world with a way through it; `frames` drives along.
+
+    Raises:
+        DataError: if the map has no drive of that length.
+    """
+
+    def __init__(self, osm: OsmMap, options: DriveOptions) -> None:
+        self.options = options
+        sensor = SENSORS[options.sensor]
+        self.sensor: Sensor = sensor if options.columns is None else sensor.with_columns(options.columns)
+        # one stream of random numbers a part, so that e.g. more traffic leaves the route as it is
+        streams = [np.random.default_rng(s) for s in np.random.SeedSequence(options.seed).spawn(9)]
+        self._motion_rng, self._scan_rng = streams[3], streams[4]
+        # what is driven and seen; whoever reads the map has the old one
+        osm = swerve(osm, options.swerve_m, streams[6])
+        length_m = (options.frames - 1) * options.spacing_m
+        self.path = plan_path(osm, length_m, streams[0], wander_m=options.wander_m)
+        areas, self.errors = draw_errors(osm, (options.missing, options.shifted, options.new), streams[1])
+        relief = Relief.random(streams[7], options.hills)
+        drawn, areas = redraw(osm, areas, options.drawn_m, streams[1])
+        self.world = build_world(drawn, areas, self.path, relief, options.vehicles, streams[2], streams[8])
+        if options.roadside < 1.0:  # the same world otherwise
+            surfaces = self.world.surfaces.thinned(options.roadside, streams[5])
+            self.world = replace(self.world, surfaces=surfaces)
+
+    def frames(self) -> Iterator[Frame]:
+        """Drive once; a second call goes on with other traffic and noise."""
+        options, rng = self.options, self._motion_rng
+        travelled_m = np.arange(options.frames) * options.spacing_m
+        places, yaws = self.path.at(travelled_m)
+        speed = float(rng.uniform(6.0, 11.0))
+        mounted_m = self.sensor.height_m + float(rng.normal(0.0, 0.03))  # load, tyres
+        times_s = travelled_m / speed
+        sway = _sway_rad(options, rng)
+        heights_m, rolls, pitches = ride(self.path, self.world.terrain, speed, travelled_m)
+        traffic = Traffic.random(self.path, float(times_s[-1]), options.vehicles, rng)
+        cut_at_m = -math.inf
+        for i in range(options.frames):
+            if travelled_m[i] - cut_at_m >= _PATCH_LIFE_M:
+                ahead = min(i + int(0.5 * _PATCH_LIFE_M / options.spacing_m), len(places) - 1)
+                surfaces, patch = self.world.around(places[ahead])
+                caster, cut_at_m = Caster(surfaces), travelled_m[i]
+            angles = (float(rolls[i] + sway[i, 0]), float(pitches[i] + sway[i, 1]), float(yaws[i]))
+            pose = np.eye(4)
+            pose[:3, :3] = rotation(*angles)
+            pose[:2, 3] = places[i]
+            pose[2, 3] = heights_m[i] + mounted_m
+            vehicles = traffic.at(float(times_s[i]), float(travelled_m[i]))
+            movers = Caster(vehicles.surfaces(self.world.terrain, moving=True))
+            scan = scan_world(self.sensor, caster, movers, (patch, self.world.facades), pose, self._scan_rng)
+            rate = float(yaws[min(i + 1, len(yaws) - 1)] - yaws[i]) * speed / options.spacing_m
+            yield Frame(scan, pose, angles, speed, rate, float(times_s[i]), patch)
 
 
 def simulate_drive(
@@ -93,26 +180,19 @@ def simulate_drive(
     output = Path(output)
     if output.exists() and (not output.is_dir() or any(output.iterdir())):
         raise DataError(f"{output} exists already: choose another folder or remove it")
-    sensor = SENSORS[options.sensor]
-    if options.columns is not None:
-        sensor = sensor.with_columns(options.columns)
-    # one stream of random numbers a part, so that e.g. more traffic leaves the route as it is
-    streams = [np.random.default_rng(s) for s in np.random.SeedSequence(options.seed).spawn(7)]
-    osm = swerve(osm, options.swerve_m, streams[6])  # what is driven and seen; whoever reads the map has the old one
-    path = plan_path(osm, (options.frames - 1) * options.spacing_m, streams[0], wander_m=options.wander_m)
-    areas, errors = draw_errors(osm, (options.missing, options.shifted, options.new), streams[1])
-    terrain = Terrain.random(streams[2], options.hills) if options.hills > 0 else Terrain.flat()
-    drawn, areas = redraw(osm, areas, options.drawn_m, streams[1])
-    world = build_world(drawn, areas, path, terrain, options.vehicles, streams[2])
-    if options.roadside < 1.0:  # the same world otherwise
-        world = replace(world, surfaces=world.surfaces.thinned(options.roadside, streams[5]))
+    simulation = Simulation(osm, options)
     output.parent.mkdir(parents=True, exist_ok=True)
     draft = Path(tempfile.mkdtemp(prefix=f".{output.name}-", dir=output.parent))
     try:
         recording = Recording(draft, osm.frame, packed)
-        _drive(recording, sensor, world, path, options, (streams[3], streams[4]), on_frame)
+        for number, frame in enumerate(simulation.frames(), start=1):
+            motion = (frame.speed_m_s, frame.yaw_rate_rad_s)
+            recording.add(frame.scan, frame.map_from_sensor[:3, 3], frame.attitude_rad, motion, frame.time_s)
+            if on_frame is not None:
+                on_frame(number, options.frames)
         recording.close()
-        (draft / "simulation.json").write_text(json.dumps(_summary(osm, options, errors), indent=1) + "\n")
+        summary = json.dumps(_summary(osm, options, simulation.errors), indent=1)
+        (draft / "simulation.json").write_text(summary + "\n")
         draft.chmod(0o755)
         if output.exists():
             output.rmdir()
@@ -120,43 +200,6 @@ def simulate_drive(
     finally:
         shutil.rmtree(draft, ignore_errors=True)
     return output
-
-
-def _drive(
-    recording: Recording,
-    sensor: Sensor,
-    world: World,
-    path: DrivenPath,
-    options: DriveOptions,
-    streams: tuple[np.random.Generator, np.random.Generator],
-    on_frame: Callable[[int, int], None] | None,
-) -> None:
-    """Record all frames."""
-    travelled_m = np.arange(options.frames) * options.spacing_m
-    places, yaws = path.at(travelled_m)
-    motion_rng, scan_rng = streams
-    speed = float(motion_rng.uniform(6.0, 11.0))
-    height_m = sensor.height_m + float(motion_rng.normal(0.0, 0.03))  # load, tyres
-    times_s = travelled_m / speed
-    sway = _sway_rad(options, motion_rng)
-    traffic = Traffic.random(path, float(times_s[-1]), options.vehicles, motion_rng)
-    cut_at_m = -math.inf
-    for i in range(options.frames):
-        if travelled_m[i] - cut_at_m >= _PATCH_LIFE_M:
-            ahead = min(i + int(0.5 * _PATCH_LIFE_M / options.spacing_m), len(places) - 1)
-            surfaces, patch = world.around(places[ahead])
-            caster, cut_at_m = Caster(surfaces), travelled_m[i]
-        angles = _attitude(world.terrain, places[i], float(yaws[i]), sway[i])
-        pose = np.eye(4)
-        pose[:3, :3] = rotation(*angles)
-        pose[:2, 3] = places[i]
-        pose[2, 3] = world.terrain.height_m(places[i]) + height_m
-        movers = Caster(traffic.at(float(times_s[i]), float(travelled_m[i])).surfaces(world.terrain, moving=True))
-        scan = scan_world(sensor, caster, movers, (patch, world.facades), pose, scan_rng)
-        rate = float(yaws[min(i + 1, len(yaws) - 1)] - yaws[i]) * speed / options.spacing_m
-        recording.add(scan, pose[:3, 3], angles, (speed, rate), float(times_s[i]))
-        if on_frame is not None:
-            on_frame(i + 1, options.frames)
 
 
 def _sway_rad(options: DriveOptions, rng: np.random.Generator) -> Float[np.ndarray, "n 2"]:
@@ -167,16 +210,6 @@ def _sway_rad(options: DriveOptions, rng: np.random.Generator) -> Float[np.ndarr
     for i in range(1, len(sway)):
         sway[i] = keep * sway[i - 1] + math.sqrt(1.0 - keep**2) * noise[i]
     return sway + rng.normal(0.0, 1.5 * math.radians(options.sway_deg), 2)
-
-
-def _attitude(
-    terrain: Terrain, xy_m: Float[np.ndarray, " 2"], yaw_rad: float, sway_rad: Float[np.ndarray, " 2"]
-) -> tuple[float, float, float]:
-    """(roll, pitch, yaw) on the slope; a positive pitch points the nose down."""
-    slope = terrain.gradient(xy_m)
-    ahead = float(slope @ np.array([math.cos(yaw_rad), math.sin(yaw_rad)]))
-    left = float(slope @ np.array([-math.sin(yaw_rad), math.cos(yaw_rad)]))
-    return math.atan(left) + float(sway_rad[0]), -math.atan(ahead) + float(sway_rad[1]), yaw_rad
 
 
 def _summary(osm: OsmMap, options: DriveOptions, errors: MapErrors) -> dict[str, object]:

@@ -24,6 +24,7 @@ class Facades:
     door_every: Int[np.ndarray, " s"]  # every so many bays the ground floor has a door or a gate
     plinth_m: Float[np.ndarray, " s"]  # height of a base that stands 5 cm out
     brightness: Float[np.ndarray, " s"]  # reflectance of the plaster
+    base_m: Float[np.ndarray, " s"]  # height of the ground floor above the datum
 
     @classmethod
     def random(cls, count: int, rng: np.random.Generator) -> "Facades":
@@ -41,6 +42,7 @@ class Facades:
             door_every=rng.integers(3, 8, count),
             plinth_m=np.where(rng.random(count) < 0.5, rng.uniform(0.3, 1.0, count), 0.0),
             brightness=np.clip(rng.normal(0.48, 0.11, count), 0.12, 0.9),
+            base_m=np.zeros(count),
         )
 
     def relief(

@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Float, Float32, Int, UInt8
 
 from bevfusion.maps.features import Area, Road
+from bevfusion.simulate.road_profiles import sidewalk_m
 from bevfusion.simulate.surfaces import MARKING, PARKING, ROAD, SIDEWALK, TERRAIN
 from bevfusion.simulate.terrain import Terrain
 
@@ -43,6 +44,11 @@ class GroundPatch:
         cells = np.where(inside[:, None], cells, 0)
         return np.where(inside, self.codes[cells[:, 1], cells[:, 0]], _OUTSIDE).astype(np.int64)
 
+    def height_m(self, xy_m: Float[np.ndarray, "n 2"]) -> Float[np.ndarray, " n"]:
+        """True height of the ground under points of the map frame that lie in the square, kerbs included."""
+        raised: np.ndarray = self.terrain.height_m(xy_m) + KERB_M * _RAISED[self.codes_at(xy_m)]
+        return raised
+
     def resolve(
         self, rays: Float32[np.ndarray, "n 6"], range_m: Float32[np.ndarray, " n"], rng: np.random.Generator
     ) -> tuple[Float32[np.ndarray, " n"], Int[np.ndarray, " n"], Float32[np.ndarray, " n"]]:
@@ -51,9 +57,11 @@ class GroundPatch:
         A ray first comes through the height of the kerb's top: if the ground is raised there it ends there; if the
         ground is raised only where the ray reaches the road's height, it ended in between, on the kerb's face.
         """
-        drop = np.maximum(-rays[:, 5], 0.005)
-        before = np.maximum(range_m - KERB_M / drop, 0.3 * range_m)
         origin, direction = rays[:, :2], rays[:, 3:5]
+        slope = self.terrain.gradient(origin + range_m[:, None] * direction)
+        drop = np.maximum((slope * direction).sum(axis=1) - rays[:, 5], 0.005).astype(np.float32)  # towards the land
+        # a flatter ray than that has left the land that the slope here tells of
+        before = np.maximum(range_m - np.minimum(KERB_M / drop, 5.0), 0.3 * range_m)
         at_top = self.codes_at(origin + before[:, None] * direction)
         at_base = self.codes_at(origin + range_m[:, None] * direction)
         raised = _RAISED[at_top]
@@ -74,13 +82,6 @@ class GroundPatch:
         patchy = 1.0 + 0.09 * (np.sin(0.7 * x + 1.3 * y) + np.sin(1.1 * x - 0.45 * y + 2.0))
         reflectance = _REFLECTANCE[code] * (np.float32(self.tone) * patchy).astype(np.float32) + shade
         return result.astype(np.float32), _LABEL[code], np.clip(reflectance, 0.02, 0.9)
-
-
-def sidewalk_m(road: Road) -> float:
-    """Breadth of the pavement on each side of a road that has one."""
-    return {
-        "residential": 2.1, "tertiary": 2.8, "secondary": 3.2, "primary": 3.4, "unclassified": 2.0, "living_street": 1.6
-    }.get(road.kind, 0.0)  # fmt: skip
 
 
 def draw_ground(

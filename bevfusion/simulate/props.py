@@ -1,14 +1,16 @@
 """Solid shapes of the things beside roads: trees, bushes, hedges, fences, walls, poles, signs, people."""
 
 import math
+from collections.abc import Callable
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 
 from bevfusion.simulate.ground import KERB_M
 from bevfusion.simulate.surfaces import (
     ELLIPSOID,
     FENCE,
+    OTHER_STRUCTURE,
     PERSON,
     POLE,
     SIGN,
@@ -24,6 +26,10 @@ from bevfusion.simulate.surfaces import (
 )
 from bevfusion.simulate.terrain import Terrain
 
+Free = Callable[[Float[np.ndarray, "n 2"], float], Bool[np.ndarray, " n"]]
+
+_PIECE_M = 5.0  # of hedges and walls
+_POST_M = 2.5  # between the posts of fences
 _BURIED_M = 0.3  # things start below ground, so that no ray slips under
 
 
@@ -62,13 +68,35 @@ def _of_balls(count: int) -> Int[np.ndarray, " m"]:
     return np.repeat(np.arange(count), math.prod(ELLIPSOID))
 
 
+def _pieces(
+    start_m: Float[np.ndarray, "n 2"], end_m: Float[np.ndarray, "n 2"], most_m: float
+) -> tuple[Float[np.ndarray, "m 2 2"], Int[np.ndarray, " m"]]:
+    """(ends, segment) of pieces of at most `most_m`, so that what stands on them follows the land."""
+    count = np.maximum(np.ceil(np.hypot(*(end_m - start_m).T) / most_m), 1.0).astype(int)
+    segment = np.repeat(np.arange(len(count)), count)
+    number = np.arange(len(segment)) - np.repeat(np.cumsum(count) - count, count)
+    share = np.stack([number, number + 1], axis=1) / count[segment, None]
+    ends = start_m[segment, None] + share[:, :, None] * (end_m - start_m)[segment, None]
+    return ends, segment
+
+
 def _strips(
-    start_m: Float[np.ndarray, "n 2"], end_m: Float[np.ndarray, "n 2"], breadth_m: Float[np.ndarray, " n"]
-) -> Float[np.ndarray, "n 4 2"]:
-    along = end_m - start_m
-    return rectangles(
-        0.5 * (start_m + end_m), np.arctan2(along[:, 1], along[:, 0]), np.hypot(along[:, 0], along[:, 1]), breadth_m
+    start_m: Float[np.ndarray, "n 2"],
+    end_m: Float[np.ndarray, "n 2"],
+    breadth_m: Float[np.ndarray, " n"],
+    height_m: Float[np.ndarray, " n"],
+    terrain: Terrain,
+) -> tuple[Float[np.ndarray, "m 4 3"], Int[np.ndarray, " m"]]:
+    """(quads, segment of each) of upright bodies along segments, as high all along above the land."""
+    ends, segment = _pieces(start_m, end_m, _PIECE_M)
+    along = ends[:, 1] - ends[:, 0]
+    base = terrain.height_m(ends) + KERB_M
+    footprint = rectangles(
+        ends.mean(axis=1), np.arctan2(along[:, 1], along[:, 0]), np.hypot(along[:, 0], along[:, 1]), breadth_m[segment]
     )
+    corners = base[:, [1, 1, 0, 0]]  # of the footprint: twice its end, twice its start
+    quads = prisms(footprint, corners - _BURIED_M, corners + height_m[segment, None])
+    return quads, prism_owners(segment, 4)
 
 
 def hedges(
@@ -76,11 +104,8 @@ def hedges(
 ) -> Surfaces:
     """Dense boxes of leaves, 0.8 to 2.1 m high."""
     count = len(start_m)
-    base = terrain.height_m(0.5 * (start_m + end_m)) + KERB_M
-    boxes = prisms(
-        _strips(start_m, end_m, rng.uniform(0.5, 1.1, count)), base - _BURIED_M, base + rng.uniform(0.8, 2.1, count)
-    )
-    return Surfaces.of(boxes, VEGETATION, 0.42, free_path_m=0.12).made_of(prism_owners(np.arange(count), 4))
+    boxes, owner = _strips(start_m, end_m, rng.uniform(0.5, 1.1, count), rng.uniform(0.8, 2.1, count), terrain)
+    return Surfaces.of(boxes, VEGETATION, 0.42, free_path_m=0.12).made_of(owner)
 
 
 def walls(
@@ -92,34 +117,52 @@ def walls(
 ) -> Surfaces:
     """Garden walls of stone."""
     count = len(start_m)
-    base = terrain.height_m(0.5 * (start_m + end_m)) + KERB_M
-    boxes = prisms(
-        _strips(start_m, end_m, np.full(count, 0.25)), base - _BURIED_M, base + rng.uniform(*heights_m, count)
-    )
-    return Surfaces.of(boxes, FENCE, float(rng.uniform(0.32, 0.52))).made_of(prism_owners(np.arange(count), 4))
+    boxes, owner = _strips(start_m, end_m, np.full(count, 0.25), rng.uniform(*heights_m, count), terrain)
+    return Surfaces.of(boxes, FENCE, float(rng.uniform(0.32, 0.52))).made_of(owner)
+
+
+def retaining_walls(terrain: Terrain, free: Free, rng: np.random.Generator) -> Surfaces:
+    """Walls that hold the land where it steps beside a road, some with a parapet.
+
+    Args:
+        terrain: knows where it steps.
+        free: whether a thing of a radius may stand at each of some places.
+        rng: chooses parapets and stone.
+    """
+    ends, foot, top = terrain.retaining_walls()
+    stands = free(ends.mean(axis=1), 0.4)
+    ends, foot, top = ends[stands], foot[stands], top[stands]
+    if len(ends) == 0:
+        return Surfaces.join([])
+    along = ends[:, 1] - ends[:, 0]
+    length = np.hypot(along[:, 0], along[:, 1])
+    footprint = rectangles(ends.mean(axis=1), np.arctan2(along[:, 1], along[:, 0]), length + 0.05, 0.25)
+    # one choice every dozen pieces: walls are long
+    parapet = np.repeat(rng.choice([0.1, 0.3, 0.9], len(ends) // 12 + 1, p=[0.4, 0.35, 0.25]), 12)[: len(ends)]
+    high = (top + KERB_M + parapet[:, None])[:, [1, 1, 0, 0]]
+    quads = prisms(footprint, foot[:, [1, 1, 0, 0]] - _BURIED_M, high)
+    return Surfaces.of(quads, OTHER_STRUCTURE, float(rng.uniform(0.3, 0.5)))
 
 
 def fences(
     start_m: Float[np.ndarray, "n 2"], end_m: Float[np.ndarray, "n 2"], terrain: Terrain, rng: np.random.Generator
 ) -> Surfaces:
-    """Slats and meshes that let a share of the rays through, with posts every 2.5 m."""
-    base = terrain.height_m(0.5 * (start_m + end_m)) + KERB_M
-    high = base + rng.uniform(0.8, 1.8, len(start_m))
-    screens = upright(start_m, end_m, base - _BURIED_M, high)
-    shares = (np.arange(int(np.ceil(n)) + 1) / max(np.ceil(n), 1.0) for n in np.hypot(*(end_m - start_m).T) / 2.5)
-    posts, owner = [np.zeros((0, 2))], [np.zeros(0, int)]
-    for i, share in enumerate(shares):
-        posts.append(start_m[i] + share[:, None] * (end_m[i] - start_m[i]))
-        owner.append(np.full(len(share), i))
-    feet, own = np.concatenate(posts), np.concatenate(owner)
-    stakes = prisms(rounds(feet, np.full(len(feet), 0.05), 4), base[own] - _BURIED_M, high[own] + 0.05)
+    """Slats and meshes that let a share of the rays through, with a post every 2.5 m."""
+    ends, segment = _pieces(start_m, end_m, _POST_M)
+    base = terrain.height_m(ends) + KERB_M
+    high = base + rng.uniform(0.8, 1.8, len(start_m))[segment, None]
+    screens = upright(ends[:, 0], ends[:, 1], base - _BURIED_M, high)
+    last = np.flatnonzero(np.diff(segment, append=-1))
+    feet, own = np.concatenate([ends[:, 0], ends[last, 1]]), np.concatenate([segment, segment[last]])
+    foot, head = (np.concatenate([edge[:, 0], edge[last, 1]]) for edge in (base, high))
+    stakes = prisms(rounds(feet, np.full(len(feet), 0.05), 4), foot - _BURIED_M, head + 0.05)
     bright = float(rng.uniform(0.3, 0.5))
     return Surfaces.join(
         [
             Surfaces.of(screens, FENCE, bright, passing=float(rng.uniform(0.2, 0.75))),
             Surfaces.of(stakes, FENCE, bright),
         ]
-    ).made_of(np.arange(len(screens)), prism_owners(own, 4))
+    ).made_of(segment, prism_owners(own, 4))
 
 
 def poles(

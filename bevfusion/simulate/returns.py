@@ -91,7 +91,7 @@ def shade(
         corners = surfaces.corners_m[quad[styled]]
         points = rays[styled, :3] + met.range_m[styled, None] * rays[styled, 3:]
         along = np.hypot(points[:, 0] - corners[:, 0, 0], points[:, 1] - corners[:, 0, 1])
-        up = points[:, 2] - ground.terrain.height_m(points[:, :2])
+        up = points[:, 2] - facades.base_m[surfaces.style[quad[styled]]]
         depth, glass = facades.relief(surfaces.style[quad[styled]], along, up)
         # a flat look along the wall sees the next wall's end, not the bottom of a recess
         met.range_m[styled] += np.clip(depth / np.maximum(met.cosine[styled], 0.25), -1.5, 1.0)

@@ -8,7 +8,7 @@ from jaxtyping import Bool, Float
 
 from bevfusion.maps.features import Road
 from bevfusion.simulate import props
-from bevfusion.simulate.ground import sidewalk_m
+from bevfusion.simulate.road_profiles import sidewalk_m
 from bevfusion.simulate.route import lane_offset_m
 from bevfusion.simulate.surfaces import Surfaces
 from bevfusion.simulate.terrain import Terrain

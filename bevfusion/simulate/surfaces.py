@@ -94,30 +94,48 @@ class Surfaces:
 def upright(
     start_m: Float[np.ndarray, "n 2"],
     end_m: Float[np.ndarray, "n 2"],
-    low_m: Float[np.ndarray, " n"],
-    high_m: Float[np.ndarray, " n"],
+    low_m: Float[np.ndarray, "n *ends"],
+    high_m: Float[np.ndarray, "n *ends"],
 ) -> Float[np.ndarray, "n 4 3"]:
-    """Upright rectangles above the segments; the normal points to the right of start -> end."""
+    """Upright quads above the segments; the normal points to the right of start -> end.
+
+    Args:
+        start_m: where each begins.
+        end_m: where it ends.
+        low_m: height of the lower edge, one a segment, or one at its start and one at its end.
+        high_m: the same of the upper edge.
+    """
     bottom = np.stack([start_m, end_m], axis=1)
     corners = np.concatenate([bottom, bottom[:, ::-1]], axis=1)
-    heights = np.stack([low_m, low_m, high_m, high_m], axis=1)
+    low, high = _each(low_m, 2), _each(high_m, 2)
+    heights = np.concatenate([low, high[:, ::-1]], axis=1)
     return np.concatenate([corners, heights[:, :, None]], axis=2)
 
 
+def _each(height_m: Float[np.ndarray, "n *k"], count: int) -> Float[np.ndarray, "n k"]:
+    """One height for each of `count` corners, where there may be one for all of them."""
+    columns = height_m if height_m.ndim == 2 else height_m[:, None]
+    return np.broadcast_to(columns, (len(height_m), count))
+
+
 def prisms(
-    footprints_m: Float[np.ndarray, "n k 2"], low_m: Float[np.ndarray, " n"], high_m: Float[np.ndarray, " n"]
+    footprints_m: Float[np.ndarray, "n k 2"], low_m: Float[np.ndarray, "n *k"], high_m: Float[np.ndarray, "n *k"]
 ) -> Float[np.ndarray, "m 4 3"]:
-    """Sides of upright prisms over counter-clockwise footprints, and a lid where these have four corners."""
-    count, sides = footprints_m.shape[:2]
+    """Sides of upright prisms over counter-clockwise footprints, and a lid where these have four corners.
+
+    Heights are one a prism, or one a corner.
+    """
+    sides = footprints_m.shape[1]
+    low, high = _each(low_m, sides), _each(high_m, sides)
     walls = upright(
         footprints_m.reshape(-1, 2),
         np.roll(footprints_m, -1, axis=1).reshape(-1, 2),
-        np.repeat(low_m, sides),
-        np.repeat(high_m, sides),
+        np.stack([low, np.roll(low, -1, axis=1)], axis=2).reshape(-1, 2),
+        np.stack([high, np.roll(high, -1, axis=1)], axis=2).reshape(-1, 2),
     )
     if sides != 4:
         return walls
-    lids = np.concatenate([footprints_m, np.broadcast_to(high_m[:, None, None], (count, 4, 1))], axis=2)
+    lids = np.concatenate([footprints_m, high[:, :, None]], axis=2)
     return np.concatenate([walls, lids])
 
 

@@ -59,12 +59,15 @@ class Vehicles:
             body = _body(kind)
             local = body[None] * self.scale[chosen, None, None, None]
             cos, sin = np.cos(self.yaw_rad[chosen])[:, None, None], np.sin(self.yaw_rad[chosen])[:, None, None]
-            base = terrain.height_m(self.xy_m[chosen])
+            base, slope = terrain.height_m(self.xy_m[chosen]), terrain.gradient(self.xy_m[chosen], 1.3)
+            # on a slope the body is sheared, which to 15 % is the same as turned
+            ahead = (slope[:, 0, None, None] * cos + slope[:, 1, None, None] * sin) * local[..., 0]
+            aside = (slope[:, 1, None, None] * cos - slope[:, 0, None, None] * sin) * local[..., 1]
             corners = np.stack(
                 [
                     local[..., 0] * cos - local[..., 1] * sin + self.xy_m[chosen, 0, None, None],
                     local[..., 0] * sin + local[..., 1] * cos + self.xy_m[chosen, 1, None, None],
-                    local[..., 2] + base[:, None, None],
+                    local[..., 2] + base[:, None, None] + ahead + aside,
                 ],
                 axis=3,
             )

@@ -10,7 +10,8 @@ from jaxtyping import Float
 from bevfusion.maps.features import Area, Line, OsmMap, Point, Road
 from bevfusion.simulate import props
 from bevfusion.simulate.facades import Facades
-from bevfusion.simulate.ground import GroundPatch, draw_ground
+from bevfusion.simulate.ground import KERB_M, GroundPatch, draw_ground
+from bevfusion.simulate.relief import Relief
 from bevfusion.simulate.roadside import Obstacles, furnish
 from bevfusion.simulate.route import Path
 from bevfusion.simulate.surfaces import BUILDING, GROUND, Surfaces, prisms, rectangles, upright
@@ -41,14 +42,23 @@ class World:
         """The solid things within reach of a place, terrain included, and the ground's classes there."""
         near = np.abs(self.surfaces.centres_m() - centre_m).max(axis=1) < _PATCH_HALF_M + 20.0
         land = Surfaces.of(self.terrain.mesh(centre_m, _PATCH_HALF_M + 20.0), GROUND, 0.3)
+        return Surfaces.join([self.surfaces.select(near), land]), self.ground(centre_m)
+
+    def ground(self, centre_m: Float[np.ndarray, " 2"]) -> GroundPatch:
+        """The ground's classes and its true height within 100 m of a place."""
         box = shapely.box(*(centre_m - _PATCH_HALF_M), *(centre_m + _PATCH_HALF_M))
         roads = [r for r in self.roads if shapely.box(*r.xy_m.min(0), *r.xy_m.max(0)).intersects(box)]
-        patch = draw_ground(centre_m, _PATCH_HALF_M, roads, self.areas, self.yards, self.terrain, self.tone)
-        return Surfaces.join([self.surfaces.select(near), land]), patch
+        return draw_ground(centre_m, _PATCH_HALF_M, roads, self.areas, self.yards, self.terrain, self.tone)
 
 
 def build_world(
-    osm: OsmMap, areas: Sequence[Area], path: Path, terrain: Terrain, vehicles: float, rng: np.random.Generator
+    osm: OsmMap,
+    areas: Sequence[Area],
+    path: Path,
+    relief: Relief,
+    vehicles: float,
+    rng: np.random.Generator,
+    terrain_rng: np.random.Generator | None = None,
 ) -> World:
     """Solid things within reach of a path.
 
@@ -56,9 +66,10 @@ def build_world(
         osm: the map, for roads, lines and points.
         areas: those of the world, which may differ from the map's.
         path: the recording vehicle's way; nothing is left standing on it.
-        terrain: the land below.
+        relief: the land before there were roads.
         vehicles: density of parked cars.
         rng: chooses what the map does not say.
+        terrain_rng: chooses banks, walls and crossfalls; None: `rng` does.
     """
     line = shapely.LineString(path.xy_m).simplify(0.05)
     zone = shapely.buffer(line.simplify(5.0), REACH_M)
@@ -69,6 +80,7 @@ def build_world(
         for road in osm.roads
         if len(road.xy_m) > 1 and zone.intersects(shapely.LineString(road.xy_m))
     )
+    terrain = Terrain.shape(roads, relief, terrain_rng or rng)
     near = tuple(area for area in areas if len(area.outer_m) > 3 and zone.intersects(shapely.box(*_box(area))))
     shapes = [(area, shapely.Polygon(area.outer_m)) for area in near if area.kind == "building"]
     shapes = [(area, shape) for area, shape in shapes if shapely.distance(shape, line) > 1.5]
@@ -84,12 +96,14 @@ def build_world(
         shapely.STRtree([shapely.Point(p.x_m, p.y_m) for p in points if p.kind == "tree"]),
     )
     facades = Facades.random(max(1, len(buildings)), rng)
+    walls_and_roofs, facades = _houses(buildings, facades, terrain, rng)
     parts = [
-        _houses(buildings, facades, terrain, rng),
+        walls_and_roofs,
         _annexes(buildings, obstacles, facades, terrain, rng),
         *_mapped_lines([way for way in osm.lines if zone.intersects(shapely.LineString(way.xy_m))], terrain, rng),
         *_mapped_points(points, obstacles, terrain, rng),
         *_woods([area for area in near if area.kind == "vegetation"], zone, obstacles, terrain, rng),
+        props.retaining_walls(terrain, lambda xy, radius: obstacles.free(xy, radius, 0.1, 1.2), rng),
         furnish([road for road in drivable if road.kind in _INVENTED_ON], obstacles, terrain, vehicles, rng),
     ]
     yards = tuple(
@@ -113,9 +127,12 @@ def _clockwise(ring_m: Float[np.ndarray, "n 2"], clockwise: bool) -> Float[np.nd
     return ring_m[::-1] if (area < 0) != clockwise else ring_m
 
 
-def _houses(buildings: Sequence[Area], facades: Facades, terrain: Terrain, rng: np.random.Generator) -> Surfaces:
-    """Outer walls and those of courts; roofs are left out, for no ray comes from above."""
+def _houses(
+    buildings: Sequence[Area], facades: Facades, terrain: Terrain, rng: np.random.Generator
+) -> tuple[Surfaces, Facades]:
+    """Outer walls, those of courts and flat roofs (on a slope they are seen from above); facades with their floors."""
     starts, ends, lows, highs, owners = [], [], [], [], []
+    base_m, roofs, roof_tones = np.zeros(max(1, len(buildings))), [np.zeros((0, 4, 3))], [np.zeros(0)]
     for index, area in enumerate(buildings):
         height = area.height_m
         if height is None:
@@ -125,20 +142,39 @@ def _houses(buildings: Sequence[Area], facades: Facades, terrain: Terrain, rng: 
                 else int(rng.choice([1, 2, 3, 4, 5], p=[0.1, 0.4, 0.25, 0.15, 0.1]))
             )
             height = floors * _FLOOR_M + rng.uniform(0.0, 1.0)
-        base = float(terrain.height_m(area.outer_m[0]))
+        around = terrain.height_m(area.outer_m)
+        base = base_m[index] = float(np.median(around)) + KERB_M
+        roof = _roof(area, base + height)
+        roofs.append(roof)
+        roof_tones.append(np.full(len(roof), 0.7 * facades.brightness[index]))
         for ring, inner in ((area.outer_m, False), *((hole, True) for hole in area.holes_m)):
             turned = _clockwise(ring, inner)
             starts.append(turned[:-1])
             ends.append(turned[1:])
-            lows.append(np.full(len(turned) - 1, base - _BURIED_M))
+            lows.append(np.full(len(turned) - 1, float(around.min()) - _BURIED_M))
             highs.append(np.full(len(turned) - 1, base + height))
             owners.append(np.full(len(turned) - 1, index))
     if not starts:
-        return Surfaces.join([])
+        return Surfaces.join([]), facades
     start, end, owner = np.concatenate(starts), np.concatenate(ends), np.concatenate(owners)
     quads = upright(start, end, np.concatenate(lows), np.concatenate(highs))
     tone = rng.normal(1.0, 0.08, len(owner))  # each wall has its own light
-    return Surfaces.of(quads, BUILDING, np.clip(facades.brightness[owner] * tone, 0.05, 0.9), style=owner)
+    walls = Surfaces.of(quads, BUILDING, np.clip(facades.brightness[owner] * tone, 0.05, 0.9), style=owner)
+    lids = Surfaces.of(np.concatenate(roofs), BUILDING, np.concatenate(roof_tones))
+    return Surfaces.join([walls, lids]), replace(facades, base_m=base_m)
+
+
+def _roof(area: Area, height_m: float) -> Float[np.ndarray, "n 4 3"]:
+    """A flat roof as triangles, each with its last corner twice."""
+    shape = shapely.make_valid(shapely.Polygon(area.outer_m, area.holes_m))
+    triangles = [
+        t for t in shapely.get_parts(shapely.constrained_delaunay_triangles(shape)) if t.geom_type == "Polygon"
+    ]
+    if not triangles:
+        return np.zeros((0, 4, 3))
+    corners = np.array([np.asarray(shapely.geometry.polygon.orient(t).exterior.coords)[:3, :2] for t in triangles])
+    corners = corners[:, [0, 1, 2, 2]]
+    return np.concatenate([corners, np.full((len(corners), 4, 1), height_m)], axis=2)
 
 
 def _shoelace(ring_m: Float[np.ndarray, "n 2"]) -> float:

@@ -42,7 +42,7 @@ def drives_for(config: Config, role: Role, *, roadside: float = 1.0) -> Drives:
 
 
 def _requests(config: Config, role: Role, roadside: float = 1.0) -> list[DriveRequest]:
-    """One a map; the maps take the sensors in turn, and so the densities of traffic."""
+    """One a map; the maps take the sensors in turn, and so the densities of traffic and the hills."""
     simulation = config.simulation
     specs: tuple[str, ...] = getattr(simulation, role)
     own_seed = simulation.val_seed if role == "val" else None
@@ -62,6 +62,7 @@ def _requests(config: Config, role: Role, roadside: float = 1.0) -> list[DriveRe
                 swerve_m=simulation.swerve_m,
                 vehicles=simulation.vehicles[number % len(simulation.vehicles)],
                 roadside=roadside,
+                hills=simulation.hills[number % len(simulation.hills)],
             ),
         )
         for number, spec in enumerate(specs)

@@ -64,7 +64,7 @@ def test_things_are_counted_over_all_parts_and_taken_away_whole() -> None:
         (props.signs(places, np.zeros(200), flat), 6 + 5),
         (props.hedges(places, ends, flat, rng), 5),
         (props.walls(places, ends, flat, rng), 5),
-        (props.fences(places, ends, flat, rng), 1 + 3 * 5),
+        (props.fences(places, ends, flat, rng), 2 + 3 * 5),
     ]
     for surfaces, quads in kinds:
         assert np.bincount(surfaces.thing).tolist() == [quads] * 200
