@@ -312,7 +312,7 @@ def _clearance(
     here, there = here[other], there[other]
     clear = np.full(len(places_m), 12.0)
     np.minimum.at(clear, here, np.hypot(*(places_m[here] - points.xy_m[there]).T) - half_m[there])
-    return np.maximum(clear, 0.0)
+    return np.asarray(np.maximum(clear, 0.0))
 
 
 def _tilts(points: RoadPoints) -> Float[np.ndarray, " n"]:
