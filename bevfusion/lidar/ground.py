@@ -16,7 +16,6 @@ Cost: two passes over the points; the rest works on 112 x 112 cells, as products
 """
 
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -80,22 +79,17 @@ def fit_ground(xyz: Float[np.ndarray, "n 3"], *, finest_m: float = 2.0) -> Groun
             below the sensor.
         finest_m: reach of the narrowest local planes. 2 m follow banks and, in part, kerbs; 4 m leave kerbs standing.
     """
-    return _fit(*_columns(xyz), finest_m)[0]
+    return _fit(xyz, finest_m)[0]
 
 
 def height_above_ground(xyz: Float[np.ndarray, "n 3"], *, finest_m: float = 2.0) -> Float32[np.ndarray, " n"]:
     """Height of every point above the ground under it, in metres; arguments as of `fit_ground`."""
-    return _fit(*_columns(xyz), finest_m)[1]
+    return _fit(xyz, finest_m)[1]
 
 
-def _columns(xyz: Float[np.ndarray, "n 3"]) -> Iterator[Float32[np.ndarray, " n"]]:
-    return (np.ascontiguousarray(xyz[:, axis], dtype=np.float32) for axis in range(3))
-
-
-def _fit(
-    x_m: Float32[np.ndarray, " n"], y_m: Float32[np.ndarray, " n"], z_m: Float32[np.ndarray, " n"], finest_m: float
-) -> tuple[GroundSurface, Float32[np.ndarray, " n"]]:
+def _fit(xyz: Float[np.ndarray, "n 3"], finest_m: float) -> tuple[GroundSurface, Float32[np.ndarray, " n"]]:
     """The surface, and the height of every point above it."""
+    x_m, y_m, z_m = (np.ascontiguousarray(xyz[:, axis], dtype=np.float32) for axis in range(3))
     places = _Places.of(x_m, y_m)
     plane = _plane(places.lowest(z_m))
     above_m = z_m - _on_plane(plane, x_m, y_m)
