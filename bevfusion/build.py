@@ -5,8 +5,9 @@ from collections.abc import Callable, Mapping
 
 from torch import nn
 
-from bevfusion.attention import ATTENTION, make
+from bevfusion.attention import ATTENTION, SLOT_CHOICES, make
 from bevfusion.config import AttentionConfig, Config, ConfigError, Option
+from bevfusion.fusion.attend import needs_of
 from bevfusion.fusion.fuse import JOINS, Fusion
 from bevfusion.fusion.refine import Refinement
 from bevfusion.geometry.grid import Grid, PoseWindow
@@ -21,8 +22,6 @@ from bevfusion.maps.encoder import MapEncoder
 from bevfusion.maps.schema import LAYERS
 from bevfusion.model import FusionNet
 from bevfusion.nn import MakeAttention
-
-_MORE_THAN_FEATURES = ("hard", "dynamic_capacity", "roadside")
 
 
 def build_model(config: Config) -> FusionNet:
@@ -81,12 +80,17 @@ def _lidar_encoder(config: Config) -> nn.Module:
 
 def _in_blocks(section: AttentionConfig) -> MakeAttention:
     """What goes into each residual block: a mechanism that needs features and nothing else."""
-    if section.attention in _MORE_THAN_FEATURES or section.options.get("occupancy"):
-        raise ConfigError(
-            f"model.blocks: '{section.attention}' needs what only fusion and refinement know (the scan's reach, the "
-            "road, or the loss)"
-        )
-    return lambda channels: _attention("model.blocks", section.attention, channels, section.options)
+
+    def made(channels: int) -> nn.Module:
+        mechanism = _attention("model.blocks", section.attention, channels, section.options)
+        needs = " and ".join(sorted(need.value for need in needs_of(mechanism)))
+        if needs:
+            raise ConfigError(
+                f"model.blocks: '{section.attention}' needs {needs}, which only fusion and refinement are told"
+            )
+        return mechanism
+
+    return made
 
 
 def _fusion(channels: int, name: str, options: Mapping[str, Option]) -> Fusion:
@@ -97,9 +101,9 @@ def _fusion(channels: int, name: str, options: Mapping[str, Option]) -> Fusion:
 
 
 def _attention(key: str, name: str, channels: int, options: Mapping[str, Option]) -> nn.Module:
-    if name == "stn":
-        raise ConfigError(f"{key}: 'stn' moves cells, and the heads behind it measure in metres")
-    return _made(key, ATTENTION, name, channels, options)
+    if name in ATTENTION and name not in SLOT_CHOICES:
+        raise ConfigError(f"{key}: '{name}' moves cells, and the heads behind it measure in metres")
+    return _made(key, SLOT_CHOICES, name, channels, options)
 
 
 def _made(

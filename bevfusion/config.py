@@ -1,7 +1,9 @@
 """What can be set, its defaults, and reading it from YAML. Only `build.py` and `training/run.py` read the sections."""
 
+import copy
 import difflib
 import itertools
+import logging
 import math
 import re
 from collections.abc import Hashable, Iterator, Sequence
@@ -11,7 +13,14 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+log = logging.getLogger(__name__)
+
 Option = bool | int | float | str
+
+# Former names of keys, from the root, which stay readable: one line a name.
+RENAMED = {
+    "train.lesson_weight": "train.auxiliary_weight",
+}
 
 
 class ConfigError(ValueError):
@@ -150,7 +159,7 @@ class TrainConfig(Section):
     warmup_steps: int = Field(30, ge=0)
     gradient_clip: float = Field(1.0, gt=0)
     direction_weight: float = Field(0.3, ge=0, description="weight of the direction head's loss beside the volume's")
-    lesson_weight: float = Field(0.1, ge=0, description="weight of losses that a mechanism brings along")
+    auxiliary_weight: float = Field(0.1, ge=0, description="weight of losses that a mechanism brings along")
     validate_every: int = Field(200, ge=1, description="steps between validations")
     workers: Annotated[int, Field(ge=0)] | Literal["auto"] = Field(
         "auto", description="processes that prepare samples; auto: with CUDA all cores but one, else 1"
@@ -239,6 +248,8 @@ def parse_yaml(text: str, origin: str) -> Any:
 def load_config(path: Path, overrides: Sequence[str] = ()) -> Config:
     """Read a configuration file and put `key.sub=value` overrides on top (values are YAML).
 
+    Keys by a former name (`RENAMED`) are read as what they are called now, with a warning.
+
     Raises:
         ConfigError: if the file is missing or wrong; one line, naming the key and the nearest known one.
     """
@@ -253,34 +264,75 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> Config:
         values = {}
     if not isinstance(values, dict):
         raise ConfigError(f"{path}: expected keys and values, got {type(values).__name__}")
+    values, former = _renamed(values, str(path))
     for override in overrides:
-        _apply_override(values, override)
+        former += _apply_override(values, override)
+    values, former_inside = _renamed(values, "--set")
+    for key in dict.fromkeys(former + former_inside):
+        log.warning("%s: the key '%s' is called '%s' now", path, key, RENAMED[key])
     return config_from_dict(values, str(path))
 
 
 def config_from_dict(values: dict[str, Any], origin: str) -> Config:
-    """Validate plain values.
+    """Validate plain values; keys may have their former names, as in checkpoints of earlier versions.
 
     Raises:
         ConfigError: in one line that starts with `origin`.
     """
+    values, _ = _renamed(values, origin)
     try:
         return Config.model_validate(values)
     except ValidationError as error:
         raise ConfigError(f"{origin}: " + "; ".join(_explain(error))) from error
 
 
-def _apply_override(values: dict[str, Any], override: str) -> None:
+def _renamed(values: dict[str, Any], origin: str) -> tuple[dict[str, Any], list[str]]:
+    """The values with every key by its present name, and the former names that were among them.
+
+    Raises:
+        ConfigError: if a key is there by both names.
+    """
+    values, former = copy.deepcopy(values), []
+    for old, new in RENAMED.items():
+        (old_section, old_name), (new_section, new_name) = old.rsplit(".", 1), new.rsplit(".", 1)
+        source = _section(values, old_section)
+        if source is None or old_name not in source:
+            continue
+        target = _section(values, new_section, made=True)
+        if target is None:
+            continue  # a value in the place of a section: validation says so
+        if new_name in target:
+            raise ConfigError(f"{origin}: '{old}' is the former name of '{new}': give one of them")
+        target[new_name] = source.pop(old_name)
+        former.append(old)
+    return values, former
+
+
+def _section(values: dict[str, Any], path: str, made: bool = False) -> dict[str, Any] | None:
+    """The section at a path, an empty one if it is to be made; None where there is none."""
+    section = values
+    for name in path.split("."):
+        inner = section.setdefault(name, {}) if made else section.get(name)
+        if not isinstance(inner, dict):
+            return None
+        section = inner
+    return section
+
+
+def _apply_override(values: dict[str, Any], override: str) -> list[str]:
+    """Set one key; the result is its former name, if it was given by that."""
     key, equals, text = override.partition("=")
     if not equals or not key:
         raise ConfigError(f"--set {override}: expected key.sub=value")
-    *path, last = key.strip().split(".")
+    former = [old for old in RENAMED if old == key.strip()]
+    *path, last = (RENAMED[former[0]] if former else key.strip()).split(".")
     section = values
     for name in path:
         section = section.setdefault(name, {})
         if not isinstance(section, dict):
             raise ConfigError(f"--set {override}: '{name}' is a value, not a section")
     section[last] = parse_yaml(text, f"--set {override}")
+    return former
 
 
 def _explain(error: ValidationError) -> Iterator[str]:

@@ -138,7 +138,7 @@ class Fused:
     lidar: Float[Tensor, "b c h w"]  # ego frame
     map: Float[Tensor, "b c hm wm"]  # tile frame
     joint: Float[Tensor, "b c h w"]  # ego frame, map sampled at the prior pose
-    lessons: tuple[Callable[[Tensor, Tensor], Tensor], ...] = ()  # own losses of mechanisms, see fusion/attend.py
+    auxiliary_losses: tuple[Callable[[Tensor, Tensor], Tensor], ...] = ()  # of mechanisms, see attention/needs.py
 
 
 @dataclass(frozen=True, slots=True)

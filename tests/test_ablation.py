@@ -12,7 +12,7 @@ import pytest
 import torch
 import yaml
 
-from bevfusion.attention import ATTENTION
+from bevfusion.attention import SLOT_CHOICES
 from bevfusion.cli import main
 from bevfusion.config import AttentionConfig, Config, ConfigError
 from bevfusion.datasets.kitti import KittiRawDrive
@@ -92,8 +92,8 @@ def ablate(
 
 def test_all_are_all(tmp_path: Path):
     plan = plan_runs(small(tmp_path), "all", ["fusion", "refine"], [0, 1, 2])
-    assert {name for slot, name in plan if slot == "fusion"} == {*ATTENTION, *JOINS}
-    assert {name for slot, name in plan if slot == "refine"} == set(ATTENTION)
+    assert {name for slot, name in plan if slot == "fusion"} == {*SLOT_CHOICES, *JOINS}
+    assert {name for slot, name in plan if slot == "refine"} == set(SLOT_CHOICES)
     assert plan["refine", "sam"] == [Run("cam", "sam", seed) for seed in (0, 1, 2)]
     # the configuration itself is in both slots, and one run
     assert plan["fusion", "cam"] == plan["refine", "none"]
@@ -178,19 +178,30 @@ def test_runs_of_another_configuration_are_not_mixed_in(tmp_path: Path, trained:
 
 
 def test_a_failure_does_not_end_the_rest(tmp_path: Path, trained: list[str], caplog: pytest.LogCaptureFixture):
-    failed = ablate(small(tmp_path), "eca,stn,se", ["fusion"], [0, 1], tmp_path)
+    failed = ablate(small(tmp_path), "eca,se", ["fusion"], [0, 1], tmp_path)
     assert failed == dict.fromkeys(("eca+none-seed0", "eca+none-seed1"), "the loss is nan at step 3")
     assert trained == [f"{name}+none-seed{seed}" for seed in (0, 1) for name in ("eca", "se")]
     table = (tmp_path / "ablation.md").read_text()
     assert "| `se` | 7.0 ± 7.1 |" in table
     assert "eca+none-seed0: the loss is nan at step 3" in table
-    assert "`stn` in the fusion slot: model.fusion: 'stn' moves cells" in table
     assert "eca+none-seed0 failed: the loss is nan at step 3" in caplog.text
 
 
+def test_what_a_slot_refuses_is_told_and_the_rest_is_trained(tmp_path: Path, trained: list[str]):
+    assert ablate(small(tmp_path), "roadside,se", ["blocks"], [0], tmp_path) == {}
+    assert trained == ["cam+none+se-seed0"]
+    needs = "'roadside' needs the direction of the mapped road, which only fusion and refinement are told"
+    assert f"`roadside` in the blocks slot: model.blocks: {needs}" in (tmp_path / "ablation.md").read_text()
+
+
 def test_nothing_that_can_be_built_is_an_error(tmp_path: Path):
-    with pytest.raises(ConfigError, match="stn"):
-        ablate(small(tmp_path), "stn", ["fusion"], [0], tmp_path)
+    with pytest.raises(ConfigError, match="roadside"):
+        ablate(small(tmp_path), "roadside", ["blocks"], [0], tmp_path)
+
+
+def test_what_moves_cells_is_offered_in_no_slot(tmp_path: Path):
+    with pytest.raises(ConfigError, match="no mechanism 'stn'"):
+        ablate(small(tmp_path), "stn", ["fusion", "refine", "blocks"], [0], tmp_path)
 
 
 def test_own_is_what_the_configuration_has(tmp_path: Path, trained: list[str]):

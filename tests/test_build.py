@@ -4,9 +4,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from bevfusion.attention import ATTENTION
+from bevfusion.attention import ATTENTION, SLOT_CHOICES, make_attention
 from bevfusion.build import bev_grid, build_model, search_window, tile_grid
 from bevfusion.config import AttentionConfig, Config, ConfigError, EncoderConfig, ModelConfig, load_config
+from bevfusion.fusion.attend import needs_of
 from bevfusion.fusion.fuse import JOINS
 from bevfusion.heads.direction import direction_loss, heading_marginal
 from bevfusion.heads.pose_volume import negative_log_likelihood
@@ -51,7 +52,7 @@ def test_every_config_in_the_repository_builds(path: Path):
     assert sum(parameter.numel() for parameter in model.parameters()) > 1000
 
 
-@pytest.mark.parametrize("name", ["none", *JOINS, *(name for name in ATTENTION if name != "stn")])
+@pytest.mark.parametrize("name", ["none", *JOINS, *(name for name in SLOT_CHOICES if name != "none")])
 def test_every_mechanism_trains_in_its_slots(name: str):
     config = small(name, "none" if name in JOINS else name)
     model = build_model(config)
@@ -67,7 +68,8 @@ def test_every_mechanism_trains_in_its_slots(name: str):
     assert next(model.map_encoder.parameters()).grad.abs().sum() > 0
 
 
-NOT_IN_BLOCKS = ("stn", "hard", "dynamic_capacity", "roadside")
+MORE_THAN_FEATURES = [name for name in SLOT_CHOICES if needs_of(make_attention(name, 8))]
+NOT_IN_BLOCKS = ("stn", *MORE_THAN_FEATURES)
 
 
 @pytest.mark.parametrize("name", [name for name in ATTENTION if name not in (*NOT_IN_BLOCKS, "none")])
@@ -89,6 +91,7 @@ def test_every_other_mechanism_trains_in_the_blocks_of_both_encoders(name: str):
 
 @pytest.mark.parametrize("name", NOT_IN_BLOCKS)
 def test_what_needs_more_than_features_is_refused_in_blocks(name: str):
+    assert set(NOT_IN_BLOCKS) == {"stn", "hard", "dynamic_capacity", "roadside"}
     with pytest.raises(ConfigError, match=rf"model\.blocks.*{name}"):
         build_model(small("none", "none", name))
 
@@ -97,7 +100,7 @@ def test_pooling_over_seen_cells_is_refused_in_blocks():
     config = small()
     section = AttentionConfig(attention="se", options={"occupancy": True})
     config = config.model_copy(update={"model": config.model.model_copy(update={"blocks": section})})
-    with pytest.raises(ConfigError, match=r"model\.blocks.*se"):
+    with pytest.raises(ConfigError, match=r"model\.blocks: 'se' needs the cells that the scan reached"):
         build_model(config)
 
 
@@ -125,7 +128,17 @@ def test_attention_in_a_block_works_on_what_is_added():
     assert not list(bare.attention.parameters())
 
 
+@pytest.mark.parametrize("name", ["se", "cbam", "sk"])
+def test_pooling_over_seen_cells_works_in_the_other_slots(name: str):
+    config = small()
+    section = AttentionConfig(attention=name, options={"occupancy": True})
+    config = config.model_copy(update={"model": config.model.model_copy(update={"fusion": section, "refine": section})})
+    prediction = build_model(config)(random_batch(config, 2, 3.0), search_window(config, 3.0, math.radians(6.0)))
+    assert bool(prediction.volume.log_prob.isfinite().all())
+
+
 def test_a_mechanism_that_moves_geometry_is_refused():
+    assert set(ATTENTION) - set(SLOT_CHOICES) == {"stn"}
     with pytest.raises(ConfigError, match=r"model\.refine.*stn"):
         build_model(small("none", "stn"))
 

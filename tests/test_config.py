@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from bevfusion.config import Config, ConfigError, load_config, parse_yaml
+from bevfusion.config import RENAMED, Config, ConfigError, config_from_dict, load_config, parse_yaml
 
 CONFIGS = sorted((Path(__file__).parents[1] / "configs").glob("*.yaml"))
 
@@ -88,3 +88,47 @@ def test_an_alias_bomb_is_harmless(tmp_path):
     bomb = "a0: &a0 [x]\n" + "".join(f"a{i}: &a{i} [*a{i - 1}, *a{i - 1}, *a{i - 1}]\n" for i in range(1, 12))
     with pytest.raises(ConfigError, match="unknown key"):
         load_config(written(tmp_path, bomb))
+
+
+def value_of(config: Config, key: str) -> object:
+    value: object = config
+    for name in key.split("."):
+        value = getattr(value, name)
+    return value
+
+
+@pytest.mark.parametrize(("old", "new"), RENAMED.items())
+def test_a_former_name_is_read_as_the_present_one_with_a_warning(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, old: str, new: str
+):
+    section, name = old.rsplit(".", 1)
+    written_as_before = written(tmp_path, f"{section}: {{{name}: 0.75}}")
+    assert value_of(load_config(written_as_before), new) == 0.75
+    assert f"the key '{old}' is called '{new}' now" in caplog.text
+    caplog.clear()
+    for override in (f"{old}=0.5", f"{section}={{{name}: 0.5}}"):
+        assert value_of(load_config(written(tmp_path, ""), [override]), new) == 0.5
+        assert caplog.text.count(f"'{new}' now") == 1
+        caplog.clear()
+    # on top of a file, by whatever name either has it
+    assert value_of(load_config(written_as_before, [f"{new}=0.25"]), new) == 0.25
+    present = new.rsplit(".", 1)
+    assert (
+        value_of(load_config(written(tmp_path, f"{present[0]}: {{{present[1]}: 0.75}}"), [f"{old}=0.25"]), new) == 0.25
+    )
+    caplog.clear()
+    assert value_of(config_from_dict({section: {name: 0.75}}, "a checkpoint"), new) == 0.75
+    assert not caplog.text, "who opens a checkpoint has not written its keys"
+
+
+def test_a_key_by_both_names_is_refused(tmp_path: Path):
+    path = written(tmp_path, "train: {lesson_weight: 0.1, auxiliary_weight: 0.2}")
+    with pytest.raises(ConfigError, match=r"'train\.lesson_weight' is the former name of 'train\.auxiliary_weight'"):
+        load_config(path)
+
+
+def test_present_names_are_keys_and_former_names_are_not():
+    for old, new in RENAMED.items():
+        value_of(Config(), new)
+        with pytest.raises(AttributeError):
+            value_of(Config(), old)

@@ -35,7 +35,7 @@ from bevfusion.attention.triplet import Triplet
 
 Option = float | int | str | bool
 
-# One line a mechanism. The names are those of the configuration files.
+# One line a mechanism.
 ATTENTION: dict[str, Callable[..., nn.Module]] = {
     "none": nn.Identity,
     "se": SE,
@@ -64,6 +64,9 @@ ATTENTION: dict[str, Callable[..., nn.Module]] = {
     "criss_cross": CrissCross,
     "roadside": Roadside,
 }
+
+# What a slot of the network takes, by the name in a configuration: the heads behind it measure in metres.
+SLOT_CHOICES = {name: kind for name, kind in ATTENTION.items() if not getattr(kind, "moves_geometry", False)}
 
 
 def make_attention(name: str, channels: int, options: Mapping[str, Option] | None = None) -> nn.Module:

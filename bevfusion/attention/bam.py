@@ -15,6 +15,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from bevfusion.attention.needs import FEATURES, SEEN
 from bevfusion.attention.norm import BatchNorm
 from bevfusion.attention.options import check_at_least, check_choice, hidden_width
 from bevfusion.attention.pooling import Seen, mean_over, seen_mask
@@ -48,7 +49,7 @@ class BAM(nn.Module):
         hidden = hidden_width(channels, reduction)
         check_at_least("dilation", dilation, 1)
         check_choice("mode", mode, ("sum", "product"))
-        self.occupancy = occupancy
+        self.needs = SEEN if occupancy else FEATURES
         self.summed = mode == "sum"
 
         # A bias in front of a normalization would have no effect.
@@ -73,7 +74,7 @@ class BAM(nn.Module):
 
     def gate(self, x: Float[Tensor, "b c h w"], seen: Seen | None = None) -> Float[Tensor, "b c h w"]:
         """The factor of every value, in (1, 2)."""
-        mask = seen_mask(x, seen, self.occupancy)
+        mask = seen_mask(x, seen, self.needs)
         of_channels = self.channel(mean_over(x, (2, 3), mask))[:, :, None, None]
         features = x
         for stage in self.spatial:

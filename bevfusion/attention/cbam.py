@@ -13,6 +13,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from bevfusion.attention.needs import FEATURES, SEEN
 from bevfusion.attention.norm import BatchNorm
 from bevfusion.attention.options import check_at_least, check_choice, check_odd, hidden_width
 from bevfusion.attention.pooling import Seen, max_over, mean_over, seen_mask
@@ -34,14 +35,14 @@ class CAM(nn.Module):
     def __init__(self, channels: int, *, reduction: int = 16, bias: bool = True, occupancy: bool = False):
         super().__init__()
         hidden = hidden_width(channels, reduction)
-        self.occupancy = occupancy
+        self.needs = SEEN if occupancy else FEATURES
         self.mlp = nn.Sequential(
             nn.Linear(channels, hidden, bias=bias), nn.ReLU(), nn.Linear(hidden, channels, bias=bias)
         )
 
     def gate(self, x: Float[Tensor, "b c h w"], seen: Seen | None = None) -> Float[Tensor, "b c 1 1"]:
         """The factor of every channel, in (0, 1)."""
-        mask = seen_mask(x, seen, self.occupancy)
+        mask = seen_mask(x, seen, self.needs)
         logits = self.mlp(mean_over(x, (2, 3), mask)) + self.mlp(max_over(x, (2, 3), mask))
         return torch.sigmoid(logits)[:, :, None, None]
 
@@ -78,7 +79,7 @@ class SAM(nn.Module):
         check_at_least("channels", channels, 1)
         check_odd("kernel_size", kernel_size)
         check_choice("padding", padding, ("zeros", "replicate"))
-        self.occupancy = occupancy
+        self.needs = SEEN if occupancy else FEATURES
         self.conv = nn.Conv2d(
             2,
             1,
@@ -91,7 +92,7 @@ class SAM(nn.Module):
 
     def gate(self, x: Float[Tensor, "b c h w"], seen: Seen | None = None) -> Float[Tensor, "b 1 h w"]:
         """The factor of every cell, in (0, 1)."""
-        mask = seen_mask(x, seen, self.occupancy)
+        mask = seen_mask(x, seen, self.needs)
         planes = torch.cat([x.mean(1, keepdim=True), x.amax(1, keepdim=True)], dim=1)
         if mask is not None:
             planes = planes.masked_fill(~mask, 0)
@@ -135,6 +136,7 @@ class CBAM(nn.Module):
         self.sequential = arrangement == "sequential"
         self.channel = CAM(channels, reduction=reduction, occupancy=occupancy)
         self.spatial = SAM(channels, kernel_size=kernel_size, norm=norm, padding=padding, occupancy=occupancy)
+        self.needs = self.channel.needs
 
     def channel_gate(self, x: Float[Tensor, "b c h w"], seen: Seen | None = None) -> Float[Tensor, "b c 1 1"]:
         """The channel half of the gate alone, which can scale another map of the same channels."""

@@ -13,6 +13,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from bevfusion.attention.needs import FEATURES, SEEN
 from bevfusion.attention.norm import BatchNorm
 from bevfusion.attention.options import hidden_width
 from bevfusion.attention.pooling import Seen, mean_over, seen_mask
@@ -34,14 +35,14 @@ class Coordinate(nn.Module):
     def __init__(self, channels: int, *, reduction: int = 32, occupancy: bool = False):
         super().__init__()
         hidden = hidden_width(channels, reduction, least=8)
-        self.occupancy = occupancy
+        self.needs = SEEN if occupancy else FEATURES
         self.squeeze = nn.Sequential(nn.Conv1d(channels, hidden, 1, bias=False), BatchNorm(hidden), nn.Hardswish())
         self.rows = nn.Conv1d(hidden, channels, 1)
         self.columns = nn.Conv1d(hidden, channels, 1)
 
     def gate(self, x: Float[Tensor, "b c h w"], seen: Seen | None = None) -> Float[Tensor, "b c h w"]:
         """The factor of every value, in (0, 1): an outer product in each channel."""
-        mask = seen_mask(x, seen, self.occupancy)
+        mask = seen_mask(x, seen, self.needs)
         strips = torch.cat([mean_over(x, (3,), mask), mean_over(x, (2,), mask)], dim=2)
         of_rows, of_columns = self.squeeze(strips).split([x.shape[2], x.shape[3]], dim=2)
         return torch.sigmoid(self.rows(of_rows))[..., None] * torch.sigmoid(self.columns(of_columns))[:, :, None]

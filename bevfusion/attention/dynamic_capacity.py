@@ -13,18 +13,21 @@ autograd.
 Here the slot keeps C channels: c = x + a 1 x 1 convolution, f = x + two 3 x 3 convolutions on a 5 x 5 patch, both zero
 at start, so the module starts as the identity. g learns through `logits(refined.features)` under a loss of the user's
 (say, cross-entropy of the heading): what the entropy is about is what g is trained for. No other gradient reaches it:
-without such a loss the cells are chosen by a random g.
+without such a loss the cells are chosen by a random g. In the network g says in which sector about the prior the truth
+lies (`with_auxiliary_loss`).
 
 Ties (also where fewer than k cells have any saliency) go to the cell that comes first, row by row.
 """
 
-from typing import NamedTuple
+from functools import partial
+from typing import ClassVar, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from bevfusion.attention.needs import AuxiliaryLoss, Need, Needs
 from bevfusion.attention.options import check_at_least
 
 _REACH = 2  # of the fine features: two 3 x 3 convolutions
@@ -51,6 +54,8 @@ class DynamicCapacity(nn.Module):
     Raises:
         ValueError: if a size is not positive, `cells` is negative, or there are fewer than two classes.
     """
+
+    needs: ClassVar[Needs] = frozenset({Need.LOSS})
 
     def __init__(self, channels: int, *, cells: int = 64, classes: int = 8, hidden: int = 64) -> None:
         super().__init__()
@@ -79,6 +84,17 @@ class DynamicCapacity(nn.Module):
         fine = self._fine_at(x, cells)
         features = coarse.flatten(2).scatter(2, cells[:, None].expand_as(fine), fine.to(coarse.dtype))
         return Refined(features.reshape(x.shape), coarse, fine, cells)
+
+    def with_auxiliary_loss(self, x: Float[Tensor, "b c h w"]) -> tuple[Float[Tensor, "b c h w"], AuxiliaryLoss]:
+        """The refined map, and the loss of the hint and of g, whose classes are equal sectors about the prior."""
+        refined = self.refine(x)
+        return refined.features, partial(self._loss_of_sector, refined)
+
+    def _loss_of_sector(self, refined: Refined, loss: Float[Tensor, " b"], truth: Float[Tensor, "b 3"]) -> Tensor:
+        logits = self.logits(refined.features)
+        turn = torch.atan2(truth[:, 1], truth[:, 0]) / (2.0 * torch.pi) + 0.5
+        sector = (turn * logits.shape[1]).long().clamp(0, logits.shape[1] - 1)
+        return self.hint_loss(refined) / refined.cells.shape[1] + F.cross_entropy(logits, sector)
 
     def logits(self, features: Float[Tensor, "b c h w"]) -> Float[Tensor, "b l"]:
         """g: class scores of a coarse or refined map."""

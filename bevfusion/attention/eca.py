@@ -12,6 +12,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from bevfusion.attention.needs import FEATURES, SEEN
 from bevfusion.attention.options import check_at_least, check_odd
 from bevfusion.attention.pooling import Seen, mean_over, seen_mask
 
@@ -39,12 +40,12 @@ class ECA(nn.Module):
         check_at_least("channels", channels, 1)
         kernel_size = kernel_size or adaptive_kernel_size(channels)
         check_odd("kernel_size", kernel_size)
-        self.occupancy = occupancy
+        self.needs = SEEN if occupancy else FEATURES
         self.conv = nn.Conv1d(1, 1, kernel_size, padding=kernel_size // 2, bias=False)
 
     def gate(self, x: Float[Tensor, "b c h w"], seen: Seen | None = None) -> Float[Tensor, "b c 1 1"]:
         """The factor of every channel, in (0, 1)."""
-        z = mean_over(x, (2, 3), seen_mask(x, seen, self.occupancy))
+        z = mean_over(x, (2, 3), seen_mask(x, seen, self.needs))
         return torch.sigmoid(self.conv(z[:, None]))[:, 0, :, None, None]
 
     def forward(self, x: Float[Tensor, "b c h w"], seen: Seen | None = None) -> Float[Tensor, "b c h w"]:

@@ -11,6 +11,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from bevfusion.attention.needs import FEATURES, SEEN
 from bevfusion.attention.options import hidden_width
 from bevfusion.attention.pooling import Seen, seen_mask
 
@@ -30,7 +31,7 @@ class GC(nn.Module):
     def __init__(self, channels: int, *, reduction: int = 16, occupancy: bool = False):
         super().__init__()
         hidden = hidden_width(channels, reduction, least=4)
-        self.occupancy = occupancy
+        self.needs = SEEN if occupancy else FEATURES
         self.key = nn.Conv2d(channels, 1, 1, bias=False)
         last = nn.Linear(hidden, channels)
         nn.init.zeros_(last.weight)
@@ -39,7 +40,7 @@ class GC(nn.Module):
 
     def context(self, x: Float[Tensor, "b c h w"], seen: Seen | None = None) -> Float[Tensor, "b c"]:
         """The weighted mean of all cells."""
-        mask = seen_mask(x, seen, self.occupancy)
+        mask = seen_mask(x, seen, self.needs)
         logits: Tensor = self.key(x)
         if mask is not None:
             # The least finite number, not -inf: where nothing was seen, -inf would give NaN, if only in passing.

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from bevfusion.attention.needs import FEATURES, SEEN
 from bevfusion.attention.options import check_at_least
 from bevfusion.attention.pooling import Seen, mean_over, seen_mask
 
@@ -41,13 +42,13 @@ class GhostSE(nn.Module):
         if ratio <= 0:
             raise ValueError(f"ratio must be positive, got {ratio}")
         hidden = make_divisible(ratio * channels, divisor)
-        self.occupancy = occupancy
+        self.needs = SEEN if occupancy else FEATURES
         self.squeeze = nn.Linear(channels, hidden)
         self.excite = nn.Linear(hidden, channels)
 
     def gate(self, x: Float[Tensor, "b c h w"], seen: Seen | None = None) -> Float[Tensor, "b c 1 1"]:
         """The factor of every channel, in [0, 1]."""
-        z = mean_over(x, (2, 3), seen_mask(x, seen, self.occupancy))
+        z = mean_over(x, (2, 3), seen_mask(x, seen, self.needs))
         s = F.hardsigmoid(self.excite(torch.relu(self.squeeze(z))))
         return s[:, :, None, None]
 

@@ -16,16 +16,20 @@ be one number a sample or one a cell; the latter credits each cell with its own 
     y, action = hard.sample(x)
     loss = task_loss(y) + hard.policy_loss(action, reward)
 
+In the network the reward is minus the loss of each sample (`with_auxiliary_loss`).
+
 Differences: the papers sample one location out of all (a softmax); here cells are independent, so any number may pass.
 """
 
-from typing import NamedTuple
+from functools import partial
+from typing import ClassVar, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from bevfusion.attention.needs import AuxiliaryLoss, Need, Needs
 from bevfusion.attention.options import check_at_least
 
 
@@ -49,6 +53,8 @@ class HardAttention(nn.Module):
     Raises:
         ValueError: if a size is not positive or `pass_at_start` is not between 0 and 1.
     """
+
+    needs: ClassVar[Needs] = frozenset({Need.LOSS})
 
     def __init__(self, channels: int, *, hidden: int = 16, pass_at_start: float = 0.9) -> None:
         super().__init__()
@@ -81,6 +87,15 @@ class HardAttention(nn.Module):
         entropy = -(log_pass.exp() * log_pass + log_block.exp() * log_block)
         baseline = self.value(x.detach().mean((2, 3)))[:, 0]
         return x * mask, Action(mask, log_prob, entropy, baseline)
+
+    def with_auxiliary_loss(self, x: Float[Tensor, "b c h w"]) -> tuple[Float[Tensor, "b c h w"], AuxiliaryLoss]:
+        """The output of `sample`, and the policy's loss for a reward of minus the loss of each sample."""
+        y, action = self.sample(x)
+        return y, partial(self._loss_of_policy, action)
+
+    def _loss_of_policy(self, action: Action, loss: Float[Tensor, " b"], truth: Float[Tensor, "b 3"]) -> Tensor:
+        # A sum over thousands of cells with one reward: without the mean over cells it would drown every other loss.
+        return self.policy_loss(action, -loss) / action.mask[0].numel()
 
     def policy_loss(
         self,

@@ -13,19 +13,21 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from bevfusion.attention.needs import Need, Needs
+
 Seen = Bool[Tensor, "b 1 h w"] | Float[Tensor, "b 1 h w"]
 
 
-def seen_mask(x: Float[Tensor, "b c h w"], seen: Tensor | None, occupancy: bool) -> Bool[Tensor, "b 1 h w"] | None:
+def seen_mask(x: Float[Tensor, "b c h w"], seen: Tensor | None, needs: Needs) -> Bool[Tensor, "b 1 h w"] | None:
     """The cells to pool over, or None for all of them; a cell is seen where `seen` is positive or True.
 
     Raises:
-        ValueError: if `seen` is missing where `occupancy` is on, given where it is off, or of another size.
+        ValueError: if `seen` is missing where the mechanism needs it, given where it does not, or of another size.
     """
-    if occupancy != (seen is not None):
+    if (Need.SEEN in needs) != (seen is not None):
         raise ValueError(
             "occupancy=True pools over seen cells only: pass seen (B, 1, H, W)"
-            if occupancy
+            if Need.SEEN in needs
             else "seen was passed to a mechanism that was built with occupancy=False"
         )
     if seen is None:

@@ -33,13 +33,14 @@ map; spacing is taken as constant over the length of the map. Cost O(G D^2 log D
 """
 
 import math
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from bevfusion.attention.needs import Need, Needs
 from bevfusion.attention.options import check_at_least, check_odd
 
 _PRIOR = 0.02  # of the x axis against a fully coherent gradient
@@ -74,6 +75,8 @@ class Roadside(nn.Module):
     Raises:
         ValueError: if an option is out of its range.
     """
+
+    needs: ClassVar[Needs] = frozenset({Need.ROAD})
 
     def __init__(
         self,

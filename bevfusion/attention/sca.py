@@ -14,6 +14,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
+from bevfusion.attention.needs import FEATURES, SEEN
 from bevfusion.attention.options import check_at_least, check_choice
 from bevfusion.attention.pooling import Seen, mean_over, seen_mask
 
@@ -47,13 +48,13 @@ class SCA(nn.Module):
         check_choice("order", order, ("channel_first", "spatial_first"))
         self.channel_first = order == "channel_first"
         self.rescale = rescale
-        self.occupancy = occupancy
+        self.needs = SEEN if occupancy else FEATURES
         self.channel = nn.Sequential(nn.Linear(1, hidden), nn.Tanh(), nn.Linear(hidden, 1, bias=False))
         self.spatial = nn.Sequential(nn.Conv2d(channels, hidden, 1), nn.Tanh(), nn.Conv2d(hidden, 1, 1, bias=False))
 
     def gate(self, x: Float[Tensor, "b c h w"], seen: Seen | None = None) -> Float[Tensor, "b c h w"]:
         """The factor of every value, positive (zero in unseen cells)."""
-        mask = seen_mask(x, seen, self.occupancy)
+        mask = seen_mask(x, seen, self.needs)
         if self.channel_first:
             beta = self._of_channels(x, mask)
             return beta * self._of_cells(x * beta, mask)

@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from bevfusion.attention.needs import FEATURES, SEEN
 from bevfusion.attention.options import hidden_width
 from bevfusion.attention.pooling import Seen, mean_over, seen_mask
 
@@ -30,13 +31,13 @@ class SE(nn.Module):
     def __init__(self, channels: int, *, reduction: int = 16, bias: bool = True, occupancy: bool = False):
         super().__init__()
         hidden = hidden_width(channels, reduction)
-        self.occupancy = occupancy
+        self.needs = SEEN if occupancy else FEATURES
         self.squeeze = nn.Linear(channels, hidden, bias=bias)
         self.excite = nn.Linear(hidden, channels, bias=bias)
 
     def gate(self, x: Float[Tensor, "b c h w"], seen: Seen | None = None) -> Float[Tensor, "b c 1 1"]:
         """The factor of every channel, in (0, 1)."""
-        z = mean_over(x, (2, 3), seen_mask(x, seen, self.occupancy))
+        z = mean_over(x, (2, 3), seen_mask(x, seen, self.needs))
         s = torch.sigmoid(self.excite(torch.relu(self.squeeze(z))))
         return s[:, :, None, None]
 

@@ -14,6 +14,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from bevfusion.attention.needs import FEATURES, SEEN
 from bevfusion.attention.norm import BatchNorm
 from bevfusion.attention.options import check_at_least, hidden_width
 from bevfusion.attention.pooling import Seen, mean_over, seen_mask
@@ -50,7 +51,7 @@ class SK(nn.Module):
             check_at_least(name, value, 1)
         width = hidden_width(channels, reduction, least)
         shared = math.gcd(channels, groups)
-        self.occupancy = occupancy
+        self.needs = SEEN if occupancy else FEATURES
         self.kernels = nn.ModuleList(
             nn.Sequential(
                 nn.Conv2d(channels, channels, 3, padding=m + 1, dilation=m + 1, groups=shared, bias=False),
@@ -77,7 +78,7 @@ class SK(nn.Module):
     def _split_and_weigh(
         self, x: Float[Tensor, "b c h w"], seen: Seen | None
     ) -> tuple[list[Float[Tensor, "b c h w"]], Float[Tensor, "b m c"]]:
-        mask = seen_mask(x, seen, self.occupancy)
+        mask = seen_mask(x, seen, self.needs)
         source = x if mask is None else x.masked_fill(~mask, 0)
         branches = [kernel(source) for kernel in self.kernels]
         # The mean of the sum is the sum of the means: the sum itself is never stored.

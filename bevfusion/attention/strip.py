@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from bevfusion.attention.needs import FEATURES, SEEN
 from bevfusion.attention.options import check_at_least, check_odd
 from bevfusion.attention.pooling import Seen, mean_over, seen_mask
 
@@ -33,14 +34,14 @@ class Strip(nn.Module):
         super().__init__()
         check_at_least("channels", channels, 1)
         check_odd("kernel_size", kernel_size)
-        self.occupancy = occupancy
+        self.needs = SEEN if occupancy else FEATURES
         self.rows = nn.Conv1d(channels, channels, kernel_size, padding=kernel_size // 2, bias=False)
         self.columns = nn.Conv1d(channels, channels, kernel_size, padding=kernel_size // 2, bias=False)
         self.mix = nn.Conv1d(channels, channels, 1)
 
     def gate(self, x: Float[Tensor, "b c h w"], seen: Seen | None = None) -> Float[Tensor, "b c h w"]:
         """The factor of every value, in (0, 1); its logit is a sum of a row's and a column's."""
-        mask = seen_mask(x, seen, self.occupancy)
+        mask = seen_mask(x, seen, self.needs)
         of_rows = self.mix(self.rows(mean_over(x, (3,), mask)))
         of_columns = F.conv1d(self.columns(mean_over(x, (2,), mask)), self.mix.weight)
         return torch.sigmoid(of_rows[..., None] + of_columns[:, :, None])

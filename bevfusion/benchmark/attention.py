@@ -65,20 +65,20 @@ def measure(kind: str, name: str, shape: Shape, device: torch.device) -> Row:
         """The output, and the losses that the mechanism brings along."""
         if kind == "join":
             return module(*inputs), inputs[0].new_zeros(())
-        y, lessons = attend(module, inputs[0], scene)
+        y, losses = attend(module, inputs[0], scene)
         rewards, truth = y.new_zeros(shape[0]), y.new_zeros(shape[0], 3)
-        return y, sum((lesson(rewards, truth) for lesson in lessons), y.new_zeros(()))
+        return y, sum((loss(rewards, truth) for loss in losses), y.new_zeros(()))
 
     @torch.inference_mode()
     def forward() -> None:
         apply()
 
     def training() -> None:
-        y, lesson = apply()
+        y, loss = apply()
         module.zero_grad(set_to_none=True)
         for x in inputs:
             x.grad = None
-        torch.autograd.backward([y, lesson] if lesson.requires_grad else [y], [gradient, *_ones(lesson)])
+        torch.autograd.backward([y, loss] if loss.requires_grad else [y], [gradient, *_ones(loss)])
 
     module.eval()
     forward_timing, peak_forward_mb = timing(forward, device), peak_mb(forward, device)
@@ -103,8 +103,8 @@ def measure(kind: str, name: str, shape: Shape, device: torch.device) -> Row:
     )
 
 
-def _ones(lesson: Tensor) -> list[Tensor]:
-    return [torch.ones_like(lesson)] if lesson.requires_grad else []
+def _ones(loss: Tensor) -> list[Tensor]:
+    return [torch.ones_like(loss)] if loss.requires_grad else []
 
 
 def _scene(shape: Shape, device: torch.device) -> Scene:

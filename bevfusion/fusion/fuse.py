@@ -46,10 +46,10 @@ class Fusion(nn.Module):
     ) -> Fused:
         """Fuse; `map_in_ego` is `map_features` sampled at the prior pose."""
         both = torch.cat([lidar, map_in_ego], dim=1)
-        attended, lessons = attend(self.attention, both, scene)
+        attended, losses = attend(self.attention, both, scene)
         gated_lidar, gated_map = attended.chunk(2, dim=1)
         passed = channel_gate(both, attended)[:, lidar.shape[1] :]
-        return Fused(gated_lidar, map_features * passed, self.join(gated_lidar, gated_map), lessons)
+        return Fused(gated_lidar, map_features * passed, self.join(gated_lidar, gated_map), losses)
 
 
 def channel_gate(before: Float[Tensor, "b c h w"], after: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c 1 1"]:

@@ -19,4 +19,4 @@ class Refinement(nn.Module):
         """Refine both tensors in the ego frame; the map stays as it is."""
         lidar, of_lidar = attend(self.lidar, fused.lidar, scene)
         joint, of_joint = attend(self.joint, fused.joint, scene)
-        return Fused(lidar, fused.map, joint, fused.lessons + of_lidar + of_joint)
+        return Fused(lidar, fused.map, joint, fused.auxiliary_losses + of_lidar + of_joint)

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from bevfusion.attention import ATTENTION
+from bevfusion.attention import SLOT_CHOICES
 from bevfusion.build import build_model
 from bevfusion.config import AttentionConfig, Config, ConfigError, load_config
 from bevfusion.files import write_text
@@ -25,9 +25,9 @@ from bevfusion.training.run import CHECKPOINTS, train
 log = logging.getLogger(__name__)
 
 SLOTS: dict[str, tuple[str, ...]] = {
-    "fusion": (*ATTENTION, *JOINS),
-    "refine": tuple(ATTENTION),
-    "blocks": tuple(ATTENTION),
+    "fusion": (*SLOT_CHOICES, *JOINS),
+    "refine": tuple(SLOT_CHOICES),
+    "blocks": tuple(SLOT_CHOICES),
 }
 OWN = "own"  # stands for the mechanism that the configuration has in a slot
 RESULT = "result.json"  # what makes a run's folder a finished one

@@ -36,7 +36,7 @@ class TrainingModule(L.LightningModule):
         warmup_steps: int,
         steps: int,
         direction_weight: float,
-        lesson_weight: float,
+        auxiliary_weight: float,
         compiled: bool = False,
     ) -> None:
         """`window` is what priors are drawn from; the rate falls to zero at `steps`.
@@ -57,7 +57,7 @@ class TrainingModule(L.LightningModule):
         self.warmup_steps = warmup_steps
         self.steps = steps
         self.direction_weight = direction_weight
-        self.lesson_weight = lesson_weight
+        self.auxiliary_weight = auxiliary_weight
 
     def loss(self, batch: Batch) -> tuple[Float[Tensor, ""], Prediction]:
         """Mean loss of a batch with truths, and what the network said."""
@@ -67,8 +67,8 @@ class TrainingModule(L.LightningModule):
         pose = negative_log_likelihood(prediction.volume, batch.truth)
         heading = direction_loss(prediction.direction, batch.truth[:, 2])
         loss = pose.mean() + self.direction_weight * heading.mean()
-        for lesson in prediction.fused.lessons:
-            loss = loss + self.lesson_weight * lesson(pose.detach(), batch.truth)
+        for auxiliary_loss in prediction.fused.auxiliary_losses:
+            loss = loss + self.auxiliary_weight * auxiliary_loss(pose.detach(), batch.truth)
         return loss, prediction
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:

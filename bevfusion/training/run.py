@@ -167,7 +167,7 @@ def _module(config: Config) -> TrainingModule:
         warmup_steps=train.warmup_steps,
         steps=train.steps,
         direction_weight=train.direction_weight,
-        lesson_weight=train.lesson_weight,
+        auxiliary_weight=train.auxiliary_weight,
         compiled=train.compile,
     )
 

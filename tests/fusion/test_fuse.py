@@ -2,8 +2,9 @@ import pytest
 import torch
 from torch import nn
 
-from bevfusion.attention import make, make_attention
-from bevfusion.fusion.attend import Scene, attend
+from bevfusion.attention import ATTENTION, attention_options, make, make_attention
+from bevfusion.attention.needs import Need
+from bevfusion.fusion.attend import Scene, attend, needs_of
 from bevfusion.fusion.concat import ConcatFusion
 from bevfusion.fusion.fuse import JOINS, Fusion, channel_gate
 from bevfusion.fusion.refine import Refinement
@@ -59,12 +60,32 @@ def test_refinement_leaves_the_map_alone():
     assert (refined.joint - joint).abs().max() > 0.01
 
 
-def test_occupancy_pools_over_what_the_scan_has_seen():
-    mechanism, (x, _, _) = make_attention("se", 8, {"occupancy": True}), inputs()
+@pytest.mark.parametrize("name", ["se", "cam", "cbam"])
+def test_occupancy_pools_over_what_the_scan_has_seen(name: str):
+    torch.manual_seed(1)  # with a single hidden channel chance may choose one that is always off
+    mechanism, (x, _, _) = make_attention(name, 8, {"occupancy": True, "reduction": 1}).eval(), inputs()
     half = Scene(torch.cat([torch.ones(2, 1, 10, 6), torch.zeros(2, 1, 10, 6)], dim=3), SCENE.road_cos2_sin2)
     louder = torch.cat([x[..., :6], 9.0 * x[..., 6:]], dim=3)
     torch.testing.assert_close(attend(mechanism, x, half)[0][..., :6], attend(mechanism, louder, half)[0][..., :6])
     assert (attend(mechanism, x, SCENE)[0] - attend(mechanism, louder, SCENE)[0])[..., :6].abs().max() > 1e-4
+
+
+@pytest.mark.parametrize("name", [name for name in ATTENTION if "occupancy" in attention_options(name)])
+def test_every_mechanism_with_occupancy_is_told_what_was_seen(name: str):
+    mechanism, (x, _, _) = make_attention(name, 8, {"occupancy": True}), inputs()
+    assert needs_of(mechanism) == {Need.SEEN}
+    y, losses = attend(mechanism, x, SCENE)
+    assert y.shape == x.shape
+    assert losses == ()
+
+
+def test_a_mechanism_says_what_it_needs():
+    beside_features = {name: needs_of(make_attention(name, 8)) for name in ATTENTION}
+    assert {name: needs for name, needs in beside_features.items() if needs} == {
+        "roadside": {Need.ROAD},
+        "hard": {Need.LOSS},
+        "dynamic_capacity": {Need.LOSS},
+    }
 
 
 def test_roadside_attention_is_told_where_the_road_runs():
@@ -77,17 +98,17 @@ def test_roadside_attention_is_told_where_the_road_runs():
 
 def test_hard_attention_learns_from_the_loss_of_each_sample():
     mechanism, (x, _, _) = make_attention("hard", 8), inputs()
-    _, lessons = attend(mechanism.train(), x, SCENE)
-    lessons[0](torch.tensor([1.0, 5.0]), torch.zeros(2, 3)).backward()
+    _, losses = attend(mechanism.train(), x, SCENE)
+    losses[0](torch.tensor([1.0, 5.0]), torch.zeros(2, 3)).backward()
     assert all(p.grad is not None and torch.isfinite(p.grad).all() for p in mechanism.parameters())
     assert attend(mechanism.eval(), x, SCENE)[1] == ()
 
 
 def test_dynamic_capacity_learns_where_the_truth_lies():
     mechanism, (x, _, _) = make_attention("dynamic_capacity", 8, {"cells": 4}), inputs()
-    _, lessons = attend(mechanism.train(), x, SCENE)
+    _, losses = attend(mechanism.train(), x, SCENE)
     east, west = torch.tensor([[3.0, 0.1, 0.0]] * 2), torch.tensor([[-3.0, 0.1, 0.0]] * 2)
-    loss = lessons[0](torch.zeros(2), east)
+    loss = losses[0](torch.zeros(2), east)
     loss.backward()
     assert mechanism.top_linear.weight.grad.abs().sum() > 0  # type: ignore[union-attr]
-    assert loss != lessons[0](torch.zeros(2), west)
+    assert loss != losses[0](torch.zeros(2), west)
