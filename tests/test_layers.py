@@ -34,6 +34,7 @@ ONLY_IN = {
     "open3d": ("simulate/sensor.py",),
     "osmium": ("maps",),
     "matplotlib": ("drawing.py",),
+    "rasterio": ("maps/raster.py",),
     "typer": ("cli",),
     "onnxruntime": ("export/runtime.py",),
     "rclpy": ("ros/node_ros2.py", "ros/player.py"),

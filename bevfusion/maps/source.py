@@ -10,8 +10,9 @@ from jaxtyping import Int8
 from bevfusion.geometry.geodesy import GeoPose, LocalFrame
 from bevfusion.geometry.grid import Grid
 from bevfusion.geometry.se2 import SE2
-from bevfusion.maps.image import SUFFIXES, ImageMap
+from bevfusion.maps.image import ImageMap
 from bevfusion.maps.osm import FORMATS, osm_format, read_osm
+from bevfusion.maps.raster import SUFFIXES
 from bevfusion.maps.render import OsmRenderer
 from bevfusion.maps.tile_file import SUFFIX, TileFile
 from bevfusion.maps.tiled import TiledMap

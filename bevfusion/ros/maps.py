@@ -10,11 +10,12 @@ import pyproj
 
 from bevfusion.datasets.simulated import map_file
 from bevfusion.geometry.geodesy import LocalFrame
-from bevfusion.maps.image import Georeference, ImageMap
-from bevfusion.maps.legend import masks_of
+from bevfusion.maps.georeference import Georeference
+from bevfusion.maps.image import ImageMap, classes_of
 from bevfusion.maps.source import MapSource, open_map
 from bevfusion.ros.parameters import NodeParameters
 from bevfusion.structures import DataError
+from bevfusion.summary import InputSummary
 
 TOWN = "town:"
 CACHE = Path("~/.cache/bevfusion")  # of invented towns: nodes are started in any folder
@@ -46,8 +47,10 @@ def map_of_image(message: Any, parameters: NodeParameters) -> ImageMap:
     pixels = data[: height * step].reshape(height, step)[:, : width * channels].reshape(height, width, channels)
     pixels = pixels[..., 2::-1] if encoding.startswith("bgr") else pixels[..., :3]
     path = Path("map_image.png")  # for messages
-    masks = masks_of(np.ascontiguousarray(pixels[..., 0] if channels == 1 else pixels), _description(parameters), path)
-    if not any(mask.any() for mask in masks.values()):
+    summary = InputSummary("~/map_image")
+    grey_or_colour = np.ascontiguousarray(pixels[..., 0] if channels == 1 else pixels)
+    classes = classes_of(grey_or_colour, _description(parameters), path, summary)
+    if not classes.bits.any():
         raise DataError("~/map_image shows nothing that map_image_legend maps to a layer")
     frame = LocalFrame(parameters.map_image_lat_deg, parameters.map_image_lon_deg)
     crs = pyproj.CRS.from_dict(
@@ -57,7 +60,7 @@ def map_of_image(message: Any, parameters: NodeParameters) -> ImageMap:
     crs_from_pixel = np.array(
         [[cell_m, 0.0, -0.5 * (width - 1) * cell_m], [0.0, -cell_m, 0.5 * (height - 1) * cell_m]], np.float64
     )
-    return ImageMap(masks, Georeference.centred(crs, crs_from_pixel, height, width), "map_image")
+    return ImageMap(classes, Georeference.centred(crs, crs_from_pixel, height, width), "map_image", summary)
 
 
 def _description(parameters: NodeParameters) -> Mapping[str, Any]:

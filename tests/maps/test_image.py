@@ -1,5 +1,6 @@
 import json
 import math
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -215,9 +216,11 @@ def test_broken_picture_files(tmp_path: Path) -> None:
     path.write_bytes(b"hello")
     with pytest.raises(DataError, match="no PNG"):
         ImageMap.open(path)
-    path.write_bytes(content[:16] + (60_000).to_bytes(4, "big") * 2 + content[24:])
+    header = b"IHDR" + (60_000).to_bytes(4, "big") * 2 + content[24:29]
+    path.write_bytes(content[:12] + header + zlib.crc32(header).to_bytes(4, "big") + content[33:])
     with pytest.raises(DataError, match="million"):
         ImageMap.open(path)
+    path.write_bytes(content)
     path.with_suffix(".json").write_text("{nonsense")
     with pytest.raises(DataError, match="no JSON"):
         ImageMap.open(path)
