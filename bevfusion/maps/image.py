@@ -89,7 +89,10 @@ class ImageMap:
             place.tell(picture.height, picture.width, summary)
             classes = _classes(picture, description, path, summary)
         if not classes.bits.any():
-            raise DataError(f"{path} shows nothing that its legend ({path.stem}.json) maps to a layer")
+            why = next(
+                (f"; {note.text}" for note in summary.of_kind("lost", "ignored") if note.subject == "legend"), ""
+            )
+            raise DataError(f"{path} shows nothing that its legend ({path.stem}.json) maps to a layer{why}")
         return cls(classes, place, path.stem, summary)
 
     def covers(self, x_m: float, y_m: float) -> bool:

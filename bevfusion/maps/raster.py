@@ -153,7 +153,8 @@ class Picture:
             stem = self._path.stem
             raise DataError(f"{self._path} has no place on the globe; put a world file ({stem}.pgw, .tfw) beside it")
         corner = np.array([[given.a, given.b, given.c], [given.d, given.e, given.f]])
-        corner[:, 2] += corner[:, :2] @ (0.5, 0.5)
+        if np.isfinite(corner).all():  # else it is refused where the place is used
+            corner[:, 2] += corner[:, :2] @ (0.5, 0.5)
         self._tell_contradiction(beside, corner)
         return corner
 

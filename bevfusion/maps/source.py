@@ -1,5 +1,6 @@
 """What a map is to the rest of the package, and opening one by the suffix of its file."""
 
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol, runtime_checkable
@@ -18,6 +19,8 @@ from bevfusion.maps.tile_file import SUFFIX, TileFile
 from bevfusion.maps.tiled import TiledMap
 from bevfusion.structures import DataError
 from bevfusion.summary import InputSummary
+
+log = logging.getLogger(__name__)
 
 
 @runtime_checkable  # the type checks of the tests ask for it
@@ -51,11 +54,17 @@ class MapSource(Protocol):
 
 
 def open_map(path: Path) -> MapSource:
-    """The map in a file, read according to its suffix.
+    """The map in a file, read according to its suffix; what there is to know about it is logged.
 
     Raises:
         DataError: if the suffix is unknown or the file cannot be used.
     """
+    source = _opened(path)
+    source.summary.log(log)
+    return source
+
+
+def _opened(path: Path) -> MapSource:
     if osm_format(path) is not None:
         return OsmRenderer(read_osm(path))
     if path.suffix.lower() in SUFFIXES:

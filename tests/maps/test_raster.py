@@ -561,20 +561,23 @@ def test_heights_are_no_map(dtype: str, tmp_path: Path) -> None:
 
 
 def test_a_lossy_picture_says_what_no_class_fits(tmp_path: Path) -> None:
-    rng = np.random.default_rng(0)
-    big = np.kron(colours(), np.ones((4, 4, 1), np.uint8))
-    big[rng.random(big.shape[:2]) < 0.3] = (255, 0, 0)
+    shown = np.array([[0, 0, 0], [128, 128, 128], [0, 0, 255]], np.uint8)[values()]
+    big = np.kron(shown, np.ones((4, 4, 1), np.uint8))
+    legend = {"#808080": "building", "#0000ff": "water"}
     options = {"photometric": "YCBCR", "compress": "jpeg", "JPEG_QUALITY": 60}
-    path = write(tmp_path / "town.tif", np.moveaxis(big, -1, 0), COLOURS, **options)
+    path = write(tmp_path / "town.tif", np.moveaxis(big, -1, 0), legend, **options)
     with rasterio.open(path) as file:
         stored = np.moveaxis(file.read(), 0, -1)
-    named = [(0, 0, 0), (255, 0, 0), (0, 0, 255)]
-    share = 100.0 * ~np.any([(stored == colour).all(axis=-1) for colour in named], axis=0)
+    named = [(0, 0, 0), (128, 128, 128), (0, 0, 255)]
+    unfit = ~np.any([(stored == colour).all(axis=-1) for colour in named], axis=0)
+    assert 0.01 < unfit.mean() < 0.5
     image = ImageMap.open(path)
-    assert f"{share.mean():.1f} % of the pixels hold colours that no class fits" in notes(image, "lost")
+    assert f"{100.0 * unfit.mean():.1f} % of the pixels hold colours that no class fits" in notes(image, "lost")
     assert "JPEG" in notes(image, "lost")
     (note,) = image.summary.of_kind("lost")
-    assert (note.count, note.total) == (np.count_nonzero(share), share.size)
+    assert (note.count, note.total) == (np.count_nonzero(unfit), unfit.size)
+    with pytest.raises(DataError, match=r"shows nothing .* % of the pixels hold colours that no class fits"):
+        ImageMap.open(describe(path, legend={"#0000ff": "water"}))
 
 
 def test_smoothed_edges_are_told_apart_from_what_the_legend_leaves_out(tmp_path: Path) -> None:
