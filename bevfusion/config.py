@@ -7,6 +7,7 @@ import logging
 import math
 import re
 from collections.abc import Hashable, Iterator, Sequence
+from importlib.resources import files
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -21,6 +22,9 @@ Option = bool | int | float | str
 RENAMED = {
     "train.lesson_weight": "train.auxiliary_weight",
 }
+
+
+SHIPPED_CONFIGS = Path(str(files("bevfusion") / "configs"))
 
 
 class ConfigError(ValueError):
@@ -245,18 +249,30 @@ def parse_yaml(text: str, origin: str) -> Any:
         raise ConfigError(f"{origin}: {error}") from error
 
 
+def find_config(path: Path) -> Path:
+    """The configuration file at a path or, where none is, the one that ships under its name."""
+    shipped = SHIPPED_CONFIGS / f"{path.name.removesuffix('.yaml')}.yaml"
+    return shipped if not path.exists() and shipped.is_file() else path
+
+
 def load_config(path: Path, overrides: Sequence[str] = ()) -> Config:
     """Read a configuration file and put `key.sub=value` overrides on top (values are YAML).
+
+    Args:
+        path: a YAML file, or a name as of `find_config`.
+        overrides: as `--set` takes them.
 
     Keys by a former name (`RENAMED`) are read as what they are called now, with a warning.
 
     Raises:
         ConfigError: if the file is missing or wrong; one line, naming the key and the nearest known one.
     """
+    path = find_config(Path(path))
     try:
-        text = Path(path).read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8")
     except FileNotFoundError as error:
-        raise ConfigError(f"{path}: no such configuration file") from error
+        names = ", ".join(sorted(shipped.stem for shipped in SHIPPED_CONFIGS.glob("*.yaml")))
+        raise ConfigError(f"{path}: no such configuration file; those that ship are {names}") from error
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: cannot be read: {error}") from error
     values = parse_yaml(text, str(path))

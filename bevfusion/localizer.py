@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from functools import partial
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +42,7 @@ from bevfusion.structures import (
 CHECKPOINT_NAME = "model.safetensors"  # of a training run's folder
 CLASSICAL = "classical"  # in place of a checkpoint: the training-free matcher
 DEFAULT = "default"  # in place of a checkpoint: the weights that ship
-DEFAULT_PATH = Path(__file__).resolve().parents[1] / "data" / "weights" / "default.safetensors"
+DEFAULT_PATH = Path(str(files("bevfusion") / "weights" / "default.safetensors"))
 HELD_M = 8.0  # a vehicle goes on so far, each way, on a map that was encoded once
 
 

@@ -132,3 +132,20 @@ def test_present_names_are_keys_and_former_names_are_not():
         value_of(Config(), new)
         with pytest.raises(AttributeError):
             value_of(Config(), old)
+
+
+def test_a_configuration_that_ships_is_found_by_its_name(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert load_config(Path("fusion_cbam")).name == "fusion_cbam"
+    assert load_config(Path("configs/fusion_cbam.yaml")).name == "fusion_cbam"
+
+
+def test_a_file_of_ones_own_goes_before_one_that_ships(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("fusion_cbam.yaml").write_text("name: mine")
+    assert load_config(Path("fusion_cbam.yaml")).name == "mine"
+
+
+def test_a_name_that_does_not_exist_is_answered_with_those_that_do(tmp_path):
+    with pytest.raises(ConfigError, match=r"no such configuration file; those that ship are ablation, .*fusion_cbam"):
+        load_config(tmp_path / "fusion_cbma.yaml")

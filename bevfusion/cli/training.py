@@ -11,7 +11,7 @@ from bevfusion.cli.options import fail
 def train(
     config: Annotated[
         Path,
-        typer.Argument(metavar="CONFIG", exists=True, dir_okay=False, help="YAML file, e.g. configs/fusion_cbam.yaml."),
+        typer.Argument(metavar="CONFIG", help="YAML file, or one that ships by its name, e.g. fusion_cbam."),
     ],
     overrides: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change one value.")] = None,
     output: Annotated[Path | None, typer.Option(help="Folder of the run.", show_default="runs/NAME")] = None,
@@ -34,7 +34,7 @@ def train(
 def ablate(
     config: Annotated[
         Path,
-        typer.Argument(metavar="CONFIG", exists=True, dir_okay=False, help="YAML file, e.g. configs/ablation.yaml."),
+        typer.Argument(metavar="CONFIG", help="YAML file, or one that ships by its name, e.g. ablation."),
     ],
     attention: Annotated[
         str, typer.Option(metavar="all|NAME,NAME", help="Which mechanisms; own is CONFIG's, in each slot.")
