@@ -14,6 +14,8 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from bevfusion.filters.settings import FilterConfig
+
 log = logging.getLogger(__name__)
 
 Option = bool | int | float | str
@@ -184,6 +186,7 @@ class Config(Section):
     simulation: SimulationConfig = SimulationConfig()
     augment: AugmentConfig = AugmentConfig()
     train: TrainConfig = TrainConfig()
+    filter: FilterConfig = FilterConfig()
 
     @model_validator(mode="after")
     def _parts_fit(self) -> "Config":
@@ -287,6 +290,25 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> Config:
     for key in dict.fromkeys(former + former_inside):
         log.warning("%s: the key '%s' is called '%s' now", path, key, RENAMED[key])
     return config_from_dict(values, str(path))
+
+
+def overridden(config: Config, overrides: Sequence[str], within: str | None = None) -> Config:
+    """A configuration with `key.sub=value` overrides on top (values are YAML).
+
+    Args:
+        config: as it is.
+        overrides: later ones win.
+        within: a section; keys outside it are refused.
+
+    Raises:
+        ConfigError: in one line that names the key, and the nearest known one.
+    """
+    values = config.model_dump(mode="json")
+    for override in overrides:
+        if within is not None and not override.startswith(f"{within}."):
+            raise ConfigError(f"--set {override}: expected {within}.SECTION.KEY=VALUE")
+        _apply_override(values, override)
+    return config_from_dict(values, "--set") if overrides else config
 
 
 def config_from_dict(values: dict[str, Any], origin: str) -> Config:

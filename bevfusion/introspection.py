@@ -6,7 +6,7 @@ Nothing here knows one mechanism from another: each is judged by what comes out 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -18,17 +18,16 @@ from bevfusion.fusion.fuse import channel_gate
 from bevfusion.geometry.grid import Grid, PoseWindow
 from bevfusion.geometry.se2 import SE2
 from bevfusion.heads.pose_volume import PoseVolumeHead
-from bevfusion.localizer import Localizer
 from bevfusion.maps.schema import LAYER_NAMES
 from bevfusion.model import FusionNet, Prediction
-from bevfusion.structures import Batch, Fused, Locator, PoseEstimate, Scan
+from bevfusion.structures import Batch, DataError, Fused, Locator, PoseEstimate, Scan
 
-SLOTS = ("fusion", "refine", "votes")
+SLOTS = ("fusion", "refine", "saliency")
 _FAINT = 0.01  # of the mean magnitude of a map: what is weaker counts as nothing
 
 
 @dataclass(frozen=True, slots=True)
-class Insight:
+class Introspection:
     """One scan's way through the network; attention per cell of the LiDAR features, ego frame, row 0 lowest y."""
 
     scan: Scan
@@ -64,7 +63,7 @@ def spatial_attention(before: Float[Tensor, "b c h w"], after: Float[Tensor, "b 
     return torch.where(magnitude > floor, put / torch.maximum(magnitude, floor), (put / floor).clamp(min=1.0))
 
 
-def votes(
+def matching_saliency(
     head: PoseVolumeHead, lidar: Float[Tensor, "b c h w"], seen: Float[Tensor, "b 1 h w"]
 ) -> Float[Tensor, "b 1 h w"]:
     """How loud each cell speaks in the matching: size of its template times its learned confidence.
@@ -74,9 +73,15 @@ def votes(
     return head.weighted_template(lidar).abs().mean(1, keepdim=True) * seen * head.footprint
 
 
-def look(locator: Localizer, scan: Scan, prior: SE2, offset_m: float, offset_rad: float) -> Insight:
-    """Locate a scan (arguments as of `Localizer.locate`) and keep what passed through the network."""
-    model = locator.model
+def introspect(locator: Locator, scan: Scan, prior: SE2, offset_m: float, offset_rad: float) -> Introspection:
+    """Locate a scan (arguments as of `Locator.locate`) and keep what passed through the network.
+
+    Raises:
+        DataError: if the locator has no network, or the scan no point inside its range.
+    """
+    model = _network(locator)
+    if model is None:
+        raise DataError("there is no network to look into; name a checkpoint")
     with _recorded(model) as calls:
         estimate = locator.locate(scan, prior, offset_m, offset_rad)
     (batch, window), prediction = calls["network"]
@@ -84,7 +89,7 @@ def look(locator: Localizer, scan: Scan, prior: SE2, offset_m: float, offset_rad
     with torch.inference_mode():
         gates = [channel_gate(lidar, fused.lidar), channel_gate(map_features, fused.map)]
     lidar_gate, map_gate = (gate.flatten().float().cpu().numpy() for gate in gates)
-    return Insight(
+    return Introspection(
         scan,
         estimate,
         prediction,
@@ -98,12 +103,12 @@ def look(locator: Localizer, scan: Scan, prior: SE2, offset_m: float, offset_rad
     )
 
 
-class Watch:
+class AttentionHook:
     """Attention of a network's last answer, whoever asked for it; of locators without a network there is none."""
 
     def __init__(self, locator: Locator) -> None:
-        """Look over the shoulder of a locator until `close`; that costs it next to nothing."""
-        self._model = locator.model if isinstance(locator, Localizer) else None
+        """Keep what passes through the network of a locator until `close`; that costs next to nothing."""
+        self._model = _network(locator)
         self._calls: dict[str, tuple[Any, Any]] = {}
         self._handles = [] if self._model is None else _hook(self._model, self._calls)
 
@@ -128,7 +133,7 @@ class Watch:
 
 
 @torch.inference_mode()
-def layer_weights(model: FusionNet, insight: Insight) -> dict[str, LayerWeight]:
+def layer_weights(model: FusionNet, introspection: Introspection) -> dict[str, LayerWeight]:
     """What every map layer counts that has something on the tile, by blanking one after the other.
 
     Gates are of channels, and a channel is no layer: the encoder mixes them. What a layer writes into channel c is
@@ -136,10 +141,10 @@ def layer_weights(model: FusionNet, insight: Insight) -> dict[str, LayerWeight]:
     those weights. `moved` is the total variation between the pose volumes with and without the layer; it sees the
     whole network, and also what the layer tells mechanisms that look at the road.
     """
-    tile = insight.batch.tile
+    tile = introspection.batch.tile
     features = model.map_encoder(tile)
-    prob = insight.prediction.volume.log_prob.exp()
-    gate = torch.from_numpy(insight.map_gate).to(features)
+    prob = introspection.prediction.volume.log_prob.exp()
+    gate = torch.from_numpy(introspection.map_gate).to(features)
     weights: dict[str, LayerWeight] = {}
     for index, name in enumerate(LAYER_NAMES):
         if not bool(tile[:, index].any()):
@@ -147,7 +152,7 @@ def layer_weights(model: FusionNet, insight: Insight) -> dict[str, LayerWeight]:
         blank = tile.clone()
         blank[:, index] = 0.0
         written = (features - model.map_encoder(blank)).abs().mean((0, 2, 3))
-        without = model(replace(insight.batch, tile=blank), insight.window)
+        without = model(replace(introspection.batch, tile=blank), introspection.window)
         moved = 0.5 * (prob - without.volume.log_prob.exp()).abs().sum()
         passed = (gate * written).sum() / written.sum().clamp(min=1e-12)
         weights[name] = LayerWeight(float(passed), float(moved))
@@ -162,9 +167,14 @@ def _attention(model: FusionNet, calls: Mapping[str, tuple[Any, Any]]) -> dict[s
     attention = {
         "fusion": spatial_attention(lidar, fused.lidar),
         "refine": spatial_attention(fused.lidar, refined.lidar),
-        "votes": votes(model.pose_volume, refined.lidar, scene.seen),
+        "saliency": matching_saliency(model.pose_volume, refined.lidar, scene.seen),
     }
     return {slot: weight[0, 0].float().cpu().numpy() for slot, weight in attention.items()}
+
+
+def _network(locator: Locator) -> FusionNet | None:
+    """Behind a locator; `structures.Locator`, which knows no networks, cannot say of which class it is."""
+    return cast("FusionNet | None", locator.model)
 
 
 @contextmanager

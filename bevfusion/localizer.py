@@ -1,7 +1,6 @@
-"""From a scan and a prior to a pose on the map: what evaluation and the ROS node run."""
+"""From a scan and a prior to a pose on the map; `sequence.py` makes one that follows a vehicle of it."""
 
-from collections.abc import Callable
-from functools import partial
+from collections.abc import Sequence
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -14,16 +13,14 @@ from torch import Tensor
 from bevfusion.build import build_model, search_window, tile_grid, voxel_grid
 from bevfusion.checkpoint import Checkpoint, load_weights, read_checkpoint
 from bevfusion.classical.locator import ClassicalLocator
-from bevfusion.config import Config
-from bevfusion.filters.search import GlobalSearch
-from bevfusion.filters.tracker import State, Tracker
+from bevfusion.config import Config, overridden
+from bevfusion.filters.settings import FilterConfig
 from bevfusion.geometry.grid import Grid, PoseWindow
 from bevfusion.geometry.se2 import SE2
 from bevfusion.heads.direction import mean_direction
-from bevfusion.heads.read_out import ReadOut, read_out
+from bevfusion.heads.read_out import read_out
 from bevfusion.lidar.voxelize import scan_input
-from bevfusion.maps.held import HeldMap
-from bevfusion.maps.schema import layer_index
+from bevfusion.maps.feature_cache import MapFeatureCache
 from bevfusion.maps.source import MapSource
 from bevfusion.maps.tiles import TileStore
 from bevfusion.model import FusionNet, Prediction
@@ -31,8 +28,8 @@ from bevfusion.structures import (
     Batch,
     DataError,
     DirectionBelief,
-    Frame,
     Locator,
+    MapCache,
     MapTile,
     PoseBelief,
     PoseEstimate,
@@ -43,15 +40,13 @@ CHECKPOINT_NAME = "model.safetensors"  # of a training run's folder
 CLASSICAL = "classical"  # in place of a checkpoint: the training-free matcher
 DEFAULT = "default"  # in place of a checkpoint: the weights that ship
 DEFAULT_PATH = Path(str(files("bevfusion") / "weights" / "default.safetensors"))
-HELD_M = 8.0  # a vehicle goes on so far, each way, on a map that was encoded once
+CACHE_MARGIN_M = 8.0  # a vehicle goes on so far, each way, on a map that was encoded once
 
 
 class Localizer:
     """A trained network on one map."""
 
-    def __init__(
-        self, model: FusionNet, config: Config, source: MapSource, *, device: str = "cpu", kind: ReadOut = "argmax"
-    ) -> None:
+    def __init__(self, model: FusionNet, config: Config, source: MapSource, *, device: str = "cpu") -> None:
         """Put the network to work on a map.
 
         Args:
@@ -59,69 +54,53 @@ class Localizer:
             config: what the network was built from.
             source: the map; poses that come and go are in its frame.
             device: where to compute.
-            kind: read-out of the pose volume.
         """
         # Not channels last: a tenth faster on a CPU, but its group norm rounds fifteen times as coarsely.
         self.model = model.to(device).eval()
         self.config = config
         self.source = source
         self.device = device
-        self.kind: ReadOut = kind
         self._voxel_grid = voxel_grid(config)
         self._stores: dict[Grid, TileStore] = {}
-        self._held: dict[Grid, HeldMap] = {}
-        self._tracker = Tracker(self.following, partial(read_out, kind=kind), partial(map_search, self, source))
 
-    @property
-    def following(self) -> Locator:
-        """This localizer for a tracker, which asks scan after scan: `locate_again` in place of `locate`."""
-        return _Following(self)
-
-    @property
-    def state(self) -> State:
-        """What the localizer is doing in the sequence it follows."""
-        return self._tracker.state
-
-    def start(self, prior: SE2, offset_m: float, offset_rad: float) -> None:
-        """Begin a sequence within +-offset_m (map axes) and +-offset_rad of a prior pose in the map frame."""
-        self._tracker.start(prior, offset_m, offset_rad)
-
-    def start_anywhere(self, on_tile: Callable[[int, int], None] | None = None) -> None:
-        """Begin a sequence anywhere on the map; searches call `on_tile` with (tiles done, tiles in all)."""
-        self._tracker.start_anywhere(on_tile)
-
-    def step(self, frame: Frame) -> PoseEstimate | None:
-        """The pose at the next frame of the sequence; None: not started, lost, or too doubtful to say."""
-        return self._tracker.step(frame)
-
-    def locate(self, scan: Scan, prior: SE2, offset_m: float, offset_rad: float) -> PoseEstimate:
+    def locate(
+        self, scan: Scan, prior: SE2, offset_m: float, offset_rad: float, map_cache: MapCache | None = None
+    ) -> PoseEstimate:
         """The pose of a scan within +-offset_m (map axes) and +-offset_rad of a prior pose in the map frame.
+
+        Args:
+            scan: what was seen.
+            prior: where the window lies.
+            offset_m: half its side.
+            offset_rad: half its range of headings; pi is any.
+            map_cache: of a vehicle that asks scan after scan: most of them share an encoded map, and take half the
+                time. The tile is then centred on a cell of the features rather than of the raster, and encoded with
+                what lies beyond it: answers differ from those without a cache as these do from prior to prior, by a
+                sixth of a cell.
 
         Raises:
             DataError: if the scan has no point inside the network's range.
         """
-        prediction, centre = self.predict(scan, prior, offset_m, offset_rad)
-        return estimate_of(prediction.volume, prediction.direction, centre, self.kind)
+        prediction, centre = self.predict(scan, prior, offset_m, offset_rad, map_cache)
+        return estimate_of(prediction.volume, prediction.direction, centre)
 
-    def locate_again(self, scan: Scan, prior: SE2, offset_m: float, offset_rad: float) -> PoseEstimate:
-        """As `locate`, for scan after scan of a vehicle: most of them share an encoded map, and take half the time.
-
-        The tile is centred on a cell of the features rather than of the raster, and encoded with what lies beyond it:
-        answers differ from those of `locate` as these do from prior to prior, by a sixth of a cell.
-        """
-        grid = tile_grid(self.config, offset_m)
-        if grid not in self._held:
-            store = TileStore(self.source, tile_grid(self.config, offset_m, HELD_M))
-            self._held[grid] = HeldMap(store, grid, self.model.stride, self._encode)
-        window = search_window(self.config, offset_m, offset_rad)
-        prediction, centre = self._ask(scan, prior, window, *self._held[grid].around(prior))
-        return estimate_of(prediction.volume, prediction.direction, centre, self.kind)
-
-    def predict(self, scan: Scan, prior: SE2, offset_m: float, offset_rad: float) -> tuple[Prediction, SE2]:
+    def predict(
+        self, scan: Scan, prior: SE2, offset_m: float, offset_rad: float, map_cache: MapCache | None = None
+    ) -> tuple[Prediction, SE2]:
         """The network's own output, and the pose that it is centred on: the prior, on a whole cell of the map."""
-        grid = tile_grid(self.config, offset_m)
-        tile = self._stores.setdefault(grid, TileStore(self.source, grid)).tile(prior)
-        return self._ask(scan, prior, search_window(self.config, offset_m, offset_rad), tile)
+        grid, window = tile_grid(self.config, offset_m), search_window(self.config, offset_m, offset_rad)
+        if map_cache is None:
+            tile = self._stores.setdefault(grid, TileStore(self.source, grid)).tile(prior)
+            return self._ask(scan, prior, window, tile)
+        return self._ask(scan, prior, window, *self._cached(map_cache, grid, offset_m).around(prior))
+
+    def _cached(self, map_cache: MapCache, grid: Grid, offset_m: float) -> MapFeatureCache:
+        """This localizer's part of a cache, for tiles of one size."""
+        if (self, grid) not in map_cache:
+            store = TileStore(self.source, tile_grid(self.config, offset_m, CACHE_MARGIN_M))
+            map_cache[self, grid] = MapFeatureCache(store, grid, self.model.stride, self._encode)
+        found: MapFeatureCache = map_cache[self, grid]
+        return found
 
     @torch.inference_mode()
     def _ask(
@@ -142,26 +121,15 @@ class Localizer:
         return features
 
 
-class _Following:
-    """`Localizer.following`."""
-
-    def __init__(self, localizer: Localizer) -> None:
-        self._localizer = localizer
-
-    def locate(self, scan: Scan, prior: SE2, offset_m: float, offset_rad: float) -> PoseEstimate:
-        """As `Localizer.locate`."""
-        return self._localizer.locate_again(scan, prior, offset_m, offset_rad)
-
-
 def _layers(tile: MapTile) -> Float[Tensor, "1 l h w"]:
     """As the network takes them: 1.0 is there."""
     return torch.from_numpy(tile.layers[None].astype(np.float32) / 127.0)
 
 
-def estimate_of(volume: PoseBelief, direction: DirectionBelief, centre: SE2, kind: ReadOut) -> PoseEstimate:
+def estimate_of(volume: PoseBelief, direction: DirectionBelief, centre: SE2) -> PoseEstimate:
     """The answer in a volume of one sample about `centre`, a pose of the map frame."""
     log_prob = volume.log_prob.cpu()
-    reading = read_out(log_prob[0].numpy(), volume.window, kind)
+    reading = read_out(log_prob[0].numpy(), volume.window)
     _, heading_std_rad = mean_direction(direction)
     return PoseEstimate(
         map_from_ego=centre.moved_by(reading.offset),
@@ -171,11 +139,6 @@ def estimate_of(volume: PoseBelief, direction: DirectionBelief, centre: SE2, kin
         prior=centre,
         belief=PoseBelief(log_prob, volume.window),
     )
-
-
-def map_search(locator: Locator, source: MapSource) -> GlobalSearch:
-    """The search by a locator along all roads of a map."""
-    return GlobalSearch(locator, source.draw, source.bounds_m, layer_index("road"))
 
 
 def open_locator(checkpoint: str, source: MapSource) -> Locator:
@@ -221,6 +184,21 @@ def describe_checkpoint(checkpoint: str) -> dict[str, Any]:
         return {"path": CLASSICAL, "name": CLASSICAL}
     loaded = read_weights(checkpoint)
     return {"path": checkpoint, "sha256": loaded.sha256, "name": loaded.config.name, **loaded.provenance}
+
+
+def filter_config(checkpoint: str, overrides: Sequence[str] = ()) -> FilterConfig:
+    """How sequences of a checkpoint are followed: as its configuration says (`classical`: the defaults), or otherwise.
+
+    Args:
+        checkpoint: as of `open_locator`.
+        overrides: `filter.section.key=value` each.
+
+    Raises:
+        DataError: if there is no such checkpoint or it cannot be read.
+        ConfigError: if a key does not exist, is none of the filter's, or its value lies outside its range.
+    """
+    config = Config() if checkpoint == CLASSICAL else read_weights(checkpoint).config
+    return overridden(config, overrides, within="filter").filter
 
 
 def read_weights(checkpoint: str) -> Checkpoint:

@@ -1,4 +1,4 @@
-"""Asking a locator frame by frame: each on its own, as a sequence, or as a sequence in hindsight."""
+"""The poses of a drive, frame by frame: each scan on its own, as a sequence, or as a sequence in hindsight."""
 
 import logging
 import time
@@ -9,154 +9,171 @@ from functools import partial
 from typing import Protocol, runtime_checkable
 
 from bevfusion.filters.motion import odometry_step
+from bevfusion.filters.search import GlobalSearch
+from bevfusion.filters.sequence import SequenceLocalizer
+from bevfusion.filters.settings import FilterConfig
 from bevfusion.filters.smoother import Hindsight, Smoother
-from bevfusion.filters.tracker import SequenceLocator, Tracker
 from bevfusion.geometry.se2 import SE2
 from bevfusion.heads.read_out import read_out
-from bevfusion.localizer import Localizer, map_search
+from bevfusion.maps.schema import layer_index
 from bevfusion.maps.source import MapSource
-from bevfusion.structures import Frame, Locator, PoseEstimate
+from bevfusion.structures import Frame, Locator, MapCache, PoseEstimate
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class FrameEstimate:
     """What came of one frame."""
 
-    position: int  # of the frame in its drive
+    frame_index: int  # of the frame in its drive, from 0
     prior: SE2  # what was known without the scan, map frame
     estimate: PoseEstimate | None  # None: lost
     runtime_ms: float
 
 
 @runtime_checkable
-class Asker(Protocol):
-    """Asks for the frames of one drive, in order; answers come at once, or some frames later."""
+class DriveEstimator(Protocol):
+    """Estimates the frames of one drive, in order; estimates come at once, or some frames later."""
 
-    def ask(self, locator: Locator, source: MapSource, frame: Frame, prior: SE2, position: int) -> Sequence[Answer]:
-        """Ask for a frame on a map; the prior, drawn about the truth, may be used or not. What is answered by now."""
+    def estimate(
+        self, locator: Locator, source: MapSource, frame: Frame, prior: SE2, frame_index: int
+    ) -> Sequence[FrameEstimate]:
+        """Take a frame on a map; the prior, drawn about the truth, may be used or not. What is known by now."""
 
-    def pass_by(self, frame: Frame, position: int) -> Sequence[Answer]:
-        """Go past a frame that cannot be scored."""
+    def skip(self, frame: Frame, frame_index: int) -> Sequence[FrameEstimate]:
+        """Go past a frame that cannot be scored; what is known by now."""
 
-    def finish(self) -> Sequence[Answer]:
+    def finish(self) -> Sequence[FrameEstimate]:
         """What is left, once there are no more frames."""
 
 
-class SingleAsker:
+class SingleScanEstimator:
     """Each frame on its own, from its own prior."""
 
     def __init__(self, offset_m: float, offset_rad: float) -> None:
         self._offset_m, self._offset_rad = offset_m, offset_rad
 
-    def ask(self, locator: Locator, source: MapSource, frame: Frame, prior: SE2, position: int) -> Sequence[Answer]:
+    def estimate(
+        self, locator: Locator, source: MapSource, frame: Frame, prior: SE2, frame_index: int
+    ) -> Sequence[FrameEstimate]:
         """One call of the locator."""
         started = time.perf_counter()
         estimate = locator.locate(frame.scan, prior, self._offset_m, self._offset_rad)
-        return [Answer(position, prior, estimate, 1e3 * (time.perf_counter() - started))]
+        return [FrameEstimate(frame_index, prior, estimate, 1e3 * (time.perf_counter() - started))]
 
-    def pass_by(self, frame: Frame, position: int) -> Sequence[Answer]:
+    def skip(self, frame: Frame, frame_index: int) -> Sequence[FrameEstimate]:
         """Nothing: frames know nothing of each other."""
         return ()
 
-    def finish(self) -> Sequence[Answer]:
+    def finish(self) -> Sequence[FrameEstimate]:
         """Nothing."""
         return ()
 
 
-class SequenceAsker:
+class FilterEstimator:
     """Frame after frame through `step`; the prior of the first starts the sequence, or none does."""
 
-    def __init__(self, offset_m: float, offset_rad: float, anywhere: bool) -> None:
+    def __init__(
+        self, offset_m: float, offset_rad: float, config: FilterConfig, map_cache: MapCache, *, anywhere: bool
+    ) -> None:
         """A sequence that has not begun.
 
         Args:
             offset_m: how far the first prior may be off.
             offset_rad: the same for its heading.
+            config: of the filter.
+            map_cache: what the locator keeps of maps; sequences on one map may share it.
             anywhere: use no prior at all; search the whole map, also when lost.
         """
         self._offset_m, self._offset_rad, self._anywhere = offset_m, offset_rad, anywhere
-        self._follower: SequenceLocator | None = None
+        self._config, self._map_cache = config, map_cache
+        self._localizer: SequenceLocalizer | None = None
         self._source: MapSource | None = None
-        self._reckoning = _Reckoning(moves=not anywhere)
+        self._reckoning = _DeadReckoning(moves=not anywhere)
 
-    def ask(self, locator: Locator, source: MapSource, frame: Frame, prior: SE2, position: int) -> Sequence[Answer]:
+    def estimate(
+        self, locator: Locator, source: MapSource, frame: Frame, prior: SE2, frame_index: int
+    ) -> Sequence[FrameEstimate]:
         """One step; a frame on another map than the one before starts anew there.
 
         The answer's prior is what odometry alone makes of the first one, or the middle of the map where there is none.
         """
-        if self._follower is None or source is not self._source:
-            self._follower, self._source = follower(locator, source), source
+        if self._localizer is None or source is not self._source:
+            self._localizer = sequence_localizer(locator, source, self._config, map_cache=self._map_cache)
+            self._source = source
             self._reckoning.begin(prior, source)
             if self._anywhere:
-                self._follower.start_anywhere(_log_progress)
+                self._localizer.start_anywhere(_log_progress)
             else:
-                self._follower.start(prior, self._offset_m, self._offset_rad)
+                self._localizer.start(prior, self._offset_m, self._offset_rad)
         carried = self._reckoning.carry(frame)
         started = time.perf_counter()
-        estimate = self._follower.step(frame)
-        return [Answer(position, carried, estimate, 1e3 * (time.perf_counter() - started))]
+        estimate = self._localizer.step(frame)
+        return [FrameEstimate(frame_index, carried, estimate, 1e3 * (time.perf_counter() - started))]
 
-    def pass_by(self, frame: Frame, position: int) -> Sequence[Answer]:
+    def skip(self, frame: Frame, frame_index: int) -> Sequence[FrameEstimate]:
         """The vehicle moves on, seen or not."""
-        if self._follower is not None:
+        if self._localizer is not None:
             self._reckoning.carry(frame)
-            self._follower.step(frame)
+            self._localizer.step(frame)
         return ()
 
-    def finish(self) -> Sequence[Answer]:
+    def finish(self) -> Sequence[FrameEstimate]:
         """Nothing: all was said at once."""
         return ()
 
 
-class SmoothAsker:
-    """Frame after frame through a smoother: answers in hindsight, from a start as in `SequenceAsker`."""
+class SmootherEstimator:
+    """Frame after frame through a smoother: answers in hindsight, from a start as in `FilterEstimator`."""
 
-    def __init__(self, offset_m: float, offset_rad: float) -> None:
-        """A sequence that has not begun, from a prior that may be off by so much."""
+    def __init__(self, offset_m: float, offset_rad: float, config: FilterConfig, map_cache: MapCache) -> None:
+        """A sequence that has not begun, from a prior that may be off by so much; arguments as of `FilterEstimator`."""
         self._offset_m, self._offset_rad = offset_m, offset_rad
+        self._config, self._map_cache = config, map_cache
         self._smoother: Smoother | None = None
         self._source: MapSource | None = None
-        self._reckoning = _Reckoning(moves=True)
-        self._asked: deque[tuple[int, SE2, float]] = deque()  # position, prior and time of frames without an answer
+        self._reckoning = _DeadReckoning(moves=True)
+        self._asked: deque[tuple[int, SE2, float]] = deque()  # frame_index, prior and time of frames without an answer
 
-    def ask(self, locator: Locator, source: MapSource, frame: Frame, prior: SE2, position: int) -> Sequence[Answer]:
+    def estimate(
+        self, locator: Locator, source: MapSource, frame: Frame, prior: SE2, frame_index: int
+    ) -> Sequence[FrameEstimate]:
         """One step; what has become final with it. Another map ends the sequence and begins one there."""
-        ready: list[Answer] = []
+        ready: list[FrameEstimate] = []
         if self._smoother is None or source is not self._source:
             ready += self.finish()
-            tracker = new_tracker(locator, source, record=True)
-            self._smoother, self._source = Smoother(tracker, read_out), source
+            localizer = sequence_localizer(locator, source, self._config, map_cache=self._map_cache, record=True)
+            self._smoother, self._source = Smoother(localizer, read_out), source
             self._reckoning.begin(prior, source)
-            tracker.start(prior, self._offset_m, self._offset_rad)
-        return [*ready, *self._step(self._smoother, frame, position)]
+            localizer.start(prior, self._offset_m, self._offset_rad)
+        return [*ready, *self._step(self._smoother, frame, frame_index)]
 
-    def pass_by(self, frame: Frame, position: int) -> Sequence[Answer]:
+    def skip(self, frame: Frame, frame_index: int) -> Sequence[FrameEstimate]:
         """The vehicle moves on, seen or not."""
-        return () if self._smoother is None else self._step(self._smoother, frame, position)
+        return () if self._smoother is None else self._step(self._smoother, frame, frame_index)
 
-    def finish(self) -> Sequence[Answer]:
+    def finish(self) -> Sequence[FrameEstimate]:
         """The last frames."""
         return () if self._smoother is None else self._answers(self._smoother.finish())
 
-    def _step(self, smoother: Smoother, frame: Frame, position: int) -> list[Answer]:
+    def _step(self, smoother: Smoother, frame: Frame, frame_index: int) -> list[FrameEstimate]:
         carried = self._reckoning.carry(frame)
         started = time.perf_counter()
         final = smoother.step(frame)
-        self._asked.append((position, carried, 1e3 * (time.perf_counter() - started)))
+        self._asked.append((frame_index, carried, 1e3 * (time.perf_counter() - started)))
         return self._answers(final)
 
-    def _answers(self, final: Sequence[Hindsight]) -> list[Answer]:
+    def _answers(self, final: Sequence[Hindsight]) -> list[FrameEstimate]:
         """Frames become final in the order in which they were asked for."""
         answers = []
         for known in final:
-            position, prior, runtime_ms = self._asked.popleft()
-            answers.append(Answer(position, prior, known.estimate, runtime_ms))
+            frame_index, prior, runtime_ms = self._asked.popleft()
+            answers.append(FrameEstimate(frame_index, prior, known.estimate, runtime_ms))
         return answers
 
 
-class _Reckoning:
+class _DeadReckoning:
     """The first prior, moved by odometry alone; what a sequence has without looking at any scan."""
 
     def __init__(self, moves: bool) -> None:
@@ -180,24 +197,37 @@ class _Reckoning:
         return self._carried
 
 
-ASKERS: dict[str, Callable[[float, float], Asker]] = {
-    "single": SingleAsker,
-    "filter": lambda offset_m, offset_rad: SequenceAsker(offset_m, offset_rad, anywhere=False),
-    "global": lambda offset_m, offset_rad: SequenceAsker(offset_m, offset_rad, anywhere=True),
-    "smooth": SmoothAsker,
+Mode = Callable[[float, float, FilterConfig, MapCache], DriveEstimator]
+"""Makes an estimator: how far the priors may be off in metres and in radians, how to filter, what is kept of maps."""
+
+ESTIMATORS: dict[str, Mode] = {
+    "single": lambda offset_m, offset_rad, config, map_cache: SingleScanEstimator(offset_m, offset_rad),
+    "filter": partial(FilterEstimator, anywhere=False),
+    "global": partial(FilterEstimator, anywhere=True),
+    "smooth": SmootherEstimator,
 }
-"""The modes of an evaluation: who asks for the frames, given the reach of the priors in metres and radians."""
+"""The modes of an evaluation."""
 
 
-def follower(locator: Locator, source: MapSource) -> SequenceLocator:
-    """The locator itself where it follows sequences, else a tracker around it."""
-    return locator if isinstance(locator, SequenceLocator) else new_tracker(locator, source)
+def sequence_localizer(
+    locator: Locator,
+    source: MapSource,
+    config: FilterConfig | None = None,
+    *,
+    map_cache: MapCache | None = None,
+    record: bool = False,
+) -> SequenceLocalizer:
+    """What follows a vehicle on a map: a locator of single scans, and the filter about it.
 
-
-def new_tracker(locator: Locator, source: MapSource, *, record: bool = False) -> Tracker:
-    """A tracker around a locator, which may search the whole map; with `record`, one for a smoother."""
-    asked = locator.following if isinstance(locator, Localizer) else locator
-    return Tracker(asked, read_out, partial(map_search, locator, source), record=record)
+    Args:
+        locator: finds single scans on the map.
+        source: the map, all of which may be searched.
+        config: of the filter; the defaults if None.
+        map_cache: what the locator keeps of the map; its own if None, or one that sequences share.
+        record: for a smoother.
+    """
+    search = partial(GlobalSearch, locator, source.draw, source.bounds_m, layer_index("road"))
+    return SequenceLocalizer(locator, read_out, search, config, map_cache=map_cache, record=record)
 
 
 def _log_progress(done: int, count: int) -> None:

@@ -1,13 +1,13 @@
 """The values that travel between the stages of the flow figure; checked where data enters, frozen ever after."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
 from jaxtyping import Float, Int8, Int32, UInt32
-from torch import Tensor
+from torch import Tensor, nn
 
 from bevfusion.geometry.geodesy import GeoPose
 from bevfusion.geometry.grid import Grid, PoseWindow
@@ -169,9 +169,23 @@ class PoseEstimate:
     belief: PoseBelief | None = None  # the whole volume (batch of one, on the CPU), offsets from `prior`
 
 
+MapCache = dict[Hashable, Any]
+"""What locators keep of maps between calls, under keys of their own; whoever asks scan after scan begins with {}."""
+
+
 @runtime_checkable
 class Locator(Protocol):
     """What finds a scan on a map, trained or not: the evaluation and the ROS node know no more of it."""
 
-    def locate(self, scan: Scan, prior: SE2, offset_m: float, offset_rad: float) -> PoseEstimate:
-        """The pose within +-offset_m (map axes) and +-offset_rad of the prior (map frame); offset_rad = pi is any."""
+    @property
+    def model(self) -> nn.Module | None:
+        """The network that introspection may look into; None where there is none."""
+        return None
+
+    def locate(
+        self, scan: Scan, prior: SE2, offset_m: float, offset_rad: float, map_cache: MapCache | None = None
+    ) -> PoseEstimate:
+        """The pose within +-offset_m (map axes) and +-offset_rad of the prior (map frame); offset_rad = pi is any.
+
+        With a cache, what is worked out of the map alone may serve the next scans, too; a locator may ignore it.
+        """

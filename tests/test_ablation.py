@@ -241,10 +241,10 @@ def test_three_mechanisms_are_trained_and_compared(tmp_path: Path, town_drive):
         assert float(row["shift_heading_p95_deg_mean"]) >= float(row["shift_heading_median_deg_mean"]) >= 0.0
         assert float(row["shift_removed_heading_median_deg_mean"]) >= 0.0
         assert float(row["fusion_roadside_lift_mean"]) > 0.0
-        assert float(row["votes_roadside_attention_percent_mean"]) > 0.0
+        assert float(row["saliency_roadside_attention_percent_mean"]) > 0.0
         assert float(row["logged_shift_removed_heading_p95_deg_mean"]) >= 0.0
-        assert float(row["logged_votes_roadside_lift_mean"]) > 0.0
-        assert float(row["votes_vehicles_cells_percent_mean"]) > 0.0
+        assert float(row["logged_saliency_roadside_lift_mean"]) > 0.0
+        assert float(row["saliency_vehicles_cells_percent_mean"]) > 0.0
         assert float(row["latency_ms_mean"]) > 0.0
         assert 0.0 <= float(row["thinned_longitudinal_5m_mean"]) <= 100.0
     assert (tmp_path / "out/ablation.png").is_file()
@@ -258,7 +258,7 @@ def test_logs_are_measured_after_the_fact(
 
     def measure_logs(config: Config, folder: Path, logs: list) -> dict[str, float]:
         measured.append(folder.name)
-        return {"logged_votes_roadside_lift": 1.25}
+        return {"logged_saliency_roadside_lift": 1.25}
 
     scoring = replace(trained_runs.ABLATION_SCORING, measure_logs=measure_logs)
     monkeypatch.setattr(trained_runs, "ABLATION_SCORING", scoring)

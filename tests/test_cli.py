@@ -15,7 +15,7 @@ from bevfusion.cli import main
 from bevfusion.cli.evaluation import parse_topics
 from bevfusion.cli.location import parse_near
 from bevfusion.geometry.se2 import SE2
-from bevfusion.structures import PoseEstimate, Scan
+from bevfusion.structures import Locator, PoseEstimate, Scan
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 OSM = """<?xml version='1.0' encoding='UTF-8'?>
@@ -47,7 +47,7 @@ def drive_path(tmp_path: Path) -> Path:
     return path
 
 
-class Guessing:
+class Guessing(Locator):
     """Answers the prior and keeps what it was asked."""
 
     asked: list[tuple[SE2, float, float]]
@@ -55,7 +55,9 @@ class Guessing:
     def __init__(self) -> None:
         self.asked = []
 
-    def locate(self, scan: Scan, prior: SE2, offset_m: float, offset_rad: float) -> PoseEstimate:
+    def locate(
+        self, scan: Scan, prior: SE2, offset_m: float, offset_rad: float, map_cache: object = None
+    ) -> PoseEstimate:
         self.asked.append((prior, offset_m, offset_rad))
         return PoseEstimate(prior, np.diag([1.0, 4.0, 0.01]), 0.1, 0.5, prior)
 

@@ -8,11 +8,12 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "bevfusion"
 
 LAYERS: tuple[tuple[str, ...], ...] = (
-    ("config", "files", "geometry", "machine", "progress", "summary", "tables"),
+    ("files", "geometry", "machine", "progress", "summary", "tables"),
     ("drawing", "nn", "structures"),
-    ("checkpoint",),
     ("attention", "metrics"),
     ("lidar", "maps", "filters"),
+    ("config",),
+    ("checkpoint",),
     ("fusion",),
     ("heads",),
     ("simulate", "classical"),

@@ -6,10 +6,11 @@ import torch
 
 from bevfusion.build import build_model
 from bevfusion.checkpoint import save_checkpoint
-from bevfusion.config import Config
+from bevfusion.config import Config, ConfigError
 from bevfusion.geometry.se2 import SE2
-from bevfusion.localizer import CHECKPOINT_NAME, Localizer, describe_checkpoint, open_locator
-from bevfusion.structures import DataError, Scan
+from bevfusion.localizer import CHECKPOINT_NAME, Localizer, describe_checkpoint, filter_config, open_locator
+from bevfusion.sequence import sequence_localizer
+from bevfusion.structures import DataError, MapCache, Scan
 
 
 @pytest.fixture(scope="module")
@@ -85,18 +86,6 @@ def test_weights_of_another_network_are_refused(town_drive, config, tmp_path):
         open_locator(str(path), town_drive[1])
 
 
-def test_read_out_by_mean_is_offered(town_drive, config):
-    drive, source = town_drive
-    torch.manual_seed(0)
-    model = build_model(config)
-    truth = source.frame.map_from_ego(drive[0].truth)
-    poses = [
-        Localizer(model, config, source, kind=kind).locate(drive[0].scan, truth, 5.0, 0.1).map_from_ego
-        for kind in ("argmax", "mean")
-    ]
-    assert poses[0] != poses[1]
-
-
 def test_a_sequence_asks_a_map_that_is_encoded_once_in_a_while(town_drive, config):
     drive, source = town_drive
     torch.manual_seed(0)
@@ -104,25 +93,51 @@ def test_a_sequence_asks_a_map_that_is_encoded_once_in_a_while(town_drive, confi
     calls = []
     localizer.model.map_encoder.register_forward_hook(lambda *_: calls.append(1))
     truth = source.frame.map_from_ego(drive[0].truth)
-    localizer.start(truth, 5.0, 0.1)
+    sequence = sequence_localizer(localizer, source)
+    sequence.start(truth, 5.0, 0.1)
     for _ in range(3):
-        localizer.step(drive[0])
+        sequence.step(drive[0])
     assert len(calls) == 1
     localizer.locate(drive[0].scan, truth, 5.0, 0.1)
     assert len(calls) == 2
 
 
 def test_asked_again_it_answers_as_it_would_at_once(town_drive, config):
-    """With an encoder that looks at nothing beyond its tile, the same belief, wherever in a held map the prior lies."""
+    """With an encoder that looks at nothing beyond its tile, the same belief, wherever in the cache the prior lies."""
     drive, source = town_drive
     torch.manual_seed(0)
     model = build_model(config)
     model.map_encoder = torch.nn.Sequential(torch.nn.AvgPool2d(2), torch.nn.Conv2d(24, 8, 1))
     localizer = Localizer(model, config, source)
     truth = source.frame.map_from_ego(drive[0].truth)
+    map_cache: MapCache = {}
     for away_m in (0.0, 3.3, -6.8):
         prior = SE2(truth.x_m + away_m, truth.y_m - 0.5 * away_m, truth.yaw_rad)
-        again = localizer.locate_again(drive[0].scan, prior, 5.0, 0.1)
+        again = localizer.locate(drive[0].scan, prior, 5.0, 0.1, map_cache)
         assert max(abs(again.prior.x_m - prior.x_m), abs(again.prior.y_m - prior.y_m)) <= 0.5 + 1e-9
         at_once = localizer.locate(drive[0].scan, again.prior, 5.0, 0.1)
         torch.testing.assert_close(again.belief.log_prob, at_once.belief.log_prob, rtol=1e-4, atol=1e-4)
+
+
+def test_a_sequence_is_followed_as_the_checkpoint_says_or_as_told(tmp_path, config):
+    told = config.model_validate(config.model_dump() | {"filter": {"limits": {"speak": 0.7}}})
+    save_checkpoint(tmp_path / CHECKPOINT_NAME, build_model(told), told, {})
+    assert filter_config(str(tmp_path)).changes() == {"limits.speak": 0.7}
+    both = filter_config(str(tmp_path), ["filter.noise.floor_m=0.5"])
+    assert both.changes() == {"noise.floor_m": 0.5, "limits.speak": 0.7}
+    assert filter_config("classical", ["filter.evidence.hazard=0.01"]).evidence.hazard == 0.01
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("filter.limits.spaek=0.7", "did you mean 'filter.limits.speak'"),
+        ("filter.limits.speak=1.5", "filter.limits.speak: .*less than 1"),
+        ("filter.noise.floor_m=a", "filter.noise.floor_m"),
+        ("train.steps=3", "expected filter.SECTION.KEY=VALUE"),
+        ("filter.limits", "expected key.sub=value"),
+    ],
+)
+def test_settings_of_the_filter_that_make_no_sense_are_named(override, message):
+    with pytest.raises(ConfigError, match=message):
+        filter_config("classical", [override])

@@ -13,14 +13,13 @@ from bevfusion.datasets.simulated import simulated_drive
 from bevfusion.datasets.truth_odometry import TruthOdometry
 from bevfusion.evaluation.protocol import Protocol
 from bevfusion.evaluation.run import evaluate
-from bevfusion.filters.motion import MotionNoise
-from bevfusion.filters.tracker import Tracker
+from bevfusion.filters.settings import FilterConfig, MotionNoise
 from bevfusion.geometry.geodesy import LocalFrame
 from bevfusion.geometry.grid import Grid
 from bevfusion.geometry.se2 import SE2
 from bevfusion.maps.schema import LAYERS, layer_index
 from bevfusion.maps.source import open_map
-from bevfusion.sequence import SequenceAsker, follower
+from bevfusion.sequence import FilterEstimator
 from bevfusion.simulate.drive import DriveOptions
 from bevfusion.structures import DataError, Frame, PoseEstimate, Scan
 from bevfusion.summary import InputSummary
@@ -158,36 +157,22 @@ def test_single_mode_loses_nothing(tmp_path: Path) -> None:
 
 
 def test_a_new_map_starts_a_new_sequence() -> None:
-    asker = SequenceAsker(20.0, math.radians(15.0), anywhere=False)
+    estimator = FilterEstimator(20.0, math.radians(15.0), FilterConfig(), {}, anywhere=False)
     frames, truths = straight(4)
     locator, first, second = InformedLocator(), StreetMap(), StreetMap()
     for position in (0, 1):
-        asker.ask(locator, first, frames[position], truths[position], position)
-    (answer,) = asker.ask(locator, second, frames[2], SE2(truths[2].x_m + 5.0, truths[2].y_m, 0.1), 2)
-    assert answer.position == 2
+        estimator.estimate(locator, first, frames[position], truths[position], position)
+    (answer,) = estimator.estimate(locator, second, frames[2], SE2(truths[2].x_m + 5.0, truths[2].y_m, 0.1), 2)
+    assert answer.frame_index == 2
     assert answer.prior.x_m == truths[2].x_m + 5.0
     assert locator.asked[-1][0] == answer.prior
 
 
-def test_a_locator_that_follows_is_asked_itself() -> None:
-    class Following(InformedLocator):
-        def start(self, prior: SE2, offset_m: float, offset_rad: float) -> None:
-            """Nothing."""
-
-        def start_anywhere(self, on_tile: object = None) -> None:
-            """Nothing."""
-
-        def step(self, frame: Frame) -> PoseEstimate | None:
-            return None
-
-    locator = Following()
-    assert follower(locator, StreetMap()) is locator
-    assert isinstance(follower(InformedLocator(), StreetMap()), Tracker)
-
-
 def test_odometry_from_truth() -> None:
     frames, truths = drive(SE2(10.0, 20.0, 1.0), winding(50), odometry=False)
-    exact = TruthOdometry(MadeDrive(frames, truths, "none"), noise=MotionNoise(*[0.0] * 7))
+    exact = TruthOdometry(
+        MadeDrive(frames, truths, "none"), noise=MotionNoise(**dict.fromkeys(MotionNoise.model_fields, 0.0))
+    )
     assert exact.odometry == "truth"
     assert (exact.name, len(exact)) == ("made", 51)
     for i, frame in enumerate(exact):
@@ -219,7 +204,9 @@ class SimulatedTruthLocator(InformedLocator):
         super().__init__(outliers=0.15, ghosts=(SE2(0.0, 0.0, math.pi),))
         self.poses = poses
 
-    def locate(self, scan: Scan, prior: SE2, offset_m: float, offset_rad: float) -> PoseEstimate:
+    def locate(
+        self, scan: Scan, prior: SE2, offset_m: float, offset_rad: float, map_cache: object = None
+    ) -> PoseEstimate:
         return super().locate(scan_at(self.poses[scan.xyz[:50].tobytes()]), prior, offset_m, offset_rad)
 
 

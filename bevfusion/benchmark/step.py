@@ -13,6 +13,7 @@ from bevfusion.datasets.simulated import map_file
 from bevfusion.geometry.se2 import SE2
 from bevfusion.localizer import DEFAULT, Localizer, open_localizer
 from bevfusion.maps.source import open_map
+from bevfusion.sequence import sequence_localizer
 from bevfusion.structures import Frame
 
 OFFSET_M, OFFSET_RAD = 20.0, math.radians(10.0)
@@ -20,10 +21,11 @@ _SCANS = 4
 
 
 def step_rows(device: torch.device) -> list[Row]:
-    """`Localizer.locate` and `Localizer.step` along a road of an invented town, a cell farther each time."""
+    """`Localizer.locate` and `SequenceLocalizer.step` along a road of an invented town, a cell farther each time."""
     source = open_map(map_file("town:101", Path(Config().simulation.cache)))
     opened = open_localizer(DEFAULT, source)
     localizer = Localizer(opened.model, opened.config, source, device=device.type)
+    sequence = sequence_localizer(localizer, source)
     frames = [Frame(i, 0, dense_scan(i)) for i in range(_SCANS)]
     calls = itertools.count()
 
@@ -36,8 +38,8 @@ def step_rows(device: torch.device) -> list[Row]:
         # nothing. What a step takes on top when the belief moves with odometry is not in this number. Sixteen steps and
         # more share an encoded map: the median is one of those, the slowest encodes it anew.
         call = next(calls)
-        localizer.start(SE2(0.5 * call, 0.0, 0.0), OFFSET_M, OFFSET_RAD)
-        localizer.step(Frame(call, 0, frames[call % _SCANS].scan))
+        sequence.start(SE2(0.5 * call, 0.0, 0.0), OFFSET_M, OFFSET_RAD)
+        sequence.step(Frame(call, 0, frames[call % _SCANS].scan))
 
     weights = sum(parameter.numel() for parameter in localizer.model.parameters())
     # The sums of products of the two encoders, by far the most of the work of `locate`; points in, weights and a tile
@@ -45,7 +47,7 @@ def step_rows(device: torch.device) -> list[Row]:
     operations = 2.0 * _encoder_products(localizer)
     return compared(
         Task(f"{POINTS:,} points, +-20 m, +-10 degrees", 16 * POINTS + 4 * weights, operations),
-        {"Localizer.locate": locate, "Localizer.step": step},
+        {"Localizer.locate": locate, "SequenceLocalizer.step": step},
         device,
     )
 

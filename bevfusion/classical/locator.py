@@ -16,7 +16,7 @@ from bevfusion.geometry.se2 import SE2
 from bevfusion.heads.direction import heading_marginal, mean_direction
 from bevfusion.heads.read_out import read_out
 from bevfusion.maps.source import MapSource
-from bevfusion.structures import DirectionBelief, PoseBelief, PoseEstimate, Scan
+from bevfusion.structures import DirectionBelief, MapCache, PoseBelief, PoseEstimate, Scan
 
 RANGE_M = 40.0
 CELL_M = 0.5
@@ -32,13 +32,16 @@ class ClassicalLocator:
 
     def __init__(self, source: MapSource) -> None:
         self.source = source
+        self.model = None  # there is no network to look into
         self._grid = Grid.square(RANGE_M, CELL_M)
 
     @torch.inference_mode()
-    def locate(self, scan: Scan, prior: SE2, offset_m: float, offset_rad: float) -> PoseEstimate:
+    def locate(
+        self, scan: Scan, prior: SE2, offset_m: float, offset_rad: float, map_cache: MapCache | None = None
+    ) -> PoseEstimate:
         """The pose of a scan within +-offset_m (map axes) and +-offset_rad of a prior pose in the map frame.
 
-        Where the map shows nothing, the belief is flat and the estimate is the prior.
+        Where the map shows nothing, the belief is flat and the estimate is the prior. Nothing of the map is cached.
 
         Raises:
             DataError: if the scan has no point inside the range.

@@ -74,6 +74,15 @@ def evaluate(
             "the road and, where points are labelled, with all of them taken out: how far does the answer move?",
         ),
     ] = 0,
+    overrides: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="filter.KEY=VALUE",
+            help="Change a setting of the filter, e.g. filter.limits.speak=0.6; an unknown key is answered by the "
+            "nearest.",
+        ),
+    ] = None,
     output: Annotated[Path | None, typer.Option(help="Folder.", show_default="runs/evaluation/NAME-DATE-TIME")] = None,
     jobs: Annotated[int, typer.Option(min=1, help="Processes, each with a drive of its own.")] = 1,
     ray: Annotated[
@@ -94,7 +103,7 @@ def evaluate(
     from bevfusion.evaluation.many import evaluate_files
     from bevfusion.evaluation.protocol import Asides, Protocol
     from bevfusion.evaluation.table import print_table
-    from bevfusion.localizer import CLASSICAL, describe_checkpoint
+    from bevfusion.localizer import CLASSICAL, describe_checkpoint, filter_config
 
     if odometry not in ODOMETRIES:
         raise typer.BadParameter(f"--odometry is one of {', '.join(ODOMETRIES)}, got {odometry!r}")
@@ -102,7 +111,7 @@ def evaluate(
         raise typer.BadParameter(f"--traffic asks frames one by one, which is --mode single; got --mode {mode}")
     described = describe_checkpoint(checkpoint)
     try:
-        protocol = Protocol(mode, offset_m, offset_deg, draws, seed, str(described.get("readout", "argmax")), scans)
+        protocol = Protocol(mode, offset_m, offset_deg, draws, seed, scans, filter_config(checkpoint, overrides or []))
     except ValueError as error:
         raise typer.BadParameter(str(error)) from error
     folder = output or Path("runs/evaluation") / f"{Path(checkpoint).stem}-{datetime.now():%Y%m%d-%H%M%S}"

@@ -5,7 +5,8 @@ from dataclasses import replace
 import numpy as np
 
 from bevfusion.datasets.drive import Derived, Drive
-from bevfusion.filters.motion import MotionNoise, interval_s
+from bevfusion.filters.motion import Motion, interval_s
+from bevfusion.filters.settings import MotionNoise
 from bevfusion.geometry.geodesy import LocalFrame
 from bevfusion.geometry.se2 import SE2
 from bevfusion.structures import Frame
@@ -52,7 +53,7 @@ class TruthOdometry(Derived):
         if self._last is not None:
             before, true_before, odom_before = self._last
             rng = np.random.default_rng([self._seed, position])
-            motion = self._noise.of_step(true_before.inverse() @ true, interval_s(before, frame))
+            motion = Motion.of_step(true_before.inverse() @ true, interval_s(before, frame), self._noise)
             error = rng.normal(0.0, (motion.std_along_m, motion.std_across_m, motion.std_yaw_rad))
             odom = odom_before @ motion.before_from_after @ SE2(*(float(value) for value in error))
         self._poses.append(odom)

@@ -18,7 +18,7 @@ from bevfusion.evaluation.protocol import Protocol, displaced
 from bevfusion.evaluation.traffic import evenly_spaced
 from bevfusion.geometry.grid import Grid
 from bevfusion.geometry.se2 import SE2
-from bevfusion.introspection import SLOTS, Insight, layer_weights, look
+from bevfusion.introspection import SLOTS, Introspection, introspect, layer_weights
 from bevfusion.localizer import Localizer
 from bevfusion.maps.source import MapSource
 from bevfusion.structures import Scan
@@ -114,17 +114,17 @@ def report(
         truth = None if frame.truth is None else source.frame.map_from_ego(frame.truth)
         if truth is not None and frame.scan.labels is not None and source.covers(truth.x_m, truth.y_m):
             prior = displaced(truth, asked, drive.name, frame.index, 0)
-            insight = look(locator, frame.scan, prior, asked.offset_m, math.radians(asked.offset_deg))
-            found.append(insight_shares(insight))
+            introspection = introspect(locator, frame.scan, prior, asked.offset_m, math.radians(asked.offset_deg))
+            found.append(introspection_shares(introspection))
         if on_frame is not None:
             on_frame(done, len(positions))
     return {slot: _mean_shares([shares[slot] for shares in found]) for slot in SLOTS} if found else {}
 
 
-def insight_shares(insight: Insight) -> dict[str, dict[str, Share]]:
+def introspection_shares(introspection: Introspection) -> dict[str, dict[str, Share]]:
     """`attention_shares` of every slot of a labelled scan."""
-    occupied, cells = class_cells(insight.scan, insight.grid)
-    return {slot: attention_shares(weight, occupied, cells) for slot, weight in insight.attention.items()}
+    occupied, cells = class_cells(introspection.scan, introspection.grid)
+    return {slot: attention_shares(weight, occupied, cells) for slot, weight in introspection.attention.items()}
 
 
 def explain(
@@ -135,29 +135,29 @@ def explain(
     Args:
         locator: the network on its map.
         scan: with labels, the JSON also tells the shares.
-        prior: where to look, with `offset_m` and `offset_rad` as of `Localizer.locate`.
+        prior: where to introspect, with `offset_m` and `offset_rad` as of `Localizer.locate`.
         offset_m: see there.
         offset_rad: see there.
         folder: made if it is missing; files of that name are replaced.
         name: what the files begin with.
     """
-    insight = look(locator, scan, prior, offset_m, offset_rad)
-    layers = layer_weights(locator.model, insight)
+    introspection = introspect(locator, scan, prior, offset_m, offset_rad)
+    layers = layer_weights(locator.model, introspection)
     folder.mkdir(parents=True, exist_ok=True)
-    draw_spatial(insight, locator.source, folder / f"{name}_spatial.png")
-    draw_layers(insight, layers, folder / f"{name}_layers.png")
-    draw_belief(insight, locator.source, folder / f"{name}_belief.png")
+    draw_spatial(introspection, locator.source, folder / f"{name}_spatial.png")
+    draw_layers(introspection, layers, folder / f"{name}_layers.png")
+    draw_belief(introspection, locator.source, folder / f"{name}_belief.png")
     model = locator.config.model
     values: dict[str, Any] = {
         "fusion": model.fusion.attention,
         "refine": model.refine.attention,
         "layers": {layer: asdict(weight) for layer, weight in layers.items()},
-        "channels": {"lidar": insight.lidar_gate.tolist(), "map": insight.map_gate.tolist()},
+        "channels": {"lidar": introspection.lidar_gate.tolist(), "map": introspection.map_gate.tolist()},
     }
     if scan.labels is not None:
         values["shares"] = {
             slot: {name: asdict(share) for name, share in shares.items()}
-            for slot, shares in insight_shares(insight).items()
+            for slot, shares in introspection_shares(introspection).items()
         }
     (folder / f"{name}_explain.json").write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
 

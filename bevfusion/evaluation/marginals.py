@@ -9,7 +9,7 @@ from jaxtyping import Float
 from bevfusion.evaluation.predictions import Prediction
 from bevfusion.geometry.grid import PoseWindow
 from bevfusion.geometry.se2 import SE2
-from bevfusion.introspection import Watch
+from bevfusion.introspection import AttentionHook
 from bevfusion.structures import PoseBelief
 
 
@@ -21,15 +21,15 @@ class Marginals:
     window: PoseWindow
     place: Float[np.ndarray, "y x"]  # whatever the heading; row 0 is the lowest y
     heading: Float[np.ndarray, " r"]  # whatever the place
-    attention: Mapping[str, Float[np.ndarray, "h w"]] = field(default_factory=dict)  # ego frame, by `insight.SLOTS`
+    attention: Mapping[str, Float[np.ndarray, "h w"]] = field(default_factory=dict)  # ego frame, by slot
     attention_half_m: float = 0.0  # half the side of the square it covers
 
     @classmethod
-    def of(cls, belief: PoseBelief, centre: SE2, watch: Watch | None = None) -> "Marginals":
+    def of(cls, belief: PoseBelief, centre: SE2, hook: AttentionHook | None = None) -> "Marginals":
         """Sums over a belief (batch of one) whose window lies about `centre`, and the attention that led to it."""
         prob = belief.log_prob[0].double().exp().cpu().numpy()
-        seen = None if watch is None else watch.attention()
-        half_m = 0.0 if watch is None else watch.half_extent_m
+        seen = None if hook is None else hook.attention()
+        half_m = 0.0 if hook is None else hook.half_extent_m
         return cls(centre, belief.window, prob.sum(0), prob.sum((1, 2)), seen or {}, half_m)
 
 
@@ -42,14 +42,14 @@ class WorstMarginals:
         self._kept: dict[tuple[int, int], tuple[float, int, int, Marginals]] = {}  # distance, -order, draw, marginals
         self._offered = 0
 
-    def offer(self, prediction: Prediction, belief: PoseBelief, centre: SE2, watch: Watch | None = None) -> None:
+    def offer(self, prediction: Prediction, belief: PoseBelief, centre: SE2, hook: AttentionHook | None = None) -> None:
         """Keep the marginals if the answer is among the worst so far.
 
         Args:
             prediction: the answer.
             belief: that it was read from (batch of one).
             centre: of the belief's window, map frame.
-            watch: where the network's attention can still be seen.
+            hook: where the network's attention can still be seen.
         """
         self._offered += 1
         frame = (prediction.drive_index, prediction.position)
@@ -63,7 +63,7 @@ class WorstMarginals:
             if distance_m <= self._kept[best][0]:
                 return
             del self._kept[best]
-        self._kept[frame] = distance_m, -self._offered, prediction.draw, Marginals.of(belief, centre, watch)
+        self._kept[frame] = distance_m, -self._offered, prediction.draw, Marginals.of(belief, centre, hook)
 
     def of(self, prediction: Prediction) -> Marginals | None:
         """The marginals of an answer, if they were kept."""

@@ -13,7 +13,7 @@ from bevfusion.evaluation.marginals import Marginals
 from bevfusion.geometry.grid import Grid
 from bevfusion.geometry.se2 import SE2
 from bevfusion.heads.direction import heading_marginal
-from bevfusion.introspection import Insight, LayerWeight
+from bevfusion.introspection import Introspection, LayerWeight
 from bevfusion.maps.pictures import paint
 from bevfusion.maps.source import MapSource
 
@@ -21,26 +21,26 @@ _MAP_CELL_M = 0.25
 _TITLES = {
     "fusion": "fusion: |after| / |before|",
     "refine": "refinement: |after| / |before|",
-    "votes": "votes in the matching",
+    "saliency": "saliency in the matching",
 }
 
 
-def draw_spatial(insight: Insight, source: MapSource, path: Path) -> None:
+def draw_spatial(introspection: Introspection, source: MapSource, path: Path) -> None:
     """The scan and the attention of each slot in the ego frame, over the map where the estimate puts it."""
     figure, axes = new_figure(13.0, 12.0, rows=2, columns=2)
-    half_x_m, half_y_m = insight.grid.half_extent_m
+    half_x_m, half_y_m = introspection.grid.half_extent_m
     extent = (-half_x_m, half_x_m, -half_y_m, half_y_m)
     fine = Grid(round(2 * half_y_m / _MAP_CELL_M), round(2 * half_x_m / _MAP_CELL_M), _MAP_CELL_M)
-    picture = paint(source.draw(fine, insight.estimate.map_from_ego))
-    xyz_m = insight.scan.xyz
+    picture = paint(source.draw(fine, introspection.estimate.map_from_ego))
+    xyz_m = introspection.scan.xyz
     raised = xyz_m[xyz_m[:, 2] > np.percentile(xyz_m[:, 2], 5) + 0.6] if len(xyz_m) else xyz_m
-    for axis, slot in zip(axes, (None, *insight.attention), strict=True):
+    for axis, slot in zip(axes, (None, *introspection.attention), strict=True):
         axis.imshow(picture, origin="upper", extent=extent, alpha=1.0 if slot is None else 0.6)
         if slot is None:
             axis.plot(*raised[:, :2].T, ",", color="black")
             axis.set_title("map and what stands in the scan")
         else:
-            weight = np.where(insight.seen, insight.attention[slot], np.nan)
+            weight = np.where(introspection.seen, introspection.attention[slot], np.nan)
             _overlay(figure, axis, weight, extent, _TITLES[slot])
         axis.plot(0.0, 0.0, marker=">", color=LIDAR, markeredgecolor="white", markersize=9)
         axis.set_xlim(extent[:2])
@@ -67,18 +67,18 @@ def draw_attention(seen: Marginals, pose: SE2, source: MapSource, path: Path) ->
     save_figure(figure, path)
 
 
-def draw_layers(insight: Insight, layers: Mapping[str, LayerWeight], path: Path) -> None:
+def draw_layers(introspection: Introspection, layers: Mapping[str, LayerWeight], path: Path) -> None:
     """What each map layer counts, and the channel gates that it comes from."""
     figure, (passed, moved, channels) = new_figure(15.0, 1.5 + 0.3 * max(len(layers), 10), columns=3)
     names = sorted(layers, key=lambda name: layers[name].moved)
     passed.barh(names, [layers[name].gate for name in names], color=MAP)
-    passed.axvline(float(insight.map_gate.mean()), color="black", linestyle=":")
+    passed.axvline(float(introspection.map_gate.mean()), color="black", linestyle=":")
     passed.set_xlabel("fusion lets through (1: all; dotted: mean of the channels)")
     passed.set_title("channel weight by map layer")
     moved.barh(names, [100.0 * layers[name].moved for name in names], color=MAP)
     moved.set_xlabel("probability that moves without the layer (%)")
     moved.set_title("influence on the pose")
-    for gate, colour, label in ((insight.lidar_gate, LIDAR, "LiDAR"), (insight.map_gate, MAP, "map")):
+    for gate, colour, label in ((introspection.lidar_gate, LIDAR, "LiDAR"), (introspection.map_gate, MAP, "map")):
         channels.plot(np.sort(gate)[::-1], ".-", color=colour, label=label)
     channels.axhline(1.0, color="0.6", linewidth=0.8)
     channels.set_ylim(bottom=0.0)
@@ -88,11 +88,11 @@ def draw_layers(insight: Insight, layers: Mapping[str, LayerWeight], path: Path)
     save_figure(figure, path)
 
 
-def draw_belief(insight: Insight, source: MapSource, path: Path) -> None:
+def draw_belief(introspection: Introspection, source: MapSource, path: Path) -> None:
     """The pose volume: over the map whatever the heading, and along each axis whatever the rest."""
-    volume = insight.prediction.volume
+    volume = introspection.prediction.volume
     prob = volume.log_prob[0].float().exp().cpu().numpy()
-    shifts_m, centre = volume.window.shifts_m(), insight.estimate.prior
+    shifts_m, centre = volume.window.shifts_m(), introspection.estimate.prior
     half_m = float(shifts_m[-1]) + 0.5 * volume.window.cell_m
     figure, axes = new_figure(15.0, 8.0, rows=2, columns=2)
     place, heading, along_x, along_y = axes
@@ -103,7 +103,7 @@ def draw_belief(insight: Insight, source: MapSource, path: Path) -> None:
     place.imshow(picture, origin="upper", extent=extent, alpha=0.6)
     share = prob.sum(0)
     _overlay(figure, place, np.where(share > 0.01 * share.max(), share, np.nan), extent, "place, over all headings")
-    pose = insight.estimate.map_from_ego
+    pose = introspection.estimate.map_from_ego
     place.plot(centre.x_m, centre.y_m, "o", color=PRIOR, markeredgecolor="white", label="prior")
     ahead_m = 0.12 * half_m
     tip = (ahead_m * math.cos(pose.yaw_rad), ahead_m * math.sin(pose.yaw_rad))
@@ -116,7 +116,7 @@ def draw_belief(insight: Insight, source: MapSource, path: Path) -> None:
     place.set_ylabel("north (m)")
     yaws_deg = np.degrees(volume.window.yaw_offsets_rad())
     _marginal(heading, yaws_deg, heading_marginal(volume)[0].float().exp().cpu().numpy(), MAP, "pose volume")
-    direction = insight.prediction.direction.log_prob[0].float().exp().cpu().numpy()
+    direction = introspection.prediction.direction.log_prob[0].float().exp().cpu().numpy()
     _marginal(heading, yaws_deg, direction, LIDAR, "direction head")
     heading.set_xlabel("heading against the prior (deg)")
     heading.legend()

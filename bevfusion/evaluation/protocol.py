@@ -2,12 +2,13 @@
 
 import hashlib
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field, fields
 
 import numpy as np
 
+from bevfusion.filters.settings import FilterConfig
 from bevfusion.geometry.se2 import SE2, wrap_angle
-from bevfusion.sequence import ASKERS
+from bevfusion.sequence import ESTIMATORS
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,17 +19,17 @@ class Protocol:
         ValueError: if a value makes no sense.
     """
 
-    mode: str = "single"  # a key of `ASKERS`
+    mode: str = "single"  # a key of `ESTIMATORS`
     offset_m: float = 20.0  # the prior lies uniformly within, along map x and y
     offset_deg: float = 10.0  # the same for its heading; 180 is a heading drawn from the full circle
     draws: int = 1  # priors a frame
     seed: int = 0
-    readout: str = "argmax"  # how the locator reads its belief, for the record
     scans: int = 1  # the last so many make one cloud, by odometry
+    filter: FilterConfig = field(default_factory=FilterConfig)  # of sequences
 
     def __post_init__(self) -> None:
-        if self.mode not in ASKERS:
-            raise ValueError(f"mode is one of {', '.join(ASKERS)}, got {self.mode!r}")
+        if self.mode not in ESTIMATORS:
+            raise ValueError(f"mode is one of {', '.join(ESTIMATORS)}, got {self.mode!r}")
         if not (math.isfinite(self.offset_m) and self.offset_m > 0):
             raise ValueError(f"offset_m is a positive distance in metres, got {self.offset_m}")
         if not 0 < self.offset_deg <= 180:
@@ -40,6 +41,13 @@ class Protocol:
                 f"scans is at least 1, and more go with mode single: a sequence remembers what it saw, and would count "
                 f"it twice; got {self.scans} with {self.mode}"
             )
+
+    def described(self) -> dict[str, object]:
+        """For metrics.json; of the filter what differs from the defaults, if anything does."""
+        values: dict[str, object] = {one.name: getattr(self, one.name) for one in fields(self) if one.name != "filter"}
+        values["readout"] = "argmax"  # the best bin, refined: the only read-out there is
+        changes = self.filter.changes()
+        return values | ({"filter": changes} if changes else {})
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,6 @@ import os
 import tempfile
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path
 
 from bevfusion.datasets.drive import Drive
@@ -169,7 +168,7 @@ def _report(
         "lost": {found.drive: found.lost for found in answers},
         "without_truth": {found.drive: found.without_truth for found in answers},
         "failed": {found.drive: found.failed for found in answers if found.failed is not None},
-        "protocol": asdict(protocol)
+        "protocol": protocol.described()
         | {"threshold": "<", "odometry": "+".join(sorted({f.odometry for f in answers if f.failed is None}))},
         "hardware": hardware(),
         "map": {

@@ -14,10 +14,10 @@ from bevfusion.evaluation.traffic import Shift
 from bevfusion.evaluation.viewer import Recorder
 from bevfusion.geometry.geodesy import GeoPose
 from bevfusion.geometry.se2 import SE2
-from bevfusion.introspection import Watch
+from bevfusion.introspection import AttentionHook
 from bevfusion.maps.source import MapSource, first_covering
-from bevfusion.sequence import ASKERS, Answer, Asker
-from bevfusion.structures import DataError, Frame
+from bevfusion.sequence import ESTIMATORS, DriveEstimator, FrameEstimate
+from bevfusion.structures import DataError, Frame, MapCache
 
 WORST_FRAMES = 10
 
@@ -97,7 +97,8 @@ class Scorer:
         self._map_names = map_names or [source.name for source in maps]
         self._recorder = recorder
         self._positions = range(len(drive)) if positions is None else positions
-        self._watches: dict[int, Watch] = {}
+        self._watches: dict[int, AttentionHook] = {}
+        self._map_cache: MapCache = {}  # draws share what is encoded
 
     def run(self, on_frame: OnFrame | None = None) -> Answers:
         """Ask for every frame.
@@ -132,20 +133,21 @@ class Scorer:
         draws, count, done = self.protocol.draws, len(self._positions), 0
         together = [range(draws)] if self.protocol.mode == "single" else [range(d, d + 1) for d in range(draws)]
         for some in together:
-            askers = {draw: self._new_asker() for draw in some}
+            estimators = {draw: self._new_estimator() for draw in some}
             questions: dict[int, _Question] = {}
             for position in self._positions:
-                self._ask(position, askers, questions)
+                self._ask(position, estimators, questions)
                 done += 1
                 if on_frame is not None:
                     on_frame(done, count * len(together))
-            for draw, asker in askers.items():
-                self._take(asker.finish(), draw, questions)
+            for draw, estimator in estimators.items():
+                self._take(estimator.finish(), draw, questions)
 
-    def _new_asker(self) -> Asker:
-        return ASKERS[self.protocol.mode](self.protocol.offset_m, math.radians(self.protocol.offset_deg))
+    def _new_estimator(self) -> DriveEstimator:
+        asked = self.protocol
+        return ESTIMATORS[asked.mode](asked.offset_m, math.radians(asked.offset_deg), asked.filter, self._map_cache)
 
-    def _ask(self, position: int, askers: dict[int, Asker], questions: dict[int, _Question]) -> None:
+    def _ask(self, position: int, estimators: dict[int, DriveEstimator], questions: dict[int, _Question]) -> None:
         """One frame, once a draw, if it has a truth and a map."""
         answers = self.answers
         frame = self.drive[position]
@@ -153,34 +155,34 @@ class Scorer:
         if frame.truth is not None:
             answers.saw(frame.truth)
         if found is None:
-            if 0 in askers:  # a frame counts once
+            if 0 in estimators:  # a frame counts once
                 answers.without_truth += frame.truth is None
                 answers.not_covered += frame.truth is not None
-            for draw, asker in askers.items():
-                self._take(asker.pass_by(frame, position), draw, questions)
+            for draw, estimator in estimators.items():
+                self._take(estimator.skip(frame, position), draw, questions)
             return
         map_index, truth = found
         locator, source = self.locator_on(self.maps[map_index]), self.maps[map_index]
         if map_index not in self._watches:
-            self._watches[map_index] = Watch(locator)
+            self._watches[map_index] = AttentionHook(locator)
         questions[position] = _Question(frame.index, frame.stamp_ns, truth, map_index)
-        for draw, asker in askers.items():
+        for draw, estimator in estimators.items():
             prior = displaced(truth, self.protocol, answers.drive, frame.index, draw)
             try:
-                ready = asker.ask(locator, source, frame, prior, position)
+                ready = estimator.estimate(locator, source, frame, prior, position)
             except DataError as error:
                 raise DataError(f"{answers.drive}, frame {frame.index}: {error}") from error
             self._take(ready, draw, questions, frame)
 
     def _take(
-        self, ready: Sequence[Answer], draw: int, questions: dict[int, _Question], asked: Frame | None = None
+        self, ready: Sequence[FrameEstimate], draw: int, questions: dict[int, _Question], asked: Frame | None = None
     ) -> None:
         """Score what is ready; the network still remembers only the frame that was asked for just now."""
         for answer in ready:
-            if answer.position in questions:
-                self._score(answer, questions[answer.position], draw, asked)
+            if answer.frame_index in questions:
+                self._score(answer, questions[answer.frame_index], draw, asked)
 
-    def _score(self, answer: Answer, question: _Question, draw: int, asked: Frame | None) -> None:
+    def _score(self, answer: FrameEstimate, question: _Question, draw: int, asked: Frame | None) -> None:
         estimate = answer.estimate
         if estimate is None:
             self.answers.lost += 1
@@ -190,7 +192,7 @@ class Scorer:
             mass, nll = metrics.credibility(estimate.belief, estimate.prior, question.truth)
         prediction = Prediction(
             drive_index=self._drive_index,
-            position=answer.position,
+            position=answer.frame_index,
             drive=self.answers.drive,
             frame=question.frame,
             stamp_ns=question.stamp_ns,
@@ -212,5 +214,5 @@ class Scorer:
         if estimate.belief is not None:
             self.answers.worst.offer(prediction, estimate.belief, estimate.prior, watch)
         if self._recorder is not None and draw == 0:
-            scan = (asked if asked is not None and fresh else self.drive[answer.position]).scan
+            scan = (asked if asked is not None and fresh else self.drive[answer.frame_index]).scan
             self._recorder.add(scan, prediction, estimate, self.maps[question.map_index], watch)

@@ -180,6 +180,6 @@ ABLATION_SCORING = Scoring(
     about="Half the roadside away: of the trees, hedges, fences, poles and signs of the same drives each is gone with "
     "a chance of one half. Shifts: the estimate against that of the untouched scan after "
     f"{', '.join(map(str, COUNTS))} vehicles are inserted, up to {SCANS} scans a drive. Attention on a class is its "
-    "share of mean |after| / mean |before| over the class's share of the occupied cells, votes are the same of what "
+    "share of mean |after| / mean |before| over the class's share of the occupied cells, saliency is the same of what "
     "every cell says in the matching; 1 is no preference.",
 )

@@ -18,7 +18,7 @@ from bevfusion.evaluation.marginals import Marginals
 from bevfusion.evaluation.predictions import Prediction
 from bevfusion.geometry.grid import Grid
 from bevfusion.geometry.se2 import SE2
-from bevfusion.introspection import Watch
+from bevfusion.introspection import AttentionHook
 from bevfusion.maps.pictures import paint
 from bevfusion.maps.source import MapSource
 from bevfusion.structures import DataError, PoseEstimate, Scan
@@ -55,7 +55,7 @@ class Recorder:
         self._courses: dict[str, list[tuple[float, float]]] = {"truth": [], "estimate": []}
 
     def add(
-        self, scan: Scan, prediction: Prediction, estimate: PoseEstimate, source: MapSource, watch: Watch | None
+        self, scan: Scan, prediction: Prediction, estimate: PoseEstimate, source: MapSource, watch: AttentionHook | None
     ) -> None:
         """Show one answer: the scan at the estimate, the map below, what the belief and the attention are."""
         rr, truth = self._rr, prediction.truth

@@ -12,18 +12,17 @@ from bevfusion.build import bev_grid, search_window, tile_grid
 from bevfusion.config import ConfigError, config_from_dict
 from bevfusion.export.write import FORMAT, INPUTS, METADATA_KEY, OUTPUTS
 from bevfusion.geometry.se2 import SE2
-from bevfusion.heads.read_out import ReadOut
 from bevfusion.lidar.ground import height_above_ground
 from bevfusion.localizer import estimate_of
 from bevfusion.maps.source import MapSource
 from bevfusion.maps.tiles import TileStore
-from bevfusion.structures import DataError, DirectionBelief, PoseBelief, PoseEstimate, Scan
+from bevfusion.structures import DataError, DirectionBelief, MapCache, PoseBelief, PoseEstimate, Scan
 
 
 class OnnxLocalizer:
     """A `Locator` on the CPU, for the one window that its file was exported for."""
 
-    def __init__(self, path: Path, source: MapSource, *, kind: ReadOut = "argmax") -> None:
+    def __init__(self, path: Path, source: MapSource) -> None:
         """Open a file that `write_export` wrote.
 
         Raises:
@@ -46,12 +45,15 @@ class OnnxLocalizer:
         self.config = config_from_dict(about["config"], f"{path}: configuration inside")
         self.offset_m, self.offset_deg = float(about["offset_m"]), float(about["offset_deg"])
         self.window = search_window(self.config, self.offset_m, math.radians(self.offset_deg))
-        self.path, self.kind = path, kind
+        self.path = path
+        self.model = None  # there is no torch module to look into
         self._bev_grid = bev_grid(self.config)
         self._store = TileStore(source, tile_grid(self.config, self.offset_m))
 
-    def locate(self, scan: Scan, prior: SE2, offset_m: float, offset_rad: float) -> PoseEstimate:
-        """As `Localizer.locate`.
+    def locate(
+        self, scan: Scan, prior: SE2, offset_m: float, offset_rad: float, map_cache: MapCache | None = None
+    ) -> PoseEstimate:
+        """As `Localizer.locate`, without a use for the cache: the file encodes map and scan in one.
 
         Raises:
             DataError: if the window is not the file's, or the scan has no point inside the network's range.
@@ -79,7 +81,7 @@ class OnnxLocalizer:
         found = self._session.run(list(OUTPUTS), dict(zip(INPUTS, values, strict=True)))
         log_prob, heading_log_prob = (torch.from_numpy(array) for array in found)
         direction = DirectionBelief(heading_log_prob, torch.from_numpy(self.window.yaw_offsets_rad()).float())
-        return estimate_of(PoseBelief(log_prob, self.window), direction, centre, self.kind)
+        return estimate_of(PoseBelief(log_prob, self.window), direction, centre)
 
 
 def _about(path: Path, metadata: dict[str, str]) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 import math
 from dataclasses import dataclass
 
+from bevfusion.filters.settings import MotionNoise
 from bevfusion.geometry.se2 import SE2
 from bevfusion.structures import Frame
 
@@ -19,37 +20,24 @@ class Motion:
     std_across_m: float
     std_yaw_rad: float
 
+    @classmethod
+    def of_step(cls, before_from_after: SE2, interval_s: float, noise: MotionNoise) -> "Motion":
+        """A step as odometry has it, with its deviations."""
+        distance_m = math.hypot(before_from_after.x_m, before_from_after.y_m)
+        turn_rad = abs(before_from_after.yaw_rad)
+        std_m = math.hypot(noise.floor_m, noise.m_per_m * distance_m, noise.m_per_s * interval_s)
+        std_rad = math.hypot(
+            math.radians(noise.floor_deg),
+            math.radians(noise.deg_per_m) * distance_m,
+            noise.deg_per_deg * turn_rad,
+            math.radians(noise.deg_per_s) * interval_s,
+        )
+        return cls(before_from_after, std_m, std_m, std_rad)
+
     @property
     def distance_m(self) -> float:
         """Straight distance between the two places."""
         return math.hypot(self.before_from_after.x_m, self.before_from_after.y_m)
-
-
-@dataclass(frozen=True, slots=True)
-class MotionNoise:
-    """Standard deviations of odometry: independent sources, so their squares add.
-
-    std_m^2   = floor_m^2 + (m_per_m distance)^2 + (m_per_s time)^2
-    std_rad^2 = floor_rad^2 + (rad_per_m distance)^2 + (rad_per_rad |turn|)^2 + (rad_per_s time)^2
-    """
-
-    floor_m: float = 0.02
-    m_per_m: float = 0.03
-    m_per_s: float = 0.02
-    floor_rad: float = math.radians(0.1)
-    rad_per_m: float = math.radians(0.1)
-    rad_per_rad: float = 0.03
-    rad_per_s: float = math.radians(0.1)
-
-    def of_step(self, before_from_after: SE2, interval_s: float) -> Motion:
-        """The step with its deviations."""
-        distance_m = math.hypot(before_from_after.x_m, before_from_after.y_m)
-        turn_rad = abs(before_from_after.yaw_rad)
-        std_m = math.hypot(self.floor_m, self.m_per_m * distance_m, self.m_per_s * interval_s)
-        std_rad = math.hypot(
-            self.floor_rad, self.rad_per_m * distance_m, self.rad_per_rad * turn_rad, self.rad_per_s * interval_s
-        )
-        return Motion(before_from_after, std_m, std_m, std_rad)
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +88,7 @@ def motion_between(before: Frame, after: Frame, noise: MotionNoise, velocity: Ve
     seconds = interval_s(before, after)
     step = odometry_step(before, after)
     if step is not None:
-        return noise.of_step(step, seconds)
+        return Motion.of_step(step, seconds, noise)
     return unknown_motion(seconds) if velocity is None else coasting_motion(velocity, seconds)
 
 

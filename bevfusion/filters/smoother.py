@@ -17,8 +17,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from bevfusion.filters.sequence import SequenceLocalizer
 from bevfusion.filters.track import ReadVolume, Track
-from bevfusion.filters.tracker import Tracker
 from bevfusion.filters.transition import Snapshot
 from bevfusion.geometry.se2 import circular_mean
 from bevfusion.structures import Frame, PoseBelief, PoseEstimate
@@ -54,18 +54,18 @@ def smoothed(history: Sequence[Snapshot]) -> list[Float[Tensor, "_ _ _"]]:
 
 
 class Smoother:
-    """A tracker whose answers wait for the frames that follow.
+    """A sequence whose answers wait for the frames that follow.
 
     Answers come in blocks, each at least `lag_frames` and at most twice as many frames late; without a lag, at the end.
     A track that got lost counts up to the last frame at which it was likely, and one that was found counts from its
     first frame on: in hindsight the doubt about it is gone.
     """
 
-    def __init__(self, tracker: Tracker, read: ReadVolume, lag_frames: int | None = LAG_FRAMES) -> None:
-        """A smoother around a tracker that has been started.
+    def __init__(self, localizer: SequenceLocalizer, read: ReadVolume, lag_frames: int | None = LAG_FRAMES) -> None:
+        """A smoother of a sequence that has been started.
 
         Args:
-            tracker: made with `record=True`.
+            localizer: made with `record=True`.
             read: reads a pose out of a volume.
             lag_frames: None waits for the whole sequence, and keeps all its beliefs in memory.
 
@@ -74,23 +74,23 @@ class Smoother:
         """
         if lag_frames is not None and lag_frames < 1:
             raise ValueError(f"a smoother waits for at least one frame, got a lag of {lag_frames}")
-        self._tracker, self._read, self._lag = tracker, read, lag_frames
+        self._localizer, self._read, self._lag = localizer, read, lag_frames
         self._count = 0
         self._said = 0  # frames that are final
         self._found: dict[int, PoseEstimate] = {}  # of frames that are not
 
     def step(self, frame: Frame) -> list[Hindsight]:
         """Take in the next frame; the frames that have become final with it, in order."""
-        before = self._tracker.track
-        self._tracker.step(frame)
+        before = self._localizer.track
+        self._localizer.step(frame)
         self._count += 1
-        track = self._tracker.track
+        track = self._localizer.track
         if before is not None and before is not track:
             self._settle(before, before.history)
         if self._lag is None:
             return []
         if track is None:
-            for other in self._tracker.alternatives:
+            for other in self._localizer.alternatives:
                 del other.history[: -self._lag]
             return self._final(self._count - 2 * self._lag)
         if len(track.history) < 2 * self._lag:
@@ -101,19 +101,19 @@ class Smoother:
 
     def finish(self) -> list[Hindsight]:
         """All that is left, once there are no more frames."""
-        if self._tracker.track is not None:
-            self._settle(self._tracker.track, self._tracker.track.history)
+        if self._localizer.track is not None:
+            self._settle(self._localizer.track, self._localizer.track.history)
         return self._final(self._count)
 
     def _settle(self, track: Track, history: Sequence[Snapshot]) -> None:
         """Smooth what a track remembers, up to the last frame at which it was likely."""
-        likely = [i for i, snapshot in enumerate(history) if snapshot.probability >= self._tracker.limits.found]
+        likely = [i for i, snapshot in enumerate(history) if snapshot.probability >= self._localizer.limits.found]
         counted = history[: likely[-1] + 1] if likely else ()
         for snapshot, belief in zip(counted, smoothed(counted), strict=True):
             if snapshot.number < self._said:
                 continue
             estimate = self._estimate(snapshot, belief, max(s.probability for s in counted))
-            if estimate.confidence >= self._tracker.limits.least_confidence:
+            if estimate.confidence >= self._localizer.limits.least_confidence:
                 self._found[snapshot.number] = estimate
             else:
                 self._found.pop(snapshot.number, None)

@@ -12,14 +12,15 @@ from torch import Tensor
 
 from bevfusion.filters.histogram import Agreement, HistogramFilter
 from bevfusion.filters.motion import Motion
+from bevfusion.filters.settings import TrackEvidence
 from bevfusion.filters.transition import Snapshot
 from bevfusion.geometry.grid import PoseWindow
 from bevfusion.geometry.se2 import SE2
-from bevfusion.structures import DataError, Locator, PoseEstimate, Scan
+from bevfusion.structures import DataError, Locator, MapCache, PoseEstimate, Scan
 
 log = logging.getLogger(__name__)
 
-_NEWEST_SHARE = 0.05  # of the running means of a `Habit`
+_NEWEST_SHARE = 0.05  # of the running means of agreement
 _MOST_USUAL = 1.0
 _LEAST_SUPPORT = 0.01  # from here it takes six frames to come back
 NARROW_RAD = math.radians(16.0)  # the window's headings, once the vehicle's is known ...
@@ -47,60 +48,40 @@ ReadVolume = Callable[[Float[np.ndarray, "r y x"], PoseWindow], Reading]
 
 
 @dataclass(frozen=True, slots=True)
-class Evidence:
-    """How the odds of "this track follows the vehicle" against "it is elsewhere" are kept.
-
-    log odds <- log odds + news * clip(gain, -`contradiction`, `support`),
-    gain = `worth` best - `shortfall` (best - nats - usual) - `drop` best / level max(0, level - nats - `tolerance`)
-
-    within +-logit(1 - `hazard`), with nats and best of `Agreement` and news = 1 - exp(-distance / `independent_m`). A
-    track that is right agrees about as well as a sharp volume can, and about as well as a moment ago; streets that
-    merely look alike agree a little all the time, but rather with another place in them. `Habit` keeps usual and level.
-    """
-
-    contradiction: float = 2.0  # nats that one frame may count against a track
-    support: float = 3.0  # and for it
-    worth: float = 0.25  # of the best agreement, if it is reached
-    shortfall: float = 2.0  # weight of what is missing to it
-    drop: float = 1.5  # weight of a sudden loss of agreement, where volumes still say something, ...
-    tolerance: float = 1.0  # ... beyond so many nats
-    hazard: float = 1e-3  # chance a frame of being carried away: no track is ever surer, or less sure than one less it
-    update_m: float = 2.0  # distance after which a volume is mostly news, for the belief
-    independent_m: float = 0.5  # and for the odds
-    least_news: float = 0.05  # at a standstill
-
-    def news(self, distance_m: float, scale_m: float) -> float:
-        """Share of a scan that the one before did not show already."""
-        return max(self.least_news, 1.0 - math.exp(-distance_m / scale_m))
-
-    def added(self, log_odds: float, agreement: Agreement, news: float, habit: "Habit") -> float:
-        """The odds after one more frame."""
-        gain = self.worth * agreement.best - self.shortfall * (agreement.best - agreement.nats - habit.usual)
-        if habit.level > 0.0:
-            informed = min(1.0, agreement.best / habit.level)
-            gain -= self.drop * informed * max(0.0, habit.level - agreement.nats - self.tolerance)
-        limit = math.log((1.0 - self.hazard) / self.hazard)
-        changed = log_odds + news * min(max(gain, -self.contradiction), self.support)
-        return min(max(changed, -limit), limit)
-
-
-@dataclass(frozen=True, slots=True)
-class Habit:
+class AgreementMeans:
     """How a track has agreed with its volumes so far: running means, slow enough to outlive a surprise."""
 
     usual: float = 0.3  # best - nats, bounded by `_MOST_USUAL`: no track may get used to being wrong
     level: float = -math.inf  # nats
 
-    def after(self, agreement: Agreement, news: float) -> "Habit":
+    def after(self, agreement: Agreement, news: float) -> "AgreementMeans":
         """With one more frame."""
         short = min(max(agreement.best - agreement.nats, 0.0), _MOST_USUAL)
         share = _NEWEST_SHARE * news
         level = agreement.nats if agreement.nats > self.level else self.level + share * (agreement.nats - self.level)
-        return Habit(self.usual + share * (short - self.usual), level)
+        return AgreementMeans(self.usual + share * (short - self.usual), level)
 
-    def moved(self, nats: float) -> "Habit":
+    def moved(self, nats: float) -> "AgreementMeans":
         """In a window of another size, where everything counts `nats` more."""
-        return Habit(self.usual, self.level + nats)
+        return AgreementMeans(self.usual, self.level + nats)
+
+
+def news_share(evidence: TrackEvidence, distance_m: float, scale_m: float) -> float:
+    """Share of a scan that the one before did not show already, after so many metres."""
+    return max(evidence.least_news, 1.0 - math.exp(-distance_m / scale_m))
+
+
+def updated_log_odds(
+    evidence: TrackEvidence, log_odds: float, agreement: Agreement, news: float, means: AgreementMeans
+) -> float:
+    """The log odds of a track after one more frame, by the formula of `TrackEvidence`."""
+    gain = evidence.worth * agreement.best - evidence.shortfall * (agreement.best - agreement.nats - means.usual)
+    if means.level > 0.0:
+        informed = min(1.0, agreement.best / means.level)
+        gain -= evidence.drop * informed * max(0.0, means.level - agreement.nats - evidence.tolerance)
+    limit = math.log((1.0 - evidence.hazard) / evidence.hazard)
+    changed = log_odds + news * min(max(gain, -evidence.contradiction), evidence.support)
+    return min(max(changed, -limit), limit)
 
 
 def probability(log_odds: float) -> float:
@@ -117,7 +98,7 @@ class Track:
         offset_m: float,
         offset_rad: float,
         log_odds: float,
-        evidence: Evidence,
+        evidence: TrackEvidence,
         *,
         record: bool = False,
     ) -> None:
@@ -137,7 +118,7 @@ class Track:
         self.history: list[Snapshot] = []
         self._record = record
         self._support = 1.0  # of the last frames: falls at once, comes back by a square root a frame
-        self._evidence, self._habit = evidence, Habit()
+        self._evidence, self._means = evidence, AgreementMeans()
         self.waiting = False  # to be right again: it must agree with the volumes as well as before it went wrong
         self._prior = prior
         self._filter: HistogramFilter | None = None  # its grid is that of the first answer
@@ -177,11 +158,12 @@ class Track:
         staying = min(max(self.probability * (1.0 - escaped), 1e-12), 1.0 - self._evidence.hazard)
         self.log_odds = min(self.log_odds, math.log(staying / (1.0 - staying)))
 
-    def observe(self, locator: Locator, scan: Scan, distance_m: float, number: int = 0) -> None:
+    def observe(self, locator: Locator, map_cache: MapCache, scan: Scan, distance_m: float, number: int = 0) -> None:
         """Take in a scan.
 
         Args:
             locator: is asked about the window as it stands.
+            map_cache: what the locator keeps of the map from scan to scan.
             scan: what was seen.
             distance_m: driven since the scan before.
             number: of the scan in its sequence, for the history.
@@ -194,7 +176,7 @@ class Track:
             if self.offset_rad > NARROW_RAD and self._filter.heading_mass(_KNOWN_RAD) > _KNOWN_MASS:
                 self.offset_rad = NARROW_RAD
         try:
-            answer = locator.locate(scan, self.centre, self.offset_m, self.offset_rad)
+            answer = locator.locate(scan, self.centre, self.offset_m, self.offset_rad, map_cache)
         except DataError as error:
             log.warning("a scan is left out: %s", error)
             if self._filter is not None:
@@ -208,15 +190,15 @@ class Track:
         elif self._filter.window.shape != answer.belief.window.shape:
             before = self._filter.prob.numel()
             self._filter.narrow(answer.belief.window)
-            self._habit = self._habit.moved(math.log(self._filter.prob.numel() / before))
+            self._means = self._means.moved(math.log(self._filter.prob.numel() / before))
         predicted = self._filter.prob
-        news = 1.0 if first else self._evidence.news(distance_m, self._evidence.update_m)
+        news = 1.0 if first else news_share(self._evidence, distance_m, self._evidence.update_m)
         agreement = self._filter.update(answer.belief, answer.prior, news)
-        news = self._evidence.news(distance_m, self._evidence.independent_m)
+        news = news_share(self._evidence, distance_m, self._evidence.independent_m)
         self.score += news * agreement.nats
-        self.log_odds = self._evidence.added(self.log_odds, agreement, news, self._habit)
+        self.log_odds = updated_log_odds(self._evidence, self.log_odds, agreement, news, self._means)
         if not self.waiting:
-            self._habit = self._habit.after(agreement, news)
+            self._means = self._means.after(agreement, news)
         supported = math.exp(min(0.0, agreement.nats)) * agreement.support
         # a wrong belief may meet a stray peak by chance, but not again and again
         self._support = max(min(supported, math.sqrt(self._support)), _LEAST_SUPPORT)

@@ -2,16 +2,14 @@
 
 import math
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 from jaxtyping import Float
 
 from bevfusion.geometry.grid import PoseWindow
-from bevfusion.geometry.se2 import SE2, wrap_angle
+from bevfusion.geometry.se2 import SE2
 
-ReadOut = Literal["argmax", "mean"]
-_NEAR_M, _NEAR_RAD = 2.0 + 1e-9, math.radians(4.0) + 1e-9  # what "at the estimate" means for confidence and local mean
+_NEAR_M, _NEAR_RAD = 2.0 + 1e-9, math.radians(4.0) + 1e-9  # what "at the estimate" means for the confidence
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,14 +21,12 @@ class PoseReading:
     confidence: float  # probability within 2 m and 4 degrees
 
 
-def read_out(log_prob: Float[np.ndarray, "r y x"], window: PoseWindow, kind: ReadOut = "argmax") -> PoseReading:
-    """Read a pose out of one volume.
+def read_out(log_prob: Float[np.ndarray, "r y x"], window: PoseWindow) -> PoseReading:
+    """The best bin of a volume, refined below a cell by a parabola through its neighbours along each axis.
 
     Args:
         log_prob: log-probabilities that sum to one.
         window: the poses of the volume.
-        kind: "argmax" is the best bin, refined below a cell by a parabola through its neighbours along each axis;
-            "mean" is the expectation over the poses within 2 m and 4 degrees of the best bin.
     """
     best = np.unravel_index(int(np.argmax(log_prob)), log_prob.shape)
     peak = window.offset_from_bins(*(float(b) for b in best))
@@ -38,11 +34,7 @@ def read_out(log_prob: Float[np.ndarray, "r y x"], window: PoseWindow, kind: Rea
     prob = np.exp(log_prob.astype(np.float64))
     prob /= prob.sum()
     near = prob * _near(dx_m, dy_m, dyaw_rad)
-    if kind == "argmax":
-        offset = window.offset_from_bins(*_parabola_peak(log_prob, best, window.full_circle))
-    else:
-        x_m, y_m, yaw_rad = _mean(near / near.sum(), dx_m, dy_m, dyaw_rad)
-        offset = SE2(peak.x_m + x_m, peak.y_m + y_m, wrap_angle(peak.yaw_rad + yaw_rad))
+    offset = window.offset_from_bins(*_parabola_peak(log_prob, best, window.full_circle))
     return PoseReading(offset, _covariance(prob, window, dx_m, dy_m, dyaw_rad), float(near.sum()))
 
 

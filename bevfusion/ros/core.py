@@ -1,4 +1,4 @@
-"""The node without ROS: messages in, poses out, `Localizer.step` between; the adapters only carry messages.
+"""The node without ROS: messages in, poses out, `SequenceLocalizer.step` between; the adapters only carry messages.
 
 Callbacks return at once. Clouds go into a queue that keeps the latest one, and its worker does all the work, so nothing
 but that thread touches the network. Messages are objects with the fields of their ROS type, of rclpy, rospy or rosbags
@@ -21,16 +21,17 @@ import torch
 from bevfusion.datasets.deskew import deskewed
 from bevfusion.datasets.pointcloud2 import decode_pointcloud2, header_stamp_ns
 from bevfusion.datasets.rigid import bare
+from bevfusion.filters.sequence import SequenceLocalizer
+from bevfusion.filters.settings import FilterConfig
 from bevfusion.geometry.geodesy import GeoPose, LocalFrame
 from bevfusion.geometry.se2 import SE2
-from bevfusion.localizer import open_locator
+from bevfusion.localizer import filter_config, open_locator
 from bevfusion.maps.source import MapSource
 from bevfusion.ros.extrinsics import Extrinsics, PlanarPose
 from bevfusion.ros.health import HealthMonitor, HealthReport, NodeState
 from bevfusion.ros.latest_item_queue import LatestItemQueue
 from bevfusion.ros.parameters import NodeParameters
 from bevfusion.ros.starts import (
-    Follower,
     SearchStopped,
     Start,
     StartControl,
@@ -39,12 +40,13 @@ from bevfusion.ros.starts import (
     start_of_pose,
 )
 from bevfusion.ros.transforms import OdometryBuffer, TransformBuffer, odometry_of
-from bevfusion.sequence import follower
+from bevfusion.sequence import sequence_localizer
 from bevfusion.structures import DataError, Frame, Locator, PoseEstimate, Scan
 
 log = logging.getLogger(__name__)
 
 OpenLocator = Callable[[str, MapSource], Locator]
+MakeSequenceLocalizer = Callable[[Locator, MapSource, FilterConfig], SequenceLocalizer]
 Transform = tuple[str, str, SE2]
 """Parent, child, parent_from_child."""
 
@@ -85,6 +87,7 @@ class NodeCore:
         *,
         odometry_is_offered: Callable[[], bool] = lambda: False,
         open_locator: OpenLocator = open_locator,
+        make_sequence_localizer: MakeSequenceLocalizer = sequence_localizer,
         tf_available: bool = True,
     ) -> None:
         """A node without a map, inactive.
@@ -94,6 +97,7 @@ class NodeCore:
             publish: called in the worker thread once a processed cloud.
             odometry_is_offered: whether somebody publishes ~/odom.
             open_locator: opens a checkpoint on a map.
+            make_sequence_localizer: makes it follow the vehicle.
             tf_available: whether `publish` can broadcast TF.
         """
         self.parameters = parameters
@@ -102,6 +106,7 @@ class NodeCore:
         self.locator: Locator | None = None
         self._extrinsics = Extrinsics(parameters, self.transforms)
         self._publish, self._odometry_is_offered, self._open = publish, odometry_is_offered, open_locator
+        self._sequence_localizer = make_sequence_localizer
         self._tf_available = tf_available
         self._monitor = HealthMonitor(parameters)
         self._tasks: deque[Callable[[], None]] = deque()  # for the worker, before its next cloud
@@ -176,15 +181,15 @@ class NodeCore:
 
         Raises:
             DataError: if the checkpoint cannot be used.
+            ConfigError: if a setting of the filter does not exist or lies outside its range.
         """
         locator = self._open(self.parameters.checkpoint, source)
-        found = follower(locator, source)
-        if not isinstance(found, Follower):
-            raise TypeError(f"expected a follower with a state, got {type(found).__name__}")
+        config = filter_config(self.parameters.checkpoint, self.parameters.filter_overrides)
+        localizer = self._sequence_localizer(locator, source, config)
         self.source, self.locator = source, locator
 
         def use() -> None:
-            self._start_control.follow_with(found)
+            self._start_control.follow_with(localizer)
             self._local_frame = source.frame
 
         self._tasks.append(use)

@@ -18,7 +18,7 @@ from jaxtyping import Float
 from pydantic import BeforeValidator, Field, ValidationError, model_validator
 from pydantic.fields import FieldInfo
 
-from bevfusion.config import Section
+from bevfusion.config import Config, Section, overridden
 from bevfusion.datasets.rigid import transform
 from bevfusion.structures import DataError
 
@@ -80,6 +80,12 @@ class NodeParameters(Section):
     offset_m: float = Field(20.0, gt=0, le=100, description="a start may be off by so much, east and north")
     offset_deg: float = Field(10.0, gt=0, le=180, description="the same for its heading; 180: any")
 
+    filter: str = Field(
+        "",
+        description="settings of the filter that differ from the checkpoint's, as in its configuration's section "
+        "filter: limits.speak=0.6 noise.floor_m=0.05 ...",
+    )
+
     autostart: bool = Field(True, description="configure and activate at once (ROS 2: without a lifecycle manager)")
     bond: bool = Field(
         True,
@@ -112,7 +118,13 @@ class NodeParameters(Section):
             raise ValueError(f"initial_pose is x y yaw, got {len(self.initial_pose)} numbers")
         if len({self.map_frame, self.odom_frame, self.base_frame}) < 3:
             raise ValueError("map_frame, odom_frame and base_frame must differ")
+        overridden(Config(), self.filter_overrides, within="filter")
         return self
+
+    @property
+    def filter_overrides(self) -> list[str]:
+        """The settings of the filter as `localizer.filter_config` takes them."""
+        return [f"filter.{word}" for word in self.filter.split()]
 
     @property
     def base_from_lidar(self) -> Float[np.ndarray, "4 4"] | None:

@@ -19,7 +19,6 @@ from sensor_msgs.msg import Image, Imu, NavSatFix
 from visualization_msgs.msg import Marker, MarkerArray
 
 from bevfusion.geometry.se2 import SE2
-from bevfusion.localizer import Localizer
 from bevfusion.ros.core import NodeCore, Output
 from bevfusion.ros.health import LEVELS
 from bevfusion.ros.parameters import NodeParameters
@@ -181,7 +180,7 @@ class Publishers:
     def _attention(self, core: NodeCore, output: Output, frame: str) -> None:
         if output.estimate is None or not self._has_subscribers("~/attention"):
             return
-        if not isinstance(core.locator, Localizer):
+        if core.locator is None or core.locator.model is None:
             return
         try:
             picture = attention_picture(core.locator, output.scan, output.estimate)

@@ -7,10 +7,10 @@ import logging
 import math
 import threading
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol, runtime_checkable
+from typing import Any, Literal
 
 from bevfusion.datasets.rigid import bare
-from bevfusion.filters.tracker import SequenceLocator
+from bevfusion.filters.sequence import SequenceLocalizer
 from bevfusion.geometry.geodesy import GeoPose
 from bevfusion.geometry.se2 import SE2
 from bevfusion.maps.source import MapSource
@@ -72,21 +72,12 @@ def start_of_fix(message: Any, source: MapSource, parameters: NodeParameters) ->
     return Start(place, parameters.offset_m)
 
 
-@runtime_checkable
-class Follower(SequenceLocator, Protocol):
-    """What follows the vehicle, and says how it fares."""
-
-    @property
-    def state(self) -> str:
-        """Idle, following or lost."""
-
-
 class SearchStopped(Exception):  # noqa: N818 - no error: the node ends in the middle of a search
     """Raised out of a search over the map when the node stops."""
 
 
 class StartControl:
-    """A follower and its starts; `ask_for`, `progress` and `stop` may be called from any thread."""
+    """A sequence localizer and its starts; `ask_for`, `progress` and `stop` may be called from any thread."""
 
     def __init__(self, start: Start | None) -> None:
         """Nothing to follow with yet.
@@ -96,7 +87,7 @@ class StartControl:
         """
         self.search = ""  # tiles done / all of the last search
         self.is_searching = False
-        self._follower: Follower | None = None
+        self._localizer: SequenceLocalizer | None = None
         self._lock = threading.Lock()
         self._asked = start  # to be made with the next frame
         self._made: tuple[Start, int] | None = None  # the last one, and the stamp of its frame
@@ -105,8 +96,8 @@ class StartControl:
 
     @property
     def is_ready(self) -> bool:
-        """Whether there is a follower."""
-        return self._follower is not None
+        """Whether there is a sequence localizer."""
+        return self._localizer is not None
 
     @property
     def has_start(self) -> bool:
@@ -119,15 +110,15 @@ class StartControl:
         asked = self._asked
         if self.is_searching or (asked is not None and asked.map_from_base is None):
             return "searching"
-        if not self._started or self._follower is None:
+        if not self._started or self._localizer is None:
             return "waiting"
-        return "lost" if self._follower.state == "lost" else "following"
+        return "lost" if self._localizer.state == "lost" else "following"
 
-    def follow_with(self, follower: Follower) -> None:
+    def follow_with(self, localizer: SequenceLocalizer) -> None:
         """Take this from now on; another map begins with a start of its own."""
-        if self._follower is not None:
+        if self._localizer is not None:
             self._started, self._made = False, None
-        self._follower = follower
+        self._localizer = localizer
 
     def ask_for(self, start: Start) -> None:
         """Start there with the next frame."""
@@ -156,15 +147,15 @@ class StartControl:
         Raises:
             SearchStopped: if the node stops in the middle of a search.
         """
-        if self._follower is None:
+        if self._localizer is None:
             return None
         with self._lock:
             start, self._asked = self._asked, None
         try:
             if start is not None:
                 self._made, self._started = (start, frame.stamp_ns), True
-                self._begin(self._follower, start, base_from_ego)
-            return self._follower.step(frame) if self._started else None
+                self._begin(self._localizer, start, base_from_ego)
+            return self._localizer.step(frame) if self._started else None
         finally:
             self.is_searching = False
 
@@ -172,16 +163,16 @@ class StartControl:
         """End a search that is under way."""
         self._stopping = True
 
-    def _begin(self, follower: Follower, start: Start, base_from_ego: SE2) -> None:
+    def _begin(self, localizer: SequenceLocalizer, start: Start, base_from_ego: SE2) -> None:
         self.search = ""
         if start.map_from_base is None:
             self.is_searching = True
-            follower.start_anywhere(self._on_tile)
+            localizer.start_anywhere(self._on_tile)
         elif start.offset_rad >= math.pi:  # which way the LiDAR is off the vehicle's middle is not known either
             reach_m = math.hypot(base_from_ego.x_m, base_from_ego.y_m)
-            follower.start(start.map_from_base, start.offset_m + reach_m, math.pi)
+            localizer.start(start.map_from_base, start.offset_m + reach_m, math.pi)
         else:
-            follower.start(start.map_from_base @ base_from_ego, start.offset_m, start.offset_rad)
+            localizer.start(start.map_from_base @ base_from_ego, start.offset_m, start.offset_rad)
 
     def _on_tile(self, done: int, count: int) -> None:
         if self._stopping:

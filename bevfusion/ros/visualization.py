@@ -9,12 +9,11 @@ from jaxtyping import Float, Int8, UInt8
 
 from bevfusion.geometry.grid import Grid
 from bevfusion.geometry.se2 import SE2
-from bevfusion.introspection import look
-from bevfusion.localizer import Localizer
+from bevfusion.introspection import introspect
 from bevfusion.maps.render import OsmRenderer
 from bevfusion.maps.schema import LAYERS, layer_index
 from bevfusion.maps.source import MapSource
-from bevfusion.structures import PoseEstimate, Scan
+from bevfusion.structures import Locator, PoseEstimate, Scan
 
 FREE, OCCUPIED, UNKNOWN = 0, 100, -1  # of nav_msgs/OccupancyGrid
 MAX_CELLS = 25_000_000  # of the published map: larger ones get coarser cells
@@ -108,11 +107,11 @@ def belief_slice(estimate: PoseEstimate) -> Occupancy | None:
     return Occupancy(cells, window.cell_m, SE2(estimate.prior.x_m - half_m, estimate.prior.y_m - half_m))
 
 
-def attention_picture(locator: Localizer, scan: Scan, estimate: PoseEstimate) -> UInt8[np.ndarray, "h w 3"]:
+def attention_picture(locator: Locator, scan: Scan, estimate: PoseEstimate) -> UInt8[np.ndarray, "h w 3"]:
     """How loud each cell of the scan speaks in the matching, in colours; ahead is up. Costs a pass of the network."""
-    insight = look(locator, scan, estimate.map_from_ego, _LOOK_M, _LOOK_RAD)
-    loud = np.where(insight.seen, insight.attention["votes"], 0.0)
-    top = float(np.percentile(loud[insight.seen], 98)) if insight.seen.any() else 1.0
+    introspection = introspect(locator, scan, estimate.map_from_ego, _LOOK_M, _LOOK_RAD)
+    loud = np.where(introspection.seen, introspection.attention["saliency"], 0.0)
+    top = float(np.percentile(loud[introspection.seen], 98)) if introspection.seen.any() else 1.0
     grey = np.rint(255.0 * np.clip(loud / max(top, 1e-9), 0.0, 1.0)).astype(np.uint8)
     coloured = cv2.applyColorMap(grey, cv2.COLORMAP_INFERNO)[..., ::-1]  # from BGR
     ahead_up: np.ndarray = np.ascontiguousarray(coloured.transpose(1, 0, 2)[::-1, ::-1])

@@ -185,7 +185,7 @@ def _read(path: Path) -> Values | None:
     if not path.is_file():
         return None
     values: dict[str, float] = json.loads(path.read_text(encoding="utf-8"))
-    return values
+    return {key.replace("votes_", "saliency_"): value for key, value in values.items()}  # as it was called before
 
 
 def _written(path: Path, values: Values) -> Values:

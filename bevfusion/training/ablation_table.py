@@ -26,8 +26,8 @@ COLUMNS = (
     ("shift_heading_p95_deg", "p95 (deg)", 2),
     ("{slot}_roadside_lift", "attention on roadside (x its cells)", 2),
     ("{slot}_vehicles_lift", "on vehicles (x)", 2),
-    ("votes_roadside_lift", "votes of roadside (x)", 2),
-    ("votes_vehicles_lift", "of vehicles (x)", 2),
+    ("saliency_roadside_lift", "saliency of roadside (x)", 2),
+    ("saliency_vehicles_lift", "of vehicles (x)", 2),
     ("{slot}_parameters", "parameters in the slot", 0),
     ("latency_ms", "latency (ms)", 1),
 )
@@ -37,8 +37,8 @@ LOGGED = (
     ("logged_shift_removed_heading_p95_deg", "p95 (deg)", 2),
     ("logged_shift_heading_median_deg", "with more vehicles, median (deg)", 2),
     ("logged_shift_heading_p95_deg", "p95 (deg)", 2),
-    ("logged_votes_roadside_lift", "votes of roadside (x)", 2),
-    ("logged_votes_vehicles_lift", "of vehicles (x)", 2),
+    ("logged_saliency_roadside_lift", "saliency of roadside (x)", 2),
+    ("logged_saliency_vehicles_lift", "of vehicles (x)", 2),
 )
 # What a mechanism brings over `none` in its slot: key, heading.
 GAINS = (
@@ -55,8 +55,8 @@ PANELS = (
     ("position_1m", "position @1 m (%)"),
     ("heading_1deg", "heading @1 deg (%)"),
     ("shift_heading_p95_deg", "heading shift by vehicles,\n95th percentile (deg)"),
-    ("votes_roadside_lift", "votes of roadside\n(x its share of cells)"),
-    ("votes_vehicles_lift", "votes of vehicles\n(x their share of cells)"),
+    ("saliency_roadside_lift", "saliency of roadside\n(x its share of cells)"),
+    ("saliency_vehicles_lift", "saliency of vehicles\n(x their share of cells)"),
 )
 Values = Mapping[str, float]
 

@@ -17,7 +17,7 @@ from bevfusion.evaluation.explain import attention_shares, class_cells, explain,
 from bevfusion.evaluation.protocol import Protocol
 from bevfusion.evaluation.run import evaluate
 from bevfusion.geometry.grid import Grid
-from bevfusion.introspection import SLOTS, Watch, layer_weights, look, spatial_attention
+from bevfusion.introspection import SLOTS, AttentionHook, introspect, layer_weights, spatial_attention
 from bevfusion.localizer import Localizer
 from bevfusion.maps.schema import LAYER_NAMES
 from bevfusion.maps.source import open_map
@@ -40,7 +40,7 @@ def tiny_localizer(source, fusion: str = "se", refine: str = "sam") -> Localizer
 
 def seen_from(drive, source, locator):
     truth = source.frame.map_from_ego(drive[0].truth)
-    return look(locator, drive[0].scan, truth, PROTOCOL.offset_m, math.radians(PROTOCOL.offset_deg))
+    return introspect(locator, drive[0].scan, truth, PROTOCOL.offset_m, math.radians(PROTOCOL.offset_deg))
 
 
 def test_spatial_attention_of_a_gate_is_the_gate():
@@ -69,15 +69,15 @@ def test_channel_mechanism_shows_its_gates(town_drive):
     handle = locator.model.fusion.attention.register_forward_hook(
         lambda module, inputs, output: gates.append(module.gate(inputs[0]).flatten())
     )
-    insight = seen_from(drive, source, locator)
+    introspection = seen_from(drive, source, locator)
     handle.remove()
     expected = gates[0].numpy()
-    there = insight.lidar_gate != 1.0  # a channel that is empty counts 1
+    there = introspection.lidar_gate != 1.0  # a channel that is empty counts 1
     assert there.sum() > 4
-    np.testing.assert_allclose(insight.lidar_gate[there], expected[:8][there], rtol=1e-4)
-    np.testing.assert_allclose(insight.attention["refine"], 1.0)
-    assert insight.grid.height == insight.attention["votes"].shape[0]
-    assert np.all(insight.attention["votes"][~insight.seen] == 0.0)
+    np.testing.assert_allclose(introspection.lidar_gate[there], expected[:8][there], rtol=1e-4)
+    np.testing.assert_allclose(introspection.attention["refine"], 1.0)
+    assert introspection.grid.height == introspection.attention["saliency"].shape[0]
+    assert np.all(introspection.attention["saliency"][~introspection.seen] == 0.0)
 
 
 def test_spatial_mechanism_shows_its_gate(town_drive):
@@ -90,39 +90,41 @@ def test_spatial_mechanism_shows_its_gate(town_drive):
         magnitudes.append(inputs[0][0].abs().mean(0).numpy())
 
     handle = locator.model.refinement.lidar.register_forward_hook(keep)
-    insight = seen_from(drive, source, locator)
+    introspection = seen_from(drive, source, locator)
     handle.remove()
     filled = magnitudes[0] > 0.02 * magnitudes[0].mean()  # a cell with next to nothing in it counts 1
     assert filled.mean() > 0.5
-    np.testing.assert_allclose(insight.attention["refine"][filled], gates[0][filled], rtol=1e-3)
-    np.testing.assert_allclose(insight.attention["fusion"], 1.0)
+    np.testing.assert_allclose(introspection.attention["refine"][filled], gates[0][filled], rtol=1e-3)
+    np.testing.assert_allclose(introspection.attention["fusion"], 1.0)
 
 
 def test_looking_leaves_no_trace(town_drive):
     drive, source = town_drive
     locator = tiny_localizer(source)
-    insight = seen_from(drive, source, locator)
+    introspection = seen_from(drive, source, locator)
     assert not locator.model._forward_hooks
     assert not locator.model.fusion._forward_hooks
     truth = source.frame.map_from_ego(drive[0].truth)
     again = locator.locate(drive[0].scan, truth, PROTOCOL.offset_m, math.radians(PROTOCOL.offset_deg))
-    assert again.map_from_ego == insight.estimate.map_from_ego
+    assert again.map_from_ego == introspection.estimate.map_from_ego
 
 
 def test_watching_sees_what_looking_sees_and_leaves_no_trace(town_drive):
     drive, source = town_drive
     locator = tiny_localizer(source)
-    insight = seen_from(drive, source, locator)
-    watch = Watch(locator)
+    introspection = seen_from(drive, source, locator)
+    watch = AttentionHook(locator)
     assert watch.attention() is None  # nothing was asked yet
     truth = source.frame.map_from_ego(drive[0].truth)
     locator.locate(drive[0].scan, truth, PROTOCOL.offset_m, math.radians(PROTOCOL.offset_deg))
     seen = watch.attention()
     assert list(seen) == list(SLOTS)
     for slot, weight in seen.items():
-        np.testing.assert_array_equal(np.isfinite(weight), insight.seen)
-        np.testing.assert_allclose(weight[insight.seen], insight.attention[slot][insight.seen], rtol=1e-5)
-    assert watch.half_extent_m == insight.grid.half_extent_m[0]
+        np.testing.assert_array_equal(np.isfinite(weight), introspection.seen)
+        np.testing.assert_allclose(
+            weight[introspection.seen], introspection.attention[slot][introspection.seen], rtol=1e-5
+        )
+    assert watch.half_extent_m == introspection.grid.half_extent_m[0]
     watch.close()
     assert not any(module._forward_hooks for module in locator.model.modules())
     assert watch.attention() is None
@@ -139,12 +141,12 @@ def test_an_evaluation_leaves_no_hooks(town_drive, tmp_path, monkeypatch: pytest
 def test_layers_that_are_not_there_do_not_count(town_drive):
     drive, source = town_drive
     locator = tiny_localizer(source)
-    insight = seen_from(drive, source, locator)
-    weights = layer_weights(locator.model, insight)
-    there = {name for name, plane in zip(LAYER_NAMES, insight.batch.tile[0], strict=True) if bool(plane.any())}
+    introspection = seen_from(drive, source, locator)
+    weights = layer_weights(locator.model, introspection)
+    there = {name for name, plane in zip(LAYER_NAMES, introspection.batch.tile[0], strict=True) if bool(plane.any())}
     assert set(weights) == there
     assert {"road", "building"} <= there
-    low, high = insight.map_gate.min(), insight.map_gate.max()
+    low, high = introspection.map_gate.min(), introspection.map_gate.max()
     assert all(low - 1e-6 <= weight.gate <= high + 1e-6 for weight in weights.values())
     assert all(0.0 <= weight.moved <= 1.0 for weight in weights.values())
     assert weights["building"].moved > 0.0
@@ -222,7 +224,7 @@ def test_report_without_attention_has_no_preference(town_drive):
     assert set(found) == set(SLOTS)
     for slot in ("fusion", "refine"):
         assert found[slot]["roadside"]["lift"] == pytest.approx(1.0, abs=1e-6)
-    assert 0.0 < found["votes"]["roadside"]["cells_percent"] < 100.0
+    assert 0.0 < found["saliency"]["roadside"]["cells_percent"] < 100.0
 
 
 def test_report_needs_labels(town_drive):

@@ -120,7 +120,7 @@ def test_what_is_kept_comes_back() -> None:
     answers.classical += [prediction(1, 0.5)]
     answers.traffic += [Shift("drive", 3, None, 0.25, 0.5, 0.125), Shift("drive", 3, 40, 0.5, 1.5, 0.25, True)]
     window = PoseWindow(2.0, 0.5, 1.0, 0.25)
-    marginals = Marginals(SE2(1.0), window, np.ones((5, 5)), np.ones(5), {"votes": np.full((4, 4), np.nan)}, 9.0)
+    marginals = Marginals(SE2(1.0), window, np.ones((5, 5)), np.ones(5), {"saliency": np.full((4, 4), np.nan)}, 9.0)
     answers.worst.keep((3, 1), 2, 4.5, marginals)
     back = kept.from_bytes(kept.to_bytes(answers), 3)
     assert (len(back.predictions), len(back.classical)) == (2, 1)
@@ -134,7 +134,7 @@ def test_what_is_kept_comes_back() -> None:
     found = back.worst.of(prediction(1, None))
     assert found is not None
     assert (found.window, found.centre, found.attention_half_m) == (window, SE2(1.0), 9.0)
-    assert np.array_equal(found.attention["votes"], marginals.attention["votes"], equal_nan=True)
+    assert np.array_equal(found.attention["saliency"], marginals.attention["saliency"], equal_nan=True)
 
 
 @pytest.mark.parametrize("cut", [0, 10, 300])

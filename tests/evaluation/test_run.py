@@ -20,7 +20,7 @@ from bevfusion.geometry.geodesy import LocalFrame
 from bevfusion.geometry.grid import Grid, PoseWindow
 from bevfusion.geometry.se2 import SE2
 from bevfusion.maps.schema import LAYER_NAMES
-from bevfusion.structures import DataError, Frame, PoseBelief, PoseEstimate, Scan
+from bevfusion.structures import DataError, Frame, Locator, PoseBelief, PoseEstimate, Scan
 from bevfusion.summary import InputSummary
 
 FRAME = LocalFrame(49.0, 8.4)
@@ -86,14 +86,16 @@ class FakeDrive:
 
 
 @dataclass
-class FakeLocator:
+class FakeLocator(Locator):
     """Answers a list of poses in turn; keeps what it was asked."""
 
     answers: list[SE2]
     belief: PoseBelief | None = None
     asked: list[tuple[SE2, float, float]] = field(default_factory=list)
 
-    def locate(self, scan: Scan, prior: SE2, offset_m: float, offset_rad: float) -> PoseEstimate:
+    def locate(
+        self, scan: Scan, prior: SE2, offset_m: float, offset_rad: float, map_cache: object = None
+    ) -> PoseEstimate:
         self.asked.append((prior, offset_m, offset_rad))
         pose = self.answers[(len(self.asked) - 1) % len(self.answers)]
         covariance = np.diag([1.0, 4.0, 0.01])
@@ -282,7 +284,9 @@ def test_equal_names_are_told_apart(tmp_path: Path) -> None:
 
 def test_the_locators_complaint_names_the_frame(tmp_path: Path) -> None:
     class Refusing(FakeLocator):
-        def locate(self, scan: Scan, prior: SE2, offset_m: float, offset_rad: float) -> PoseEstimate:
+        def locate(
+            self, scan: Scan, prior: SE2, offset_m: float, offset_rad: float, map_cache: object = None
+        ) -> PoseEstimate:
             raise DataError("no point in range")
 
     with pytest.raises(DataError, match="fake_drive, frame 10: no point in range"):

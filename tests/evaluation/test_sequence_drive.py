@@ -16,7 +16,7 @@ from bevfusion.datasets.open import open_drive
 from bevfusion.datasets.simulated import map_file, simulated_drive
 from bevfusion.evaluation.protocol import Protocol, displaced
 from bevfusion.filters.search import GlobalSearch
-from bevfusion.filters.tracker import Tracker
+from bevfusion.filters.sequence import SequenceLocalizer
 from bevfusion.geometry.se2 import SE2, wrap_angle
 from bevfusion.heads.read_out import read_out
 from bevfusion.localizer import Localizer, open_localizer
@@ -111,14 +111,14 @@ def test_carried_off_it_is_found_where_it_may_search(
     assert np.mean(right[-20:]) >= 0.9
 
 
-def searching(localizer: Localizer, source: MapSource, frames: list[Frame]) -> Tracker:
+def searching(localizer: Localizer, source: MapSource, frames: list[Frame]) -> SequenceLocalizer:
     """Anywhere in the part of the town that the drive passes through, with forty metres around."""
     truths = [source.frame.map_from_ego(frame.truth) for frame in frames if frame.truth is not None]
     x_m, y_m = np.array([truth.x_m for truth in truths]), np.array([truth.y_m for truth in truths])
     box = (x_m.min() - 40.0, y_m.min() - 40.0, x_m.max() + 40.0, y_m.max() + 40.0)
     bounds_m = (float(box[0]), float(box[1]), float(box[2]), float(box[3]))
     road = layer_index("road")
-    return Tracker(localizer, read_out, lambda: GlobalSearch(localizer, source.draw, bounds_m, road))
+    return SequenceLocalizer(localizer, read_out, lambda: GlobalSearch(localizer, source.draw, bounds_m, road))
 
 
 def test_every_reader_gives_the_same_drive(recorded: tuple[KittiRawDrive, Path], tmp_path: Path) -> None:

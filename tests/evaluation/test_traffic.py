@@ -24,7 +24,7 @@ from bevfusion.evaluation.traffic import (
 from bevfusion.geometry.se2 import SE2
 from bevfusion.localizer import Localizer
 from bevfusion.maps.source import open_map
-from bevfusion.structures import PoseEstimate, Scan
+from bevfusion.structures import Locator, PoseEstimate, Scan
 
 
 def tiny_localizer(source) -> Localizer:
@@ -36,10 +36,12 @@ def tiny_localizer(source) -> Localizer:
     return Localizer(build_model(config), config, source)
 
 
-class Swayed:
+class Swayed(Locator):
     """Turns by one degree for every hundredth of the points that are labelled as vehicles."""
 
-    def locate(self, scan: Scan, prior: SE2, offset_m: float, offset_rad: float) -> PoseEstimate:
+    def locate(
+        self, scan: Scan, prior: SE2, offset_m: float, offset_rad: float, map_cache: object = None
+    ) -> PoseEstimate:
         assert scan.labels is not None
         share = float(np.isin(scan.labels, VEHICLE_CLASSES).mean())
         pose = SE2(prior.x_m + share, prior.y_m, prior.yaw_rad + math.radians(100.0 * share))

@@ -35,7 +35,7 @@ def test_a_recording_holds_scan_map_belief_and_attention(
     words = [sys.executable, "-m", "rerun", "rrd", "print", "-v", str(tmp_path / "deep" / "a.rrd")]
     printed = subprocess.run(words, check=True, capture_output=True, text=True).stdout
     wanted = ("scan", "map", "poses/truth", "poses/estimate", "courses/truth", "belief/place", "belief/heading")
-    for entity in (*wanted, "attention/fusion", "attention/refine", "attention/votes", "plots/position_m"):
+    for entity in (*wanted, "attention/fusion", "attention/refine", "attention/saliency", "plots/position_m"):
         assert f"/{entity}" in printed, entity
     assert "/nothing" not in printed
 

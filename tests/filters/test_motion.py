@@ -5,12 +5,13 @@ import pytest
 
 from bevfusion.filters.motion import (
     DEFAULT_INTERVAL_S,
-    MotionNoise,
+    Motion,
     Velocity,
     interval_s,
     motion_between,
     odometry_step,
 )
+from bevfusion.filters.settings import MotionNoise
 from bevfusion.geometry.se2 import SE2
 from bevfusion.structures import Frame
 from tests.filters.vehicles import scan_at
@@ -32,9 +33,15 @@ def test_a_step_is_seen_from_the_pose_before() -> None:
 
 def test_the_sources_of_noise_add_in_squares() -> None:
     noise = MotionNoise(
-        floor_m=0.3, m_per_m=0.1, m_per_s=1.0, floor_rad=0.0, rad_per_m=0.01, rad_per_rad=0.2, rad_per_s=0.0
+        floor_m=0.3,
+        m_per_m=0.1,
+        m_per_s=1.0,
+        floor_deg=0.0,
+        deg_per_m=math.degrees(0.01),
+        deg_per_deg=0.2,
+        deg_per_s=0.0,
     )
-    motion = noise.of_step(SE2(3.0, 4.0, -0.5), 2.0)
+    motion = Motion.of_step(SE2(3.0, 4.0, -0.5), 2.0, noise)
     assert motion.distance_m == pytest.approx(5.0)
     assert motion.std_along_m == motion.std_across_m == pytest.approx(math.sqrt(0.09 + 0.25 + 4.0))
     assert motion.std_yaw_rad == pytest.approx(math.sqrt(0.05**2 + 0.1**2))

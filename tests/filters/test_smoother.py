@@ -10,14 +10,14 @@ import torch
 from bevfusion.filters.histogram import BOUND_NATS, TEMPER, HistogramFilter
 from bevfusion.filters.motion import Motion
 from bevfusion.filters.search import GlobalSearch
+from bevfusion.filters.sequence import SequenceLocalizer
 from bevfusion.filters.smoother import Hindsight, Smoother, smoothed
-from bevfusion.filters.tracker import Tracker
 from bevfusion.filters.transition import Change, Narrowing, Snapshot, Transition, WindowMove
 from bevfusion.geometry.grid import PoseWindow
 from bevfusion.geometry.se2 import SE2
 from bevfusion.heads.read_out import read_out
 from bevfusion.structures import DataError, Frame, PoseBelief, PoseEstimate, Scan
-from tests.filters.test_tracker import NARROW, START, near, streets
+from tests.filters.test_sequence import NARROW, START, near, streets
 from tests.filters.vehicles import InformedLocator, drive, heading_error_deg, position_error_m, winding
 
 FULL = PoseWindow(2.0, math.pi, 1.0, math.radians(60.0))  # 6 headings, 5 by 5 places
@@ -124,13 +124,13 @@ def test_equals_the_sum_over_all_paths(seed: int) -> None:
 def hindsight(
     locator: InformedLocator, frames: list[Frame], prior: SE2, offset_rad: float, lag_frames: int | None = 15
 ) -> list[PoseEstimate | None]:
-    tracker = Tracker(locator, read_out, record=True)
+    tracker = SequenceLocalizer(locator, read_out, record=True)
     tracker.start(prior, 20.0, offset_rad)
     return gathered(Smoother(tracker, read_out, lag_frames), frames, tracker, lag_frames)
 
 
 def gathered(
-    smoother: Smoother, frames: list[Frame], tracker: Tracker, lag_frames: int | None
+    smoother: Smoother, frames: list[Frame], tracker: SequenceLocalizer, lag_frames: int | None
 ) -> list[PoseEstimate | None]:
     answers: list[Hindsight] = []
     for count, frame in enumerate(frames, start=1):
@@ -157,7 +157,7 @@ def test_the_start_is_known_in_hindsight() -> None:
 @pytest.mark.parametrize("seed", range(3))
 def test_it_is_better_than_the_filter(seed: int) -> None:
     frames, truths = drive(START, winding(60), seed=seed)
-    tracker = Tracker(InformedLocator(error_m=1.0, seed=seed), read_out)
+    tracker = SequenceLocalizer(InformedLocator(error_m=1.0, seed=seed), read_out)
     tracker.start(near(START), 20.0, NARROW)
     causal = [tracker.step(frame) for frame in frames]
     later = hindsight(InformedLocator(error_m=1.0, seed=seed), frames, near(START), NARROW)
@@ -191,7 +191,7 @@ def test_what_was_found_late_counts_from_its_first_frame() -> None:
     frames, truths = drive(SE2(-120.0, 100.0, 0.0), [SE2(1.0, 0.0, 0.0)] * 45)
     bounds_m = (-150.0, -150.0, 150.0, 150.0)
     trackers = [
-        Tracker(locator, read_out, lambda: GlobalSearch(locator, streets, bounds_m, 0), record=record)
+        SequenceLocalizer(locator, read_out, lambda: GlobalSearch(locator, streets, bounds_m, 0), record=record)
         for record in (False, True)
     ]
     for tracker in trackers:
@@ -204,7 +204,9 @@ def test_what_was_found_late_counts_from_its_first_frame() -> None:
 
 def test_a_scan_that_cannot_be_used_has_a_pose_all_the_same() -> None:
     class Blinking(InformedLocator):
-        def locate(self, scan: Scan, prior: SE2, offset_m: float, offset_rad: float) -> PoseEstimate:
+        def locate(
+            self, scan: Scan, prior: SE2, offset_m: float, offset_rad: float, map_cache: object = None
+        ) -> PoseEstimate:
             estimate = super().locate(scan, prior, offset_m, offset_rad)
             if len(self.asked) % 4 == 3:
                 raise DataError("none of the scan's points is near")
@@ -217,4 +219,4 @@ def test_a_scan_that_cannot_be_used_has_a_pose_all_the_same() -> None:
 
 def test_a_lag_is_at_least_a_frame() -> None:
     with pytest.raises(ValueError, match="at least one frame"):
-        Smoother(Tracker(InformedLocator(), read_out, record=True), read_out, 0)
+        Smoother(SequenceLocalizer(InformedLocator(), read_out, record=True), read_out, 0)

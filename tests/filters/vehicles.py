@@ -9,7 +9,7 @@ import torch
 
 from bevfusion.geometry.grid import PoseWindow
 from bevfusion.geometry.se2 import SE2, wrap_angle
-from bevfusion.structures import Frame, PoseBelief, PoseEstimate, Scan
+from bevfusion.structures import Frame, Locator, PoseBelief, PoseEstimate, Scan
 
 YAW_STEP = math.radians(4.0)
 
@@ -45,7 +45,7 @@ def winding(count: int, speed_m: float = 1.0) -> list[SE2]:
 
 
 @dataclass
-class InformedLocator:
+class InformedLocator(Locator):
     """Sees the true pose through a volume that is sure of itself.
 
     In its window the truth is a peak off by `error_m`; `ghosts` are further peaks, poses relative to the truth, as
@@ -60,7 +60,9 @@ class InformedLocator:
     seed: int = 0
     asked: list[tuple[SE2, float, float]] = field(default_factory=list)
 
-    def locate(self, scan: Scan, prior: SE2, offset_m: float, offset_rad: float) -> PoseEstimate:
+    def locate(
+        self, scan: Scan, prior: SE2, offset_m: float, offset_rad: float, map_cache: object = None
+    ) -> PoseEstimate:
         self.asked.append((prior, offset_m, offset_rad))
         rng = np.random.default_rng([self.seed, len(self.asked)])
         window = PoseWindow(offset_m + 0.25, min(offset_rad, math.pi), 1.0, YAW_STEP)

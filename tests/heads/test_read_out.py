@@ -21,16 +21,9 @@ def gaussian(window: PoseWindow, x_m: float, y_m: float, yaw_rad: float, spread=
 
 @pytest.mark.parametrize("pose", [(3.3, -7.2, 0.05), (0.0, 0.0, 0.0), (-12.5, 4.9, -0.11)])
 def test_argmax_finds_a_gaussian_below_a_cell(pose):
-    reading = read_out(gaussian(WINDOW, *pose), WINDOW, "argmax")
+    reading = read_out(gaussian(WINDOW, *pose), WINDOW)
     offset = reading.offset
     assert (offset.x_m, offset.y_m, offset.yaw_rad) == pytest.approx(pose, abs=1e-6)
-
-
-@pytest.mark.parametrize("pose", [(3.3, -7.2, 0.05), (0.4, 0.6, 0.01)])
-def test_mean_finds_a_narrow_gaussian_below_a_cell(pose):
-    offset = read_out(gaussian(WINDOW, *pose, spread=(0.7, 0.7, 0.03)), WINDOW, "mean").offset
-    assert (offset.x_m, offset.y_m) == pytest.approx(pose[:2], abs=0.12)
-    assert offset.yaw_rad == pytest.approx(pose[2], abs=0.01)
 
 
 def test_covariance_is_that_of_the_distribution():

@@ -9,11 +9,12 @@ from typing import Any
 import numpy as np
 import torch
 
+from bevfusion.filters.sequence import SequenceLocalizer
 from bevfusion.geometry.geodesy import LocalFrame
 from bevfusion.geometry.grid import Grid, PoseWindow
 from bevfusion.geometry.se2 import SE2
 from bevfusion.maps.schema import LAYERS, layer_index
-from bevfusion.structures import PoseBelief, PoseEstimate, Scan
+from bevfusion.structures import Locator, PoseBelief, PoseEstimate, Scan
 from bevfusion.summary import InputSummary
 
 START_NS = 1_700_000_000 * 10**9
@@ -82,11 +83,12 @@ class FakeMap:
         return layers
 
 
-class FakeLocalizer:
+class FakeLocalizer(SequenceLocalizer, Locator):
     """A localizer that says what it is told: where the vehicle is by odometry from its start, or nothing."""
 
+    state: str = "idle"
+
     def __init__(self, step_s: float = 0.0) -> None:
-        self.state = "idle"
         self.step_s = step_s
         self.silent = False
         self.starts: list[Any] = []
@@ -95,7 +97,9 @@ class FakeLocalizer:
         self._start = SE2()
         self._origin: SE2 | None = None
 
-    def locate(self, scan: Scan, prior: SE2, offset_m: float, offset_rad: float) -> PoseEstimate:
+    def locate(
+        self, scan: Scan, prior: SE2, offset_m: float, offset_rad: float, map_cache: object = None
+    ) -> PoseEstimate:
         raise NotImplementedError
 
     def start(self, prior: SE2, offset_m: float, offset_rad: float) -> None:

@@ -28,6 +28,7 @@ class Bench:
             self.outputs.append,
             odometry_is_offered=lambda: offered,
             open_locator=lambda checkpoint, source: self.localizer,
+            make_sequence_localizer=lambda locator, source, config: self.localizer,
         )
         self.core.set_map(FakeMap())
         self.core.activate(True)

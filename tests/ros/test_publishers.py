@@ -38,7 +38,12 @@ for name in (*counted_names, "occupancy_of_map", "map_segments_m"):
         return original(*arguments)
     setattr(publishers, name, counted)
 
-core = NodeCore(NodeParameters(), lambda output: None, open_locator=lambda checkpoint, source: FakeLocalizer())
+core = NodeCore(
+    NodeParameters(),
+    lambda output: None,
+    open_locator=lambda checkpoint, source: FakeLocalizer(),
+    make_sequence_localizer=lambda locator, source, config: locator,
+)
 core.set_map(FakeMap())
 found = estimate(SE2(1.0, 2.0, 0.3))
 scan = Scan(np.zeros((1, 3), np.float32), np.zeros(1, np.float32))

@@ -12,7 +12,7 @@ from bevfusion.config import Config, config_from_dict
 from bevfusion.datasets.samples import PoseSamples
 from bevfusion.datasets.simulated import map_file
 from bevfusion.geometry.se2 import SE2
-from bevfusion.introspection import layer_weights, look
+from bevfusion.introspection import introspect, layer_weights
 from bevfusion.lidar.sparse import SparseEncoder
 from bevfusion.localizer import open_localizer
 from bevfusion.structures import DataError, Scan
@@ -113,6 +113,6 @@ def test_points_seen_but_in_no_voxel_still_give_a_pose(run, town_drive, monkeypa
 def test_pictures_of_attention_know_the_voxels(run, town_drive):
     drive, source = town_drive
     localizer = open_localizer(str(run), source)
-    insight = look(localizer, drive[0].scan, source.frame.map_from_ego(drive[0].truth), 4.0, 0.1)
-    assert insight.batch.voxels is not None
-    assert all(np.isfinite(weight.moved) for weight in layer_weights(localizer.model, insight).values())
+    introspection = introspect(localizer, drive[0].scan, source.frame.map_from_ego(drive[0].truth), 4.0, 0.1)
+    assert introspection.batch.voxels is not None
+    assert all(np.isfinite(weight.moved) for weight in layer_weights(localizer.model, introspection).values())

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from bevfusion.filters.search import GlobalSearch
-from bevfusion.filters.tracker import Tracker
+from bevfusion.filters.sequence import SequenceLocalizer
 from bevfusion.geometry.grid import Grid
 from bevfusion.geometry.se2 import SE2, wrap_angle
 from bevfusion.heads.read_out import read_out
@@ -30,7 +30,9 @@ def near(pose: SE2, turn_rad: float = 0.1) -> SE2:
     return SE2(pose.x_m + 9.0, pose.y_m - 13.0, wrap_angle(pose.yaw_rad + turn_rad))
 
 
-def followed(tracker: Tracker, frames: list[Frame], prior: SE2, offset_rad: float) -> list[PoseEstimate | None]:
+def followed(
+    tracker: SequenceLocalizer, frames: list[Frame], prior: SE2, offset_rad: float
+) -> list[PoseEstimate | None]:
     tracker.start(prior, 20.0, offset_rad)
     return [tracker.step(frame) for frame in frames]
 
@@ -41,16 +43,16 @@ def streets(grid: Grid, pose: SE2) -> np.ndarray:
     return (127 * (np.abs((xy_m + 50.0) % 100.0 - 50.0) < 4.0).any(axis=-1)).astype(np.int8)[None]
 
 
-def searching_tracker(locator: InformedLocator, half_m: float = 150.0) -> Tracker:
+def searching_tracker(locator: InformedLocator, half_m: float = 150.0) -> SequenceLocalizer:
     bounds_m = (-half_m, -half_m, half_m, half_m)
-    return Tracker(locator, read_out, lambda: GlobalSearch(locator, streets, bounds_m, 0))
+    return SequenceLocalizer(locator, read_out, lambda: GlobalSearch(locator, streets, bounds_m, 0))
 
 
 @pytest.mark.parametrize(("offset_rad", "turn_rad"), [(NARROW, 0.1), (math.pi, 2.0)], ids=["narrow", "any heading"])
 @pytest.mark.parametrize("odometry", [True, False], ids=["odometry", "none"])
 def test_follows(offset_rad: float, turn_rad: float, odometry: bool) -> None:
     frames, truths = drive(START, winding(40), odometry=odometry)
-    answers = followed(Tracker(InformedLocator(), read_out), frames, near(START, turn_rad), offset_rad)
+    answers = followed(SequenceLocalizer(InformedLocator(), read_out), frames, near(START, turn_rad), offset_rad)
     pairs = [(e, t) for e, t in zip(answers, truths, strict=True) if e is not None]
     assert len(pairs) == len(frames)
     assert max(position_error_m(*pair) for pair in pairs) < 1.5
@@ -64,7 +66,7 @@ def test_follows(offset_rad: float, turn_rad: float, odometry: bool) -> None:
 
 def test_odometry_averages_the_noise_of_single_volumes() -> None:
     frames, truths = drive(START, winding(60))
-    answers = followed(Tracker(InformedLocator(error_m=1.0), read_out), frames, near(START), NARROW)
+    answers = followed(SequenceLocalizer(InformedLocator(error_m=1.0), read_out), frames, near(START), NARROW)
     errors = [position_error_m(e, t) for e, t in zip(answers, truths, strict=True) if e is not None]
     assert np.mean(errors[10:]) < 0.6  # single volumes are off by 1.25 m on average
 
@@ -73,7 +75,7 @@ def test_two_peaks_are_told_apart_by_motion() -> None:
     # a second peak beside the vehicle, facing the other way: one volume cannot tell, the odometry can
     locator = InformedLocator(ghosts=(SE2(0.0, 3.0, math.pi),))
     frames, truths = drive(START, winding(15))
-    tracker = Tracker(locator, read_out)
+    tracker = SequenceLocalizer(locator, read_out)
     answers = followed(tracker, frames, near(START, 2.0), math.pi)
 
     def turned_mass(estimate: PoseEstimate | None, truth: SE2) -> float:
@@ -96,7 +98,7 @@ def test_two_peaks_are_told_apart_by_motion() -> None:
 @pytest.mark.parametrize("seed", range(3))
 def test_a_kidnapped_vehicle_is_lost_within_ten_frames(offset_rad: float, seed: int) -> None:
     frames, truths = drive(START, winding(60), jump=(25, SE2(200.0, 0.0, 0.0)), seed=seed)
-    tracker = Tracker(InformedLocator(seed=seed), read_out)
+    tracker = SequenceLocalizer(InformedLocator(seed=seed), read_out)
     answers = followed(tracker, frames, near(START), offset_rad)
     assert all(answer is not None and answer.confidence > 0.9 for answer in answers[10:25])
     assert all(answer is None for answer in answers[35:])
@@ -108,7 +110,7 @@ def test_a_kidnapped_vehicle_is_lost_within_ten_frames(offset_rad: float, seed: 
 
 def test_outliers_do_not_throw_it_off() -> None:
     frames, truths = drive(START, winding(80))
-    answers = followed(Tracker(InformedLocator(outliers=0.3), read_out), frames, near(START), NARROW)
+    answers = followed(SequenceLocalizer(InformedLocator(outliers=0.3), read_out), frames, near(START), NARROW)
     pairs = [(e, t) for e, t in zip(answers, truths, strict=True) if e is not None]
     assert len(pairs) > 70
     assert all(position_error_m(e, t) < 2.0 for e, t in pairs if e.confidence > 0.3)
@@ -117,7 +119,7 @@ def test_outliers_do_not_throw_it_off() -> None:
 def test_after_a_stretch_of_wrong_volumes_it_is_found_where_odometry_has_it() -> None:
     locator = InformedLocator()
     frames, truths = drive(START, winding(70))
-    tracker = Tracker(locator, read_out)
+    tracker = SequenceLocalizer(locator, read_out)
     answers = followed(tracker, frames[:25], near(START), NARROW)
     locator.outliers = 1.0
     answers += [tracker.step(frame) for frame in frames[25:45]]
@@ -134,13 +136,13 @@ def test_after_a_jump_the_neighbourhood_is_no_answer(shift_m: float) -> None:
     # what stands 12 m on looks like where it was: a filter that settles there is wrong if it was carried elsewhere
     frames, truths = drive(START, winding(70), jump=(25, SE2(shift_m, 5.0, 0.0)))
     ghost = SE2(-truths[25].x_m + truths[24].x_m + 12.0, 3.0, 0.0) if shift_m > 100.0 else SE2()
-    answers = followed(Tracker(InformedLocator(ghosts=(ghost,)), read_out), frames, near(START), NARROW)
+    answers = followed(SequenceLocalizer(InformedLocator(ghosts=(ghost,)), read_out), frames, near(START), NARROW)
     assert all(answer is None for answer in answers[35:])
 
 
 def test_a_start_that_fails_is_tried_anew() -> None:
     frames, truths = drive(START, winding(60), jump=(4, SE2(12.0, 5.0, 0.0)))
-    answers = followed(Tracker(InformedLocator(), read_out), frames, near(START), math.pi)
+    answers = followed(SequenceLocalizer(InformedLocator(), read_out), frames, near(START), math.pi)
     pairs = list(zip(answers, truths, strict=True))
     assert all(e is not None and position_error_m(e, t) < 1.5 for e, t in pairs[35:])
     assert all(e.confidence < 0.3 for e, t in pairs if e is not None and position_error_m(e, t) > 5.0)
@@ -195,7 +197,7 @@ def test_places_that_look_alike_stay_undecided() -> None:
 def test_flat_volumes_keep_the_prediction() -> None:
     locator = InformedLocator()
     frames, truths = drive(START, winding(20))
-    tracker = Tracker(locator, read_out)
+    tracker = SequenceLocalizer(locator, read_out)
     answers = followed(tracker, frames[:10], near(START), NARROW)
     locator.flat = True
     answers += [tracker.step(frame) for frame in frames[10:]]
@@ -208,27 +210,29 @@ def test_flat_volumes_keep_the_prediction() -> None:
 
 def test_a_belief_that_never_forms_is_lost() -> None:
     frames, _ = drive(START, winding(15))
-    tracker = Tracker(InformedLocator(flat=True), read_out)
+    tracker = SequenceLocalizer(InformedLocator(flat=True), read_out)
     assert followed(tracker, frames, near(START), NARROW) == [None] * len(frames)
     assert tracker.state == "lost"
 
 
 def test_scans_that_cannot_be_used_are_left_out(caplog: pytest.LogCaptureFixture) -> None:
     class Blinking(InformedLocator):
-        def locate(self, scan: Scan, prior: SE2, offset_m: float, offset_rad: float) -> PoseEstimate:
+        def locate(
+            self, scan: Scan, prior: SE2, offset_m: float, offset_rad: float, map_cache: object = None
+        ) -> PoseEstimate:
             if len(self.asked) % 4 == 3:
                 self.asked.append((prior, offset_m, offset_rad))
                 raise DataError("none of the scan's points is near")
             return super().locate(scan, prior, offset_m, offset_rad)
 
     frames, truths = drive(START, winding(20))
-    answers = followed(Tracker(Blinking(), read_out), frames, near(START), NARROW)
+    answers = followed(SequenceLocalizer(Blinking(), read_out), frames, near(START), NARROW)
     assert all(e is not None and position_error_m(e, t) < 1.5 for e, t in zip(answers, truths, strict=True))
     assert "none of the scan's points is near" in caplog.text
 
 
 def test_says_nothing_before_it_is_started() -> None:
-    tracker = Tracker(InformedLocator(), read_out)
+    tracker = SequenceLocalizer(InformedLocator(), read_out)
     assert tracker.state == "idle"
     assert tracker.step(Frame(0, 0, scan_at(START))) is None
     with pytest.raises(ValueError, match="needs a map to search"):
@@ -236,22 +240,24 @@ def test_says_nothing_before_it_is_started() -> None:
 
 
 def test_a_start_forgets_what_was_before() -> None:
-    tracker = Tracker(InformedLocator(), read_out)
+    tracker = SequenceLocalizer(InformedLocator(), read_out)
     frames, _ = drive(START, winding(10))
     first = followed(tracker, frames, near(START), NARROW)
     other, there = drive(SE2(-300.0, 20.0, -1.0), winding(10))
     answers = followed(tracker, other, near(there[0]), NARROW)
     assert all(e is not None and position_error_m(e, t) < 1.5 for e, t in zip(answers, there, strict=True))
-    again = followed(Tracker(InformedLocator(), read_out), frames, near(START), NARROW)
+    again = followed(SequenceLocalizer(InformedLocator(), read_out), frames, near(START), NARROW)
     assert [e and e.map_from_ego for e in again] == [e and e.map_from_ego for e in first]
 
 
 def test_a_locator_without_belief_is_refused() -> None:
     class Terse(InformedLocator):
-        def locate(self, scan: Scan, prior: SE2, offset_m: float, offset_rad: float) -> PoseEstimate:
+        def locate(
+            self, scan: Scan, prior: SE2, offset_m: float, offset_rad: float, map_cache: object = None
+        ) -> PoseEstimate:
             return PoseEstimate(prior, np.eye(3), 0.1, 0.5, prior)
 
-    tracker = Tracker(Terse(), read_out)
+    tracker = SequenceLocalizer(Terse(), read_out)
     tracker.start(START, 20.0, NARROW)
     with pytest.raises(ValueError, match="needs a locator whose estimates carry the whole belief"):
         tracker.step(Frame(0, 0, scan_at(START)))

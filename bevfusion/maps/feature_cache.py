@@ -26,7 +26,7 @@ class EncodedTile(NamedTuple):
     features: Float[Tensor, "1 c h w"]
 
 
-class HeldMap:
+class MapFeatureCache:
     """Encoded tiles about poses that follow one another."""
 
     def __init__(self, store: TileStore, grid: Grid, stride: int, encode: Encode, most: int = 24) -> None:

@@ -9,13 +9,14 @@ import logging
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Literal, Protocol, runtime_checkable
+from typing import Literal
 
-from bevfusion.filters.motion import Motion, MotionNoise, Velocity, interval_s, motion_between
+from bevfusion.filters.motion import Motion, Velocity, interval_s, motion_between
 from bevfusion.filters.search import GlobalSearch, is_near
-from bevfusion.filters.track import Evidence, ReadVolume, Track
+from bevfusion.filters.settings import FilterConfig, TrackLimits
+from bevfusion.filters.track import ReadVolume, Track
 from bevfusion.geometry.se2 import SE2, wrap_angle
-from bevfusion.structures import Frame, Locator, PoseEstimate, Scan
+from bevfusion.structures import Frame, Locator, MapCache, PoseEstimate, Scan
 
 log = logging.getLogger(__name__)
 
@@ -25,49 +26,9 @@ _NEWEST_SHARE = 0.2  # of a running mean of velocities
 State = Literal["idle", "following", "lost"]
 
 
-@runtime_checkable
-class SequenceLocator(Protocol):
-    """What follows a vehicle over frames: `Tracker`, and the localizer that carries one."""
-
-    def start(self, prior: SE2, offset_m: float, offset_rad: float) -> None:
-        """Forget all; the vehicle is within +-offset_m (map axes) and +-offset_rad of a pose of the map frame."""
-
-    def start_anywhere(self, on_tile: Callable[[int, int], None] | None = None) -> None:
-        """Forget all; the vehicle is somewhere on the map, and is sought all over it also when it gets lost."""
-
-    def step(self, frame: Frame) -> PoseEstimate | None:
-        """The pose at the next frame, or None: not started, lost, or too doubtful to say."""
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """When to speak, when to give up, when to begin again; probabilities are those of a track."""
-
-    speak: float = 0.5
-    least_confidence: float = 0.005  # of an estimate that says anything
-    lost: float = 0.05
-    found: float = 0.95
-    vague: float = 0.75  # relative spread of a belief that knows nothing ...
-    vague_frames: int = 10  # ... for so long: lost
-    settled_frames: int = 10  # that a track must have been right for, to be the only one that is waited for
-    reckoning_m: float = 4.0  # that it may then be off dead reckoning ...
-    reckoning_share: float = 0.05  # ... and so much of the distance driven
-    reckoning_rad: float = math.radians(4.0)  # the same for its heading ...
-    reckoning_rad_m: float = math.radians(0.1)  # ... and so much a metre
-    regain_m: float = 4.0  # for which it must then be found right
-    patience_frames: int = 15  # for candidates to prove themselves before they are sought anew ...
-    retry_frames: int = 5  # ... or, where none is left, since they were sought
-    hopeless: float = 1e-3  # candidates that are dropped
-    keep: int = 24  # candidates of a search
-    margin_nats: float = 4.0  # by which the best candidate must lead
-    behind_nats: float = 8.0  # and behind which one is dropped
-    candidate_m: float = 10.0  # half the window about a candidate
-    candidate_rad: float = math.radians(16.0)
-
-
 @dataclass(slots=True)
 class _Memory:
-    """What a tracker knows of the sequence it is in."""
+    """What is known of the sequence that is under way."""
 
     offset_m: float  # of the window about the last known place, when it is lost
     offset_rad: float
@@ -89,42 +50,40 @@ class _Memory:
     last_mean: SE2 | None = None
 
 
-class Tracker:
-    """Any locator, made into one that follows a vehicle."""
+class SequenceLocalizer:
+    """Any locator of single scans, made into one that follows a vehicle from frame to frame."""
 
     def __init__(
         self,
         locator: Locator,
         read: ReadVolume,
         search: Callable[[], GlobalSearch] | None = None,
+        config: FilterConfig | None = None,
         *,
-        noise: MotionNoise | None = None,
-        evidence: Evidence | None = None,
-        limits: Limits | None = None,
+        map_cache: MapCache | None = None,
         record: bool = False,
     ) -> None:
-        """A tracker that has not started.
+        """One that has not started; `bevfusion.sequence.sequence_localizer` puts it together on a map.
 
         Args:
-            locator: what finds single scans; its estimates must carry their belief.
+            locator: finds single scans; its estimates must carry their belief.
             read: reads a pose out of a volume.
             search: makes the search over the whole map when it is first needed; None where there is no map to search.
-            noise: of the odometry.
-            evidence: how the odds of tracks change.
-            limits: when to speak and when to be silent.
+            config: noise of the odometry, how the odds of tracks change, and when to speak; the defaults if None.
+            map_cache: what the locator keeps of the map; its own if None, or one that sequences share.
             record: tracks keep their history, for a `Smoother`, which bounds it.
         """
         self._locator, self._read, self._make_search = locator, read, search
-        self._noise = noise or MotionNoise()
-        self._evidence = evidence or Evidence()
-        self._limits = limits or Limits()
+        self._config = config or FilterConfig()
+        self._limits = self._config.limits
+        self._map_cache: MapCache = {} if map_cache is None else map_cache
         self._record = record
         self._search: GlobalSearch | None = None
         self._memory: _Memory | None = None
 
     @property
     def state(self) -> State:
-        """What the tracker is doing."""
+        """What it is doing."""
         if self._memory is None:
             return "idle"
         return "lost" if self._memory.track is None else "following"
@@ -141,7 +100,7 @@ class Tracker:
         return [] if memory is None else [*memory.candidates, *([] if memory.old is None else [memory.old])]
 
     @property
-    def limits(self) -> Limits:
+    def limits(self) -> TrackLimits:
         """When it speaks and when it is silent."""
         return self._limits
 
@@ -157,15 +116,15 @@ class Tracker:
             on_tile: called with (tiles done, tiles in all) during a search.
 
         Raises:
-            ValueError: if this tracker was given no map to search.
+            ValueError: if there is no map to search.
         """
         if self._make_search is None:
-            raise ValueError("a start anywhere needs a map to search: give the tracker a GlobalSearch")
+            raise ValueError("a start anywhere needs a map to search: give a GlobalSearch")
         if self._search is None:
             self._search = self._make_search()
         log.info("the map is searched in %d tiles", len(self._search))
         limits = self._limits
-        self._memory = _Memory(limits.candidate_m, limits.candidate_rad, anywhere=True, on_tile=on_tile)
+        self._memory = _Memory(limits.candidate_m, math.radians(limits.candidate_deg), anywhere=True, on_tile=on_tile)
         self._memory.waited = limits.patience_frames  # at once
 
     def step(self, frame: Frame) -> PoseEstimate | None:
@@ -175,7 +134,7 @@ class Tracker:
             return None
         motion = None
         if memory.before is not None:
-            motion = motion_between(memory.before, frame, self._noise, memory.velocity)
+            motion = motion_between(memory.before, frame, self._config.noise, memory.velocity)
         if memory.track is not None:
             self._follow(memory, memory.track, frame.scan, motion)
         else:
@@ -232,12 +191,12 @@ class Tracker:
             log.info("found at x %.1f m, y %.1f m", memory.track.centre.x_m, memory.track.centre.y_m)
 
     def _track(self, place: SE2, offset_m: float, offset_rad: float, probability: float) -> Track:
-        return Track(place, offset_m, offset_rad, _log_odds(probability), self._evidence, record=self._record)
+        return Track(place, offset_m, offset_rad, _log_odds(probability), self._config.evidence, record=self._record)
 
     def _advance(self, track: Track, scan: Scan, motion: Motion | None, number: int) -> None:
         if motion is not None:
             track.predict(motion)
-        track.observe(self._locator, scan, 0.0 if motion is None else motion.distance_m, number)
+        track.observe(self._locator, self._map_cache, scan, 0.0 if motion is None else motion.distance_m, number)
 
     def _new_candidates(self, memory: _Memory, scan: Scan) -> list[Track]:
         """Tracks all over the map where that is allowed, else one about the last known place."""
@@ -262,7 +221,9 @@ class Tracker:
         crept_m = math.hypot(mean.x_m - reckoned.x_m, mean.y_m - reckoned.y_m)
         turned_rad = abs(wrap_angle(mean.yaw_rad - reckoned.yaw_rad))
         there = crept_m <= limits.reckoning_m + limits.reckoning_share * memory.gone_m
-        there &= turned_rad <= limits.reckoning_rad + limits.reckoning_rad_m * memory.gone_m
+        there &= (
+            turned_rad <= math.radians(limits.reckoning_deg) + math.radians(limits.reckoning_deg_per_m) * memory.gone_m
+        )
         return there and memory.likely_m >= limits.regain_m
 
     def _proven(self, candidates: list[Track]) -> bool:

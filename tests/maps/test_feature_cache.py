@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 from bevfusion.geometry.grid import Grid
 from bevfusion.geometry.se2 import SE2
-from bevfusion.maps.held import HeldMap
+from bevfusion.maps.feature_cache import MapFeatureCache
 from bevfusion.maps.source import MapSource, open_map
 from bevfusion.maps.tiles import TileStore
 from bevfusion.structures import MapTile
@@ -37,9 +37,9 @@ class CountingEncoder:
         return F.avg_pool2d(torch.from_numpy(tile.layers[None].astype(np.float32)), STRIDE)
 
 
-def held(town: MapSource, most: int = 24) -> tuple[HeldMap, CountingEncoder]:
+def held(town: MapSource, most: int = 24) -> tuple[MapFeatureCache, CountingEncoder]:
     encoder = CountingEncoder()
-    return HeldMap(TileStore(town, LARGE), SMALL, STRIDE, encoder, most), encoder
+    return MapFeatureCache(TileStore(town, LARGE), SMALL, STRIDE, encoder, most), encoder
 
 
 def test_tiles_and_features_are_those_of_a_tile_drawn_and_encoded_alone(town: MapSource) -> None:
@@ -88,11 +88,11 @@ def test_several_places_are_held_side_by_side_and_the_longest_unused_is_forgotte
 
 def test_what_is_held_keeps_no_blocks_in_memory(town: MapSource) -> None:
     store = TileStore(town, LARGE)
-    ahead = HeldMap(store, SMALL, STRIDE, CountingEncoder())
+    ahead = MapFeatureCache(store, SMALL, STRIDE, CountingEncoder())
     assert not np.shares_memory(ahead.around(SE2()).tile.layers, store.tile(SE2()).layers)
 
 
 @pytest.mark.parametrize("large", [Grid(46, 46, 0.5), Grid(82, 80, 0.5), Grid(80, 80, 0.25)])
 def test_larger_tiles_are_larger_by_whole_features(town: MapSource, large: Grid) -> None:
     with pytest.raises(ValueError, match="cannot be cut"):
-        HeldMap(TileStore(town, large), SMALL, STRIDE, CountingEncoder())
+        MapFeatureCache(TileStore(town, large), SMALL, STRIDE, CountingEncoder())
