@@ -63,6 +63,11 @@ class Localizer:
         self._voxel_grid = voxel_grid(config)
         self._stores: dict[Grid, TileStore] = {}
 
+    @property
+    def map_error_m(self) -> float:
+        """The error of the map as a whole that beliefs count already: what calibration found in simulated maps."""
+        return self.model.blur.std_cells * self.model.feature_grid.cell_m
+
     def locate(
         self, scan: Scan, prior: SE2, offset_m: float, offset_rad: float, map_cache: MapCache | None = None
     ) -> PoseEstimate:

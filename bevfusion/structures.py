@@ -182,6 +182,11 @@ class Locator(Protocol):
         """The network that introspection may look into; None where there is none."""
         return None
 
+    @property
+    def map_error_m(self) -> float:
+        """The error of the map as a whole that beliefs count already, see `heads/map_error.py`."""
+        return 0.0
+
     def locate(
         self, scan: Scan, prior: SE2, offset_m: float, offset_rad: float, map_cache: MapCache | None = None
     ) -> PoseEstimate:

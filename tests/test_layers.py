@@ -1,6 +1,7 @@
 """Imports point down: the order of the layers, read off the source."""
 
 import ast
+import re
 from pathlib import Path
 
 import pytest
@@ -23,6 +24,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("localizer",),
     ("introspection", "sequence"),
     ("benchmark", "export", "ros", "training"),
+    ("api",),
     ("evaluation",),  # scores all of these: nothing that runs on a vehicle or trains may need it
     ("cli",),
 )
@@ -63,8 +65,8 @@ def box(path: Path) -> str:
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
 def test_imports_point_down(path: Path):
     own = box(path)
-    if own == "__init__":
-        assert not {name for name in imported(path) if name.startswith("bevfusion")}
+    if own == "__init__":  # imports when asked, and for type checkers
+        assert not re.search("^(from|import) bevfusion", path.read_text(), re.MULTILINE)
         return
     for name in imported(path):
         if name.startswith("bevfusion."):

@@ -10,7 +10,7 @@ import torch
 
 from bevfusion.classical.evidence import gather_evidence
 from bevfusion.classical.expectation import draw_expectation
-from bevfusion.classical.score import belief_of, log_likelihood
+from bevfusion.classical.score import MAP_ERROR_M, belief_of, log_likelihood
 from bevfusion.geometry.grid import Grid, PoseWindow
 from bevfusion.geometry.se2 import SE2
 from bevfusion.heads.direction import heading_marginal, mean_direction
@@ -33,6 +33,7 @@ class ClassicalLocator:
     def __init__(self, source: MapSource) -> None:
         self.source = source
         self.model = None  # there is no network to look into
+        self.map_error_m = MAP_ERROR_M
         self._grid = Grid.square(RANGE_M, CELL_M)
 
     @torch.inference_mode()

@@ -33,7 +33,7 @@ from bevfusion.geometry.grid import Grid, PoseWindow
 from bevfusion.heads.matching import correlate, rotate_templates
 
 _WALL_PIECE_M, _AREA_PIECE_M = 8.0, 2.0
-_MAP_ERROR_M, _MAP_ERROR_RAD = 1.0, math.radians(1.0)
+MAP_ERROR_M, _MAP_ERROR_RAD = 1.0, math.radians(1.0)
 _MAP_WRONG = 0.02
 _LEAST_VARIANCE = 0.01  # of the road under the ground cells: below, a correlation is an accident of few cells
 _MOST_EXPLAINED = 0.95
@@ -79,7 +79,7 @@ def belief_of(scores: Float[Tensor, "r y x"], window: PoseWindow) -> Float[Tenso
     shifts_m = torch.from_numpy(window.shifts_m()).to(scores)
     away = (shifts_m[:, None] ** 2 + shifts_m[None, :] ** 2) / window.offset_m**2
     prob = (scores - _CENTRE_NATS * away).flatten().softmax(0).view(scores.shape)
-    along_shift = _kernel(_MAP_ERROR_M / window.cell_m).to(prob)
+    along_shift = _kernel(MAP_ERROR_M / window.cell_m).to(prob)
     prob = _blurred(_blurred(prob, along_shift, 1), along_shift, 2)
     step_rad = 2.0 * math.pi / len(prob) if window.full_circle else window.yaw_step_rad
     prob = _blurred(prob, _kernel(_MAP_ERROR_RAD / step_rad).to(prob), 0, circular=window.full_circle)

@@ -1,5 +1,6 @@
 """From a path to the reader that understands it."""
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -31,12 +32,13 @@ READERS: tuple[tuple[str, Callable[[Path], bool], Callable[[Path, LogOptions], D
 )
 
 
-def open_drive(path: Path, options: LogOptions | None = None) -> Drive:
+def open_drive(path: str | os.PathLike[str], options: LogOptions | None = None) -> Drive:
     """The drive at a path, whatever its format.
 
     Raises:
         DataError: if nothing is there, no reader knows it, or its reader cannot use it.
     """
+    path = Path(path)
     for _, knows, opened in READERS:
         if knows(path):
             if not path.exists() and opened is not open_nuscenes:  # a scene has no folder of its own
@@ -47,10 +49,10 @@ def open_drive(path: Path, options: LogOptions | None = None) -> Drive:
     raise DataError(f"{path}: not a drive that is read here; read are: {'; '.join(reader[0] for reader in READERS)}")
 
 
-def read_scan(path: Path) -> Scan:
+def read_scan(path: str | os.PathLike[str]) -> Scan:
     """A single scan file.
 
     Raises:
         DataError: if the file is missing, of an unknown format, or broken.
     """
-    return read_cloud(path).scan()
+    return read_cloud(Path(path)).scan()

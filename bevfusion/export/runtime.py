@@ -47,6 +47,7 @@ class OnnxLocalizer:
         self.window = search_window(self.config, self.offset_m, math.radians(self.offset_deg))
         self.path = path
         self.model = None  # there is no torch module to look into
+        self.map_error_m = 0.0  # the file does not say what its beliefs count
         self._bev_grid = bev_grid(self.config)
         self._store = TileStore(source, tile_grid(self.config, self.offset_m))
 

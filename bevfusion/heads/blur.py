@@ -30,6 +30,12 @@ class BeliefBlur(nn.Module):
         """Blur by a Gaussian of so much variance along each axis, in cells^2."""
         self.taps.copy_(gaussian_taps(variance_cells2))
 
+    @property
+    def std_cells(self) -> float:
+        """Standard deviation of the blur along each axis, in cells."""
+        lags = torch.arange(-REACH, REACH + 1, device=self.taps.device)
+        return float((self.taps * lags.square()).sum().sqrt())
+
     def forward(self, belief: PoseBelief) -> PoseBelief:
         """The belief, wider. What would leave the window is shared by all that is in it."""
         shape = belief.log_prob.shape

@@ -1,6 +1,7 @@
 """What a map is to the rest of the package, and opening one by the suffix of its file."""
 
 import logging
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol, runtime_checkable
@@ -53,13 +54,13 @@ class MapSource(Protocol):
         """
 
 
-def open_map(path: Path) -> MapSource:
+def open_map(path: str | os.PathLike[str]) -> MapSource:
     """The map in a file, read according to its suffix; what there is to know about it is logged.
 
     Raises:
         DataError: if the suffix is unknown or the file cannot be used.
     """
-    source = _opened(path)
+    source = _opened(Path(path))
     source.summary.log(log)
     return source
 

@@ -1,0 +1,251 @@
+"""The Python face: from a scan, or a drive, and a map to poses as latitude, longitude and heading.
+
+    import bevfusion
+
+    localizer = bevfusion.Localizer.open("default", "town.osm.pbf")
+    pose = localizer.locate(bevfusion.read_scan("scan.pcd"), near=(48.9826, 8.3904), heading_deg=90)
+    print(pose.lat, pose.lon, pose.heading_deg, pose.std_m)
+
+Everything else in the package may change from version to version; what `bevfusion.__all__` names stays.
+"""
+
+import base64
+import io
+import math
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from jaxtyping import Float
+
+from bevfusion.drawing import ESTIMATE, new_figure
+from bevfusion.geometry.geodesy import GeoPose
+from bevfusion.geometry.grid import Grid
+from bevfusion.geometry.se2 import SE2
+from bevfusion.heads.map_error import MAP_ERROR_M, with_map_error
+from bevfusion.lidar.ground import height_above_ground
+from bevfusion.localizer import filter_config, open_locator
+from bevfusion.maps.pictures import paint
+from bevfusion.maps.source import MapSource, first_covering, open_map
+from bevfusion.sequence import sequence_localizer
+from bevfusion.structures import DataError, Frame, Locator, PoseEstimate, Scan
+
+PathLike = str | os.PathLike[str]
+State = Literal["located", "following", "lost"]
+
+WINDOW_M = 20.0
+WINDOW_DEG = 10.0
+_ATTRIBUTION = "map © OpenStreetMap contributors"
+_SHOWN_M = 40.0  # half the side of a picture
+_TALL_M = 0.5  # points higher than this above the ground are drawn
+
+
+@dataclass(frozen=True, slots=True)
+class Pose:
+    """Where a scan was taken, and which way the sensor faced."""
+
+    lat: float  # degrees, WGS84
+    lon: float
+    heading_deg: float  # counter-clockwise from true east, in [-180, 180)
+    x_m: float  # east of the map's origin
+    y_m: float  # north of it
+    covariance: Float[np.ndarray, "3 3"]  # of x, y in m and of the heading in rad; with the map's own error
+    confidence: float  # how well scan and map agree: probability within 2 m and 4 degrees of this pose, on the map
+    map_name: str
+    stamp_ns: int | None  # of the frame; None for a single scan
+    estimate: PoseEstimate = field(repr=False)  # with the whole belief
+    _scan: Scan = field(repr=False)
+    _source: MapSource = field(repr=False)
+
+    @property
+    def compass_deg(self) -> float:
+        """Heading as a compass has it: clockwise from north, in [0, 360)."""
+        return (90.0 - self.heading_deg) % 360.0
+
+    @property
+    def std_m(self) -> float:
+        """Standard deviation of the position along its worst direction, in metres."""
+        return math.sqrt(float(np.linalg.eigvalsh(self.covariance[:2, :2])[-1]))
+
+    def plot(self) -> Any:
+        """A matplotlib figure of the scan on the map; `.savefig("pose.png")` writes it.
+
+        Raises:
+            ImportError: if matplotlib is not installed.
+        """
+        figure, (axis,) = new_figure(6.0, 6.4)
+        grid = Grid.square(_SHOWN_M, 0.25)
+        picture = paint(self._source.draw(grid, SE2(self.x_m, self.y_m, 0.0)))
+        east, north = (self.x_m - _SHOWN_M, self.x_m + _SHOWN_M), (self.y_m - _SHOWN_M, self.y_m + _SHOWN_M)
+        axis.imshow(picture, extent=(*east, *north), interpolation="nearest")
+        tall = self._scan.xyz[height_above_ground(self._scan.xyz) > _TALL_M, :2]
+        on_map = self.estimate.map_from_ego.apply(tall)
+        axis.scatter(on_map[:, 0], on_map[:, 1], s=0.4, color="black", linewidths=0)
+        yaw_rad = self.estimate.map_from_ego.yaw_rad
+        axis.arrow(self.x_m, self.y_m, 8.0 * math.cos(yaw_rad), 8.0 * math.sin(yaw_rad), width=0.6, color=ESTIMATE)
+        axis.set(xlim=east, ylim=north, xlabel="east (m)", ylabel="north (m)", aspect="equal")
+        axis.set_title(f"{self.lat:.6f}, {self.lon:.6f}, {self.heading_deg:.0f}° from east, ± {self.std_m:.1f} m")
+        axis.annotate(_ATTRIBUTION, (0.99, 0.01), xycoords="axes fraction", ha="right", va="bottom", fontsize=7)
+        return figure
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows: the picture, or the numbers alone where matplotlib is not installed."""
+        told = f"{self.lat:.7f}, {self.lon:.7f}, heading {self.heading_deg:.1f}°, confidence {self.confidence:.2f}"
+        try:
+            figure = self.plot()
+        except ImportError:
+            return f"<p>{told}</p>"
+        written = io.BytesIO()
+        figure.savefig(written, format="png", dpi=90)
+        encoded = base64.b64encode(written.getvalue()).decode("ascii")
+        return f'<p>{told}</p><img alt="scan on the map" src="data:image/png;base64,{encoded}">'
+
+
+class Localizer:
+    """A checkpoint at work on one or several maps."""
+
+    def __init__(
+        self, checkpoint: str, sources: Sequence[MapSource], locators: Sequence[Locator], map_error_m: float
+    ) -> None:
+        """One that is open: `Localizer.open` makes it."""
+        self._checkpoint, self._sources, self._locators = checkpoint, sources, locators
+        self._map_error_m = map_error_m
+
+    @classmethod
+    def open(
+        cls, checkpoint: PathLike, maps: PathLike | Sequence[PathLike], *, map_error_m: float = MAP_ERROR_M
+    ) -> "Localizer":
+        """Open a checkpoint on maps.
+
+        Args:
+            checkpoint: `default`, `classical`, a .safetensors file or the folder of a training run.
+            maps: a map file or several; each question takes the first that covers it.
+            map_error_m: how far maps may be off as a whole, see `heads/map_error.py`.
+
+        Raises:
+            DataError: if a file is missing or cannot be used.
+        """
+        paths = [maps] if isinstance(maps, str | os.PathLike) else list(maps)
+        if not paths:
+            raise DataError("expected at least one map")
+        sources = [open_map(Path(path)) for path in paths]
+        name = os.fspath(checkpoint)
+        return cls(name, sources, [open_locator(name, source) for source in sources], map_error_m)
+
+    def locate(
+        self,
+        scan: Scan,
+        near: tuple[float, float],
+        heading_deg: float | None = None,
+        *,
+        offset_m: float = WINDOW_M,
+        offset_deg: float = WINDOW_DEG,
+    ) -> Pose:
+        """The pose of a single scan near a place.
+
+        Args:
+            scan: what `bevfusion.read_scan` reads, or `Frame.scan`.
+            near: latitude and longitude in degrees.
+            heading_deg: about which way the sensor faces, counter-clockwise from true east; None: any way.
+            offset_m: how far the place may be off, along east and north.
+            offset_deg: how far the heading may be off, where one is given.
+
+        Raises:
+            DataError: if no map covers the place, or the scan has no point in range.
+        """
+        index, prior = self._on_map(near, heading_deg)
+        offset_rad = math.pi if heading_deg is None else math.radians(offset_deg)
+        locator = self._locators[index]
+        estimate = with_map_error(
+            locator.locate(scan, prior, offset_m, offset_rad), self._map_error_m, locator.map_error_m
+        )
+        return self._pose(estimate, self._sources[index], scan, None)
+
+    def track(
+        self,
+        drive: Iterable[Frame],
+        near: tuple[float, float] | None = None,
+        heading_deg: float | None = None,
+        *,
+        offset_m: float = WINDOW_M,
+        offset_deg: float = WINDOW_DEG,
+    ) -> Iterator[Pose | None]:
+        """A pose for each frame of a drive, or None where it is lost or too doubtful to say.
+
+        The start is `near`, or the first GNSS fix that lies on a map; frames before it have no pose. The truth that a
+        drive may hold is not used.
+
+        Args:
+            drive: what `bevfusion.open_drive` opens, or any frames in order of time.
+            near: as of `locate`.
+            heading_deg: as of `locate`.
+            offset_m: as of `locate`.
+            offset_deg: as of `locate`.
+
+        Raises:
+            DataError: if no map covers `near`, or no frame has both a fix and a map where there is no `near`.
+        """
+        follower, source = None, None
+        config = filter_config(self._checkpoint)
+        for frame in drive:
+            if follower is None:
+                start = self._start(frame, near, heading_deg)
+                if start is None:
+                    yield None
+                    continue
+                index, prior, any_heading = start
+                source = self._sources[index]
+                follower = sequence_localizer(self._locators[index], source, config)
+                follower.start(prior, offset_m, math.pi if any_heading else math.radians(offset_deg))
+            estimate = follower.step(frame)
+            if estimate is None or source is None:
+                yield None
+                continue
+            yield self._pose(with_map_error(estimate, self._map_error_m), source, frame.scan, frame.stamp_ns)
+        if follower is None:
+            raise DataError("no frame has a GNSS fix that lies on a map: say where the drive starts (near)")
+
+    def _start(
+        self, frame: Frame, near: tuple[float, float] | None, heading_deg: float | None
+    ) -> tuple[int, SE2, bool] | None:
+        """Map, prior, and whether its heading says nothing; None while there is no place to start from."""
+        if near is not None:
+            return *self._on_map(near, heading_deg), heading_deg is None
+        found = None if frame.gnss is None else first_covering(self._sources, frame.gnss)
+        return None if found is None else (*found, True)
+
+    def _on_map(self, near: tuple[float, float], heading_deg: float | None) -> tuple[int, SE2]:
+        try:
+            place = GeoPose(*near, 0.0 if heading_deg is None else math.radians(heading_deg))
+        except (TypeError, ValueError) as error:
+            raise DataError(f"near is (latitude, longitude) in degrees, got {near!r}") from error
+        found = first_covering(self._sources, place)
+        if found is None:
+            swapped = None
+            if abs(near[1]) <= 90.0:
+                swapped = first_covering(self._sources, GeoPose(near[1], near[0]))
+            hint = "" if swapped is None else "; latitude and longitude seem to be swapped"
+            names = ", ".join(source.name for source in self._sources)
+            raise DataError(f"{near[0]}, {near[1]} lies on none of the maps ({names}){hint}")
+        return found
+
+    @staticmethod
+    def _pose(estimate: PoseEstimate, source: MapSource, scan: Scan, stamp_ns: int | None) -> Pose:
+        place, on_map = source.frame.geo_pose(estimate.map_from_ego), estimate.map_from_ego
+        return Pose(
+            lat=place.lat_deg,
+            lon=place.lon_deg,
+            heading_deg=math.degrees(place.yaw_rad),
+            x_m=on_map.x_m,
+            y_m=on_map.y_m,
+            covariance=estimate.covariance,
+            confidence=estimate.confidence,
+            map_name=source.name,
+            stamp_ns=stamp_ns,
+            estimate=estimate,
+            _scan=scan,
+            _source=source,
+        )
