@@ -15,7 +15,7 @@ from bevfusion.attention.bam import BAM
 from bevfusion.attention.cbam import CAM, CBAM, SAM
 from bevfusion.attention.coordinate import Coordinate
 from bevfusion.attention.criss_cross import CrissCross
-from bevfusion.attention.danet import ChannelAffinity, DualAttention, PositionAttention
+from bevfusion.attention.danet import ChannelAffinity, DualAttention, DualHead, PositionAttention
 from bevfusion.attention.dynamic_capacity import DynamicCapacity
 from bevfusion.attention.eca import ECA
 from bevfusion.attention.gam import GAM
@@ -23,6 +23,7 @@ from bevfusion.attention.gc import GC
 from bevfusion.attention.ghost_se import GhostSE
 from bevfusion.attention.hard import HardAttention
 from bevfusion.attention.non_local import NonLocal
+from bevfusion.attention.reference_state import load_reference_state
 from bevfusion.attention.roadside import Roadside
 from bevfusion.attention.sca import SCA
 from bevfusion.attention.se import SE
@@ -32,6 +33,42 @@ from bevfusion.attention.sk import SK
 from bevfusion.attention.stn import SpatialTransformer
 from bevfusion.attention.strip import Strip
 from bevfusion.attention.triplet import Triplet
+
+__all__ = [
+    "ATTENTION",
+    "BAM",
+    "CAM",
+    "CBAM",
+    "ECA",
+    "GAM",
+    "GC",
+    "SAM",
+    "SCA",
+    "SE",
+    "SK",
+    "SLOT_CHOICES",
+    "ChannelAffinity",
+    "Coordinate",
+    "CrissCross",
+    "DualAttention",
+    "DualHead",
+    "DynamicCapacity",
+    "GhostSE",
+    "HardAttention",
+    "NonLocal",
+    "Option",
+    "PositionAttention",
+    "Roadside",
+    "SelfAttention",
+    "SimAM",
+    "SpatialTransformer",
+    "Strip",
+    "Triplet",
+    "attention_options",
+    "load_reference_state",
+    "make",
+    "make_attention",
+]
 
 Option = float | int | str | bool
 

@@ -50,6 +50,7 @@ class BAM(nn.Module):
         check_at_least("dilation", dilation, 1)
         check_choice("mode", mode, ("sum", "product"))
         self.needs = SEEN if occupancy else FEATURES
+        self.dilation = dilation
         self.summed = mode == "sum"
 
         # A bias in front of a normalization would have no effect.

@@ -3,7 +3,8 @@
     position: s_ji = softmax_i(q_j . k_i),   E_j = alpha sum_i s_ji v_i + A_j       (q, k: C/8 wide, logits unscaled)
     channel:  x_ji = softmax_i(A_j . A_i),   E_j = beta  sum_i x_ji A_i + A_j       (no weights but beta)
 
-alpha = beta = 0 at start. The position half equals SAGAN's attention in its "full" form.
+alpha = beta = 0 at start. The position half equals SAGAN's attention in its "full" form and, like it, has no second
+derivative (torch's fused attention).
 
 Discrepancies. The authors' code has softmax_i(max_k e_jk - e_ji) in the channel half, which *reverses* the ranking
 (a channel looks most at those unlike it); they report it works better. `energy="official"` (default) or `"paper"`.

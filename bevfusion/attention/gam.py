@@ -6,7 +6,7 @@
 Nothing is pooled: the "channel" gate is one of each cell as well. With `groups` > 1 the convolutions are grouped and
 the channels shuffled between them, so that groups mix. Widely copied listings leave out the sigmoid of M_c
 (`sigmoid=False`: a gate of both signs), tie the groups to r and shuffle the finished gate, so that a channel is scaled
-by the gate of another and no groups mix; that is not offered.
+by the gate of another and no groups mix. That is not offered, but its weights load (`load_reference_state`).
 """
 
 from jaxtyping import Float
@@ -39,6 +39,7 @@ class GAM(nn.Module):
         check_at_least("groups", groups, 1)
         if channels % groups or hidden % groups:
             raise ValueError(f"groups must divide {channels} channels and the hidden width {hidden}, got {groups}")
+        self.groups = groups
         padding = kernel_size // 2
         self.mlp = nn.Sequential(
             nn.Conv2d(channels, hidden, 1),

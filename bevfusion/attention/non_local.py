@@ -10,8 +10,9 @@
 theta, phi, g are 1 x 1 convolutions to C/2 channels. `subsample` pools phi and g (keys and values) by two along each
 axis but, in 3D, the first (time).
 
-No form stores the N x N matrix. The Gaussian ones run in tiles; dot_product is theta (phi^T g) / N by associativity;
-concatenation is ReLU(u_i + v_j) with one number a cell, u = w_theta . theta, v = w_phi . phi, so with v sorted
+No form stores the N x N matrix. The Gaussian ones run in tiles, by torch's fused attention, and have no second
+derivative; dot_product is theta (phi^T g) / N by associativity; concatenation is ReLU(u_i + v_j) with one number a
+cell, u = w_theta . theta, v = w_phi . phi, so with v sorted
 
     sum_j ReLU(u_i + v_j) g_j = u_i G(i) + V(i),   G(i) = sum_{v_j > -u_i} g_j,   V(i) = sum_{v_j > -u_i} v_j g_j,
 

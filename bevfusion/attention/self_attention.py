@@ -9,7 +9,8 @@ default here. The authors' TensorFlow code pools keys and values 2 x 2, has h at
 spectral norm on each convolution: `form="official"` (spectral norm by its own option). "full" equals the position
 attention of DANet.
 
-Cost: the softmax over N = H W cells is computed in tiles and the N x N matrix is never stored.
+Cost: the softmax over N = H W cells is computed in tiles and the N x N matrix is never stored. There is no second
+derivative: torch's fused attention has a first one only (a gradient penalty, as GANs have it, raises).
 """
 
 import torch
@@ -27,7 +28,8 @@ def attend(
     """softmax(scale * query key^T) value, without the N x M matrix.
 
     Torch's fused kernels want equal widths of query, key and value (CPU) in multiples of eight (half precision on
-    GPU) and otherwise fall back, silently, to one that stores the matrix. Columns of zeros change no dot product.
+    GPU) and otherwise fall back, silently, to one that stores the matrix. Columns of zeros change no dot product. They
+    have no second derivative.
     """
     width = value.shape[-1]
     common = -(-max(query.shape[-1], width) // 8) * 8

@@ -228,7 +228,12 @@ def strip(x: Array, p: Params, seen: Array | None = None) -> Array:
         return y
 
     z_rows, z_columns = strips(x, seen)
-    y = conv1d(z_rows, "rows")[:, :, None] + conv1d(z_columns, "columns")[:, None, :]
+    of_rows, of_columns = (
+        norm(conv1d(z_rows, "rows"), p, "rows_norm"),
+        norm(conv1d(z_columns, "columns"), p, "columns_norm"),
+    )
+    y = of_rows[:, :, None] + of_columns[:, None, :]
+    y = relu(y) if "rows_norm.weight" in p else y
     gate = np.empty_like(x)
     for i, j in cells(x, None):
         gate[:, i, j] = sigmoid(layer(y[:, i, j], p, "mix"))

@@ -93,6 +93,8 @@ CASES = [
     Case("coordinate", {"occupancy": True}),
     Case("strip"),
     Case("strip", {"occupancy": True}),
+    Case("strip", {"norm": True}),
+    Case("strip", {"norm": True, "occupancy": True}),
     Case("gc", gateless=True),
     Case("gc", {"occupancy": True}, gateless=True),
     # A large theta looks past the map, at zeros.

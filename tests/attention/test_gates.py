@@ -56,6 +56,7 @@ FORMULAS: list[tuple[str, int, dict[str, Option], Callable[..., np.ndarray], dic
     ("triplet", 6, {"spatial": False, "kernel_size": 3}, ref.triplet, {"spatial": False}, False),
     ("coordinate", 6, {}, ref.coordinate, {}, False),
     ("strip", 6, {}, ref.strip, {}, False),
+    ("strip", 6, {"norm": True, "kernel_size": 5}, ref.strip, {}, False),
     ("gc", 6, {}, ref.gc, {}, True),
 ]
 

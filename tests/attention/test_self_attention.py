@@ -77,3 +77,12 @@ def test_pooling_leaves_single_rows_alone() -> None:
 def test_wrong_options_are_refused() -> None:
     with pytest.raises(ValueError, match=r"form must be one of \['full', 'official'\], got 'half'"):
         SelfAttention(8, form="half")
+
+
+def test_there_is_no_second_derivative() -> None:
+    module = SelfAttention(8).double()
+    torch.nn.init.ones_(module.gamma)
+    x = torch.randn(1, 8, 4, 5, dtype=torch.float64, requires_grad=True)
+    (first,) = torch.autograd.grad(module(x).sum(), x, create_graph=True)
+    with pytest.raises(RuntimeError, match="derivative"):
+        first.square().sum().backward()
