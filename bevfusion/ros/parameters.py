@@ -15,7 +15,7 @@ from typing import Annotated, Any, Literal, get_args, get_origin
 import numpy as np
 from annotated_types import Ge, Gt, Le, Lt
 from jaxtyping import Float
-from pydantic import BeforeValidator, Field, ValidationError, model_validator
+from pydantic import BeforeValidator, Field, ValidationError, WithJsonSchema, model_validator
 from pydantic.fields import FieldInfo
 
 from bevfusion.config import Config, Section, overridden
@@ -39,7 +39,8 @@ def _numbers(value: Any) -> Any:
         raise ValueError(f"expected numbers, got {value!r}") from error
 
 
-Numbers = Annotated[tuple[float, ...], BeforeValidator(_numbers)]
+_SCHEMA_OF_NUMBERS = {"anyOf": [{"type": "array", "items": {"type": "number"}}, {"type": "string"}]}
+Numbers = Annotated[tuple[float, ...], BeforeValidator(_numbers), WithJsonSchema(_SCHEMA_OF_NUMBERS)]
 
 
 class NodeParameters(Section):

@@ -53,7 +53,7 @@ def start(context: Any) -> list[Any]:
             executable=given["python"],
             arguments=["-m", "bevfusion.ros.node_ros2"],
             name=given["name"],
-            namespace=given["namespace"],
+            namespace=given["namespace"] or None,
             parameters=[given["parameters"], overrides],
             remappings=[(f"~/{topic}", given[topic]) for topic in TOPICS],
             additional_env=profile,
