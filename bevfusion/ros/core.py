@@ -149,12 +149,12 @@ class NodeCore:
             self._monitor.input_refused(str(error))
             return
         if start is not None:
-            self._start_control.ask_for(start)
+            self._start_control.request(start)
 
     def initial_pose(self, message: Any) -> None:
         """A pose on the map (geometry_msgs/PoseWithCovarianceStamped): starts the node there, again if need be."""
         try:
-            self._start_control.ask_for(start_of_pose(message, self.parameters))
+            self._start_control.request(start_of_pose(message, self.parameters))
         except DataError as error:
             self._monitor.input_refused(str(error))
 
@@ -166,7 +166,7 @@ class NodeCore:
             return False, "the node is not active"
         if self._start_control.is_searching:
             return False, f"a search is under way ({self._start_control.search})"
-        self._start_control.ask_for(Start(None))
+        self._start_control.request(Start(None))
         return True, "searching the map from the next cloud on; see /diagnostics"
 
     def activate(self, active: bool) -> None:
@@ -188,11 +188,11 @@ class NodeCore:
         localizer = self._sequence_localizer(locator, source, config)
         self.source, self.locator = source, locator
 
-        def use() -> None:
-            self._start_control.follow_with(localizer)
+        def switch() -> None:
+            self._start_control.use(localizer)
             self._local_frame = source.frame
 
-        self._tasks.append(use)
+        self._tasks.append(switch)
 
     def status(self) -> HealthReport:
         """For /diagnostics."""
@@ -323,8 +323,8 @@ class NodeCore:
             return "no map"
         if not self._active:
             return "inactive"
-        progress = self._start_control.progress
-        return "doubtful" if progress == "following" and self._monitor.health.confidence is None else progress
+        state = self._start_control.state
+        return "doubtful" if state == "following" and self._monitor.health.confidence is None else state
 
 
 def ros_version() -> str:

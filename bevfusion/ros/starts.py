@@ -77,7 +77,7 @@ class SearchStopped(Exception):  # noqa: N818 - no error: the node ends in the m
 
 
 class StartControl:
-    """A sequence localizer and its starts; `ask_for`, `progress` and `stop` may be called from any thread."""
+    """A sequence localizer and its starts; `request`, `state` and `stop` may be called from any thread."""
 
     def __init__(self, start: Start | None) -> None:
         """Nothing to follow with yet.
@@ -89,8 +89,8 @@ class StartControl:
         self.is_searching = False
         self._localizer: SequenceLocalizer | None = None
         self._lock = threading.Lock()
-        self._asked = start  # to be made with the next frame
-        self._made: tuple[Start, int] | None = None  # the last one, and the stamp of its frame
+        self._requested = start  # to be made with the next frame
+        self._last_start: tuple[Start, int] | None = None  # the last one, and the stamp of its frame
         self._started = False
         self._stopping = False
 
@@ -102,28 +102,28 @@ class StartControl:
     @property
     def has_start(self) -> bool:
         """Whether one was made or asked for."""
-        return self._started or self._asked is not None
+        return self._started or self._requested is not None
 
     @property
-    def progress(self) -> StartState:
-        """How it stands."""
-        asked = self._asked
-        if self.is_searching or (asked is not None and asked.map_from_base is None):
+    def state(self) -> StartState:
+        """What it is doing."""
+        requested = self._requested
+        if self.is_searching or (requested is not None and requested.map_from_base is None):
             return "searching"
         if not self._started or self._localizer is None:
             return "waiting"
         return "lost" if self._localizer.state == "lost" else "following"
 
-    def follow_with(self, localizer: SequenceLocalizer) -> None:
-        """Take this from now on; another map begins with a start of its own."""
+    def use(self, localizer: SequenceLocalizer) -> None:
+        """Follow with this from now on; another map begins with a start of its own."""
         if self._localizer is not None:
-            self._started, self._made = False, None
+            self._started, self._last_start = False, None
         self._localizer = localizer
 
-    def ask_for(self, start: Start) -> None:
+    def request(self, start: Start) -> None:
         """Start there with the next frame."""
         with self._lock:
-            self._asked = start
+            self._requested = start
         place = start.map_from_base
         log.info("start %s", "anywhere" if place is None else f"at x {place.x_m:.1f} m, y {place.y_m:.1f} m")
 
@@ -133,9 +133,9 @@ class StartControl:
         A log that begins again finds it where it began; after any other jump it may be anywhere.
         """
         self._started = False
-        if self._asked is None and self._made is not None and stamp_ns <= self._made[1] + REPLAYED_NS:
-            self._asked = self._made[0]
-        return self._asked is not None
+        if self._requested is None and self._last_start is not None and stamp_ns <= self._last_start[1] + REPLAYED_NS:
+            self._requested = self._last_start[0]
+        return self._requested is not None
 
     def step(self, frame: Frame, base_from_ego: SE2) -> PoseEstimate | None:
         """The estimate of a frame, after the start that was asked for; None: waiting, lost or doubtful.
@@ -150,10 +150,10 @@ class StartControl:
         if self._localizer is None:
             return None
         with self._lock:
-            start, self._asked = self._asked, None
+            start, self._requested = self._requested, None
         try:
             if start is not None:
-                self._made, self._started = (start, frame.stamp_ns), True
+                self._last_start, self._started = (start, frame.stamp_ns), True
                 self._begin(self._localizer, start, base_from_ego)
             return self._localizer.step(frame) if self._started else None
         finally:

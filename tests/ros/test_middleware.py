@@ -417,7 +417,7 @@ def test_roslaunch_brings_a_pose_and_the_player_plays(middleware: Middleware, ki
     if middleware.name != "ros1":
         pytest.skip("the launch package of ROS 2 is not on the package index")
     folder = next(path for path in kidnapped.map.parent.glob("town_501_600_m_hdl64e_*"))
-    words = [f"map:={kidnapped.map}", f"play:={folder}", f"python:={middleware.python}"]
+    words = [f"map:={kidnapped.map}", f"play:={folder} --rate 5 --loop", f"python:={middleware.python}"]
     middleware.forget({"/bevfusion", "/use_sim_time"})
     launched = middleware.start(["roslaunch", "bevfusion", "localize.launch", *words], tmp_path / "launch.log")
     try:
