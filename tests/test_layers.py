@@ -24,7 +24,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("localizer",),
     ("introspection", "sequence"),
     ("benchmark", "export", "ros", "training"),
-    ("api",),
+    ("api", "tracking"),
     ("evaluation",),  # scores all of these: nothing that runs on a vehicle or trains may need it
     ("cli",),
 )
@@ -45,6 +45,7 @@ ONLY_IN = {
     "spconv": ("lidar/sparse_spconv.py",),
     "rerun": ("evaluation/viewer.py",),
     "ray": ("evaluation/cluster.py",),
+    "mcap": ("tracking/outputs.py",),
 }
 
 

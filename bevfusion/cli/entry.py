@@ -18,6 +18,7 @@ from bevfusion.cli.measuring import benchmark
 from bevfusion.cli.options import fail
 from bevfusion.cli.simulation import simulate
 from bevfusion.cli.tiling import tile
+from bevfusion.cli.tracking import track
 from bevfusion.cli.training import ablate, train
 from bevfusion.cli.viewing import view
 
@@ -30,7 +31,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for command in (train, evaluate, locate, simulate, tile, compare, view, ablate, benchmark, export):
+for command in (train, evaluate, locate, track, simulate, tile, compare, view, ablate, benchmark, export):
     app.command()(command)
 
 

@@ -1,0 +1,103 @@
+"""The subcommand `track`."""
+
+import math
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from bevfusion.cli.location import parse_near
+from bevfusion.cli.options import ODOMETRIES, Maps, fail
+
+INTERRUPTED = 130
+
+
+def track(
+    drive: Annotated[Path, typer.Argument(metavar="LOG", help="A log, known by its path, as DRIVE of `evaluate`.")],
+    maps: Maps,
+    checkpoint: Annotated[str, typer.Option(metavar="CHECKPOINT", help="As of `evaluate`.")] = "default",
+    near: Annotated[
+        str | None,
+        typer.Option(
+            metavar="LAT,LON[,HEADING_DEG]",
+            help="Where the log begins: degrees, heading counter-clockwise from east. By default its first GNSS fix.",
+        ),
+    ] = None,
+    anywhere: Annotated[
+        bool, typer.Option("--anywhere", help="It begins anywhere on the map: search all of it.")
+    ] = False,
+    smooth: Annotated[bool, typer.Option("--smooth", help="Look back from the end of the log.")] = False,
+    odometry: Annotated[
+        str,
+        typer.Option(
+            metavar="log|kiss-icp", help="Of the log, or from the scans alone; log takes KISS-ICP where there is none."
+        ),
+    ] = "log",
+    start: Annotated[int, typer.Option(min=0, help="First frame.")] = 0,
+    frames: Annotated[int | None, typer.Option(min=1, help="Most frames.", show_default="all")] = None,
+    every: Annotated[int, typer.Option(min=1, help="Take one frame in so many.")] = 1,
+    offset_m: Annotated[float, typer.Option(min=1.0, max=200.0, help="How far the start may be off.")] = 20.0,
+    map_error_m: Annotated[
+        float, typer.Option(min=0.0, max=20.0, help="How far the map may be off as a whole (standard deviation).")
+    ] = 1.0,
+    mcap: Annotated[bool, typer.Option("--mcap", help="Also poses.mcap, for Foxglove.")] = False,
+    plots: Annotated[bool, typer.Option("--plots/--no-plots", help="Write report.html.")] = True,
+    output: Annotated[Path | None, typer.Option(help="Folder.", show_default="runs/track/NAME-DATE-TIME")] = None,
+) -> None:
+    """Poses from a log that holds no truth: one a frame, or the reason why there is none.
+
+    Writes poses.csv, poses.tum, track.geojson, track.gpx, summary.json and report.html.
+    """
+    if odometry not in ODOMETRIES[:2]:
+        raise typer.BadParameter(f"--odometry is log or kiss-icp, got {odometry!r}")
+    if near is not None and anywhere:
+        raise typer.BadParameter("--near and --anywhere exclude each other")
+    guess = None if near is None else parse_near(near)
+    from bevfusion.datasets.odometry import with_kiss_icp
+    from bevfusion.datasets.open import open_drive
+    from bevfusion.geometry.geodesy import GeoPose
+    from bevfusion.localizer import filter_config, open_locator
+    from bevfusion.maps.source import first_covering, open_map
+    from bevfusion.progress import frame_progress
+    from bevfusion.structures import DataError
+    from bevfusion.tracking.follow import Start
+    from bevfusion.tracking.report import headline
+    from bevfusion.tracking.run import chosen_indices, first_map, follow, write_all
+
+    folder = output or Path("runs/track") / f"{drive.stem}-{datetime.now():%Y%m%d-%H%M%S}"
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise DataError(f"{folder} exists already: choose another --output or remove it")
+    opened = open_drive(drive)
+    indices = chosen_indices(len(opened), start, frames, every)
+    sources = [open_map(path) for path in maps]
+    begin: Start | None = Start(None) if anywhere else None
+    if guess is None:
+        source = first_map(opened, indices, sources)
+    else:
+        lat_deg, lon_deg, heading_deg = guess
+        found = first_covering(sources, GeoPose(lat_deg, lon_deg, math.radians(heading_deg or 0.0)))
+        if found is None:
+            raise DataError(f"--near {near} lies on none of the maps ({', '.join(one.name for one in sources)})")
+        source = sources[found[0]]
+        begin = Start(found[1], offset_m, math.pi if heading_deg is None else math.radians(20.0))
+    if odometry == "kiss-icp" or opened.odometry == "none":
+        with frame_progress("odometry", len(opened)) as show:
+            opened = with_kiss_icp(opened, folder / "odometry", show)
+    locator = open_locator(checkpoint, source)
+    tracked, interrupted = follow(
+        opened,
+        locator,
+        source,
+        start=begin,
+        indices=indices,
+        smooth=smooth,
+        config=filter_config(checkpoint),
+        map_error_m=map_error_m,
+    )
+    write_all(folder, opened, tracked, source, map_error_m=map_error_m, mcap=mcap, plots=plots and not interrupted)
+    typer.echo(f"{headline(tracked)}; in {folder}")
+    if interrupted:
+        raise typer.Exit(
+            fail(f"interrupted after {len(tracked)} of {len(indices)} frames, which are kept", INTERRUPTED)
+        )

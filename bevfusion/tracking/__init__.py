@@ -1,0 +1,1 @@
+"""The poses of a log without truth: following it on a map, and writing what came of it."""

@@ -1,0 +1,130 @@
+"""A log and a map in, a folder of poses out: what `bevfusion track` does."""
+
+import json
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+
+from bevfusion import __version__
+from bevfusion.datasets.drive import Drive
+from bevfusion.files import write_text
+from bevfusion.filters.settings import FilterConfig
+from bevfusion.heads.map_error import MAP_ERROR_M
+from bevfusion.maps.source import MapSource, first_covering
+from bevfusion.progress import frame_progress
+from bevfusion.structures import DataError, Locator
+from bevfusion.tracking import outputs
+from bevfusion.tracking.follow import Start, TrackedFrame, track_drive
+from bevfusion.tracking.report import counts, headline, write_report
+
+log = logging.getLogger(__name__)
+
+
+def chosen_indices(count: int, start: int, frames: int | None, every: int) -> range:
+    """Which frames of a log to take: from `start` on, every so many, at most `frames` of them.
+
+    Raises:
+        DataError: if there is none.
+    """
+    stop = count if frames is None else min(count, start + frames * every)
+    chosen = range(start, stop, every)
+    if not chosen:
+        raise DataError(f"no frame is left of {count}: from {start} on, every {every}")
+    return chosen
+
+
+def first_map(drive: Drive, indices: Sequence[int], sources: Sequence[MapSource]) -> MapSource:
+    """The map that the log begins on: the first that covers one of its GNSS fixes, or the only one.
+
+    Raises:
+        DataError: if several maps are given and no fix tells which.
+    """
+    if len(sources) == 1:
+        return sources[0]
+    for index in indices:
+        try:
+            fix = drive[index].gnss
+        except DataError:
+            continue
+        found = None if fix is None else first_covering(sources, fix)
+        if found is not None:
+            return sources[found[0]]
+    raise DataError("no GNSS fix says which of the maps the log begins on: give one map, or --near LAT,LON")
+
+
+def follow(
+    drive: Drive,
+    locator: Locator,
+    source: MapSource,
+    *,
+    start: Start | None,
+    indices: Sequence[int],
+    smooth: bool,
+    config: FilterConfig | None,
+    map_error_m: float,
+) -> tuple[list[TrackedFrame], bool]:
+    """The frames in order, and whether it was interrupted; what was known by then is kept."""
+    frames: list[TrackedFrame] = []
+    interrupted = False
+    with frame_progress("frames", len(indices)) as show:
+        try:
+            frames.extend(
+                frame
+                for frame in track_drive(
+                    drive,
+                    locator,
+                    source,
+                    start=start,
+                    indices=indices,
+                    smooth=smooth,
+                    config=config,
+                    map_error_m=map_error_m,
+                    on_frame=show,
+                    on_tile=_searched,
+                )
+            )
+        except KeyboardInterrupt:
+            interrupted = True
+    return sorted(frames, key=lambda frame: frame.index), interrupted
+
+
+def write_all(
+    folder: Path,
+    drive: Drive,
+    frames: Sequence[TrackedFrame],
+    source: MapSource,
+    *,
+    map_error_m: float = MAP_ERROR_M,
+    mcap: bool = False,
+    plots: bool = True,
+) -> None:
+    """Write poses.csv, poses.tum, track.geojson, track.gpx, summary.json; if asked for poses.mcap and the report."""
+    outputs.write_csv(folder / "poses.csv", frames, source)
+    outputs.write_tum(folder / "poses.tum", frames)
+    outputs.write_geojson(folder / "track.geojson", frames, source)
+    outputs.write_gpx(folder / "track.gpx", frames, source, drive.name)
+    notes = [drive.summary, source.summary]
+    about = {
+        "version": __version__,
+        "log": drive.name,
+        "odometry": drive.odometry,
+        "map": source.name,
+        "origin": [source.frame.origin_lat_deg, source.frame.origin_lon_deg],
+        "map_error_m": map_error_m,
+        "frames": counts(frames),
+        "headline": headline(frames),
+        "input": [summary.as_dict() for summary in notes],
+        "attribution": outputs.ATTRIBUTION,
+    }
+    write_text(folder / "summary.json", json.dumps(about, indent=1, ensure_ascii=False) + "\n")
+    if mcap:
+        outputs.write_mcap(folder / "poses.mcap", frames, source)
+    if plots:
+        log.info("drawing the report")
+        write_report(folder / "report.html", drive.name, frames, source, notes, map_error_m)
+
+
+def _searched(done: int, count: int) -> None:
+    """A line every tenth of a search over the map."""
+    if 10 * done // count > 10 * (done - 1) // count:
+        log.info("search: %d of %d tiles", done, count)
