@@ -12,8 +12,8 @@ import pytest
 import typer
 
 from bevfusion.cli import main
-from bevfusion.cli.evaluation import parse_topics
 from bevfusion.cli.location import parse_near
+from bevfusion.cli.options import parse_extrinsics, parse_topics
 from bevfusion.geometry.se2 import SE2
 from bevfusion.structures import Locator, PoseEstimate, Scan
 
@@ -24,7 +24,7 @@ OSM = """<?xml version='1.0' encoding='UTF-8'?>
 <way id="9"><nd ref="1"/><nd ref="2"/><tag k="highway" v="residential"/></way></osm>
 """
 
-COMMANDS = ("train", "evaluate", "locate", "simulate", "tile", "compare", "ablate", "benchmark", "export")
+COMMANDS = ("train", "evaluate", "locate", "info", "simulate", "tile", "compare", "ablate", "benchmark", "export")
 
 
 @pytest.fixture
@@ -312,3 +312,24 @@ def test_topics_are_pairs_of_a_part_and_a_name():
 def test_a_wrong_topic_is_bad_usage(word: str):
     with pytest.raises(typer.BadParameter, match="PART=NAME"):
         parse_topics([word])
+
+
+@pytest.mark.parametrize("text", ["1 2 3 0 0 1.5", "1,2,3,0,0,1.5"])
+def test_extrinsics_are_written_as_for_the_node(text: str):
+    assert parse_extrinsics(text) == (1.0, 2.0, 3.0, 0.0, 0.0, 1.5)
+
+
+@pytest.mark.parametrize("text", ["1 2 3", "1 2 3 0 0 90", "1 2 3 0 0 0 0", "1 2 3 a b c"])
+def test_wrong_extrinsics_are_bad_usage(text: str):
+    with pytest.raises(typer.BadParameter, match="extrinsics"):
+        parse_extrinsics(text)
+
+
+def test_info_says_what_a_drive_is_made_of(drive_path: Path, capsys: pytest.CaptureFixture[str]):
+    assert main("info", [str(drive_path)]) == 0
+    assert f"{drive_path.name}: " in capsys.readouterr().out
+    assert main("info", [str(drive_path), "--json"]) == 0
+    said = json.loads(capsys.readouterr().out)
+    assert (said["source"], said["odometry"], said["frames"]) == (drive_path.name, "none", 2)
+    assert isinstance(said["notes"], list)
+    assert main("info", [str(drive_path / "nothing")]) == 2

@@ -13,6 +13,7 @@ import typer
 
 from bevfusion.cli.evaluation import compare, evaluate
 from bevfusion.cli.exporting import export
+from bevfusion.cli.info import info
 from bevfusion.cli.location import locate
 from bevfusion.cli.measuring import benchmark
 from bevfusion.cli.options import fail
@@ -31,7 +32,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for command in (train, evaluate, locate, track, simulate, tile, compare, view, ablate, benchmark, export):
+for command in (train, evaluate, locate, track, info, simulate, tile, compare, view, ablate, benchmark, export):
     app.command()(command)
 
 

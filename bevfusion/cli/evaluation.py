@@ -1,13 +1,23 @@
 """Subcommands that score: `evaluate` and `compare`."""
 
-from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from bevfusion.cli.options import BAD_INPUT, ODOMETRIES, PARTS, Checkpoint, Maps, fail, wide_console
+from bevfusion.cli.options import (
+    BAD_INPUT,
+    ODOMETRIES,
+    Checkpoint,
+    Extrinsics,
+    Maps,
+    Topics,
+    Truth,
+    fail,
+    log_options,
+    wide_console,
+)
 
 
 def evaluate(
@@ -48,10 +58,9 @@ def evaluate(
             "always. truth: made from its true poses, with noise, for experiments."
         ),
     ] = "log",
-    topic: Annotated[
-        list[str] | None,
-        typer.Option(metavar="PART=NAME", help="ROS topic of a part (lidar, gnss, imu, odometry) that is not unique."),
-    ] = None,
+    topic: Topics = None,
+    extrinsics: Extrinsics = None,
+    truth: Truth = None,
     deskew: Annotated[bool, typer.Option(help="Undo the vehicle's motion during a turn where points carry times.")] = (
         True
     ),
@@ -97,7 +106,6 @@ def evaluate(
     Writes report.html, metrics.json, predictions.csv, trajectories (.tum) and plots. A drive that fails is reported
     and ends no other; the status is 2 then, and the same command with the same --output repeats only what failed.
     """
-    from bevfusion.datasets.logged import LogOptions
     from bevfusion.evaluation.asides import FRAMES
     from bevfusion.evaluation.jobs import INTERNAL
     from bevfusion.evaluation.many import evaluate_files
@@ -122,7 +130,7 @@ def evaluate(
         protocol,
         folder,
         described,
-        options=LogOptions(deskew=deskew, topics=parse_topics(topic or [])),
+        options=log_options(topic, extrinsics, truth, deskew=deskew),
         odometry=odometry,
         jobs=jobs,
         ray=ray,
@@ -159,16 +167,3 @@ def compare(
     if output is not None:
         write_comparison(output, comparison)
         typer.echo(f"comparison in {output}")
-
-
-def parse_topics(words: Sequence[str]) -> tuple[tuple[str, str], ...]:
-    """(part, topic) of each PART=NAME.
-
-    Raises:
-        typer.BadParameter: if one is not that.
-    """
-    pairs = [tuple(word.split("=", 1)) for word in words]
-    for word, pair in zip(words, pairs, strict=True):
-        if len(pair) != 2 or pair[0] not in PARTS or not pair[1]:
-            raise typer.BadParameter(f"--topic expects PART=NAME with a part of {', '.join(PARTS)}, got {word!r}")
-    return tuple((pair[0], pair[1]) for pair in pairs)

@@ -1,6 +1,7 @@
 """What several subcommands share."""
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -8,6 +9,8 @@ import typer
 
 if TYPE_CHECKING:
     from rich.console import Console
+
+    from bevfusion.datasets.logged import LogOptions
 
 BAD_INPUT = 2
 
@@ -28,6 +31,31 @@ Maps = Annotated[
         "a georeferenced image. May be given several times: a frame takes the first that covers it.",
     ),
 ]
+Topics = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--topic",
+        metavar="PART=NAME",
+        help="ROS topic of a part (lidar, gnss, imu, odometry) that is not unique.",
+    ),
+]
+Extrinsics = Annotated[
+    str | None,
+    typer.Option(
+        metavar="'X Y Z ROLL PITCH YAW'",
+        help="Of bags: where the LiDAR sits on the vehicle, in m and radians, or x y z qx qy qz qw, as the ROS node's "
+        "parameter; instead of the transforms of the bag.",
+    ),
+]
+Truth = Annotated[
+    Path | None,
+    typer.Option(
+        exists=True,
+        dir_okay=False,
+        help="True poses of the LiDAR, instead of the log's: CSV (stamp_ns, lat, lon, yaw_rad), or TUM or KITTI poses, "
+        "which are laid onto the GNSS of the log.",
+    ),
+]
 ODOMETRIES, PARTS = ("log", "kiss-icp", "truth"), ("lidar", "gnss", "imu", "odometry")
 
 
@@ -42,3 +70,51 @@ def fail(message: str, status: int = BAD_INPUT) -> int:
     """Say what is wrong in one line on standard error; the result is the exit status."""
     typer.echo("error: " + " ".join(message.split()), err=True)
     return status
+
+
+def log_options(
+    topics: Sequence[str] | None, extrinsics: str | None, truth: Path | None, *, deskew: bool = True
+) -> "LogOptions":
+    """How a log is to be read, from the words of a command line.
+
+    Raises:
+        typer.BadParameter: if they are malformed.
+    """
+    from bevfusion.datasets.logged import LogOptions
+
+    return LogOptions(
+        deskew=deskew, topics=parse_topics(topics or []), extrinsics=parse_extrinsics(extrinsics or ""), truth=truth
+    )
+
+
+def parse_extrinsics(text: str) -> tuple[float, ...]:
+    """The numbers of X Y Z ROLL PITCH YAW or X Y Z QX QY QZ QW, with blanks or commas between; none of an empty text.
+
+    Raises:
+        typer.BadParameter: if it is not that.
+    """
+    from bevfusion.datasets.rigid import extrinsics_matrix
+    from bevfusion.structures import DataError
+
+    try:
+        numbers = tuple(float(word) for word in text.replace(",", " ").split())
+        if numbers:
+            extrinsics_matrix(numbers)
+    except DataError as error:
+        raise typer.BadParameter(f"--extrinsics: {error}") from error
+    except ValueError as error:
+        raise typer.BadParameter(f"--extrinsics expects six or seven numbers, got {text!r}") from error
+    return numbers
+
+
+def parse_topics(words: Sequence[str]) -> tuple[tuple[str, str], ...]:
+    """(part, topic) of each PART=NAME.
+
+    Raises:
+        typer.BadParameter: if one is not that.
+    """
+    pairs = [tuple(word.split("=", 1)) for word in words]
+    for word, pair in zip(words, pairs, strict=True):
+        if len(pair) != 2 or pair[0] not in PARTS or not pair[1]:
+            raise typer.BadParameter(f"--topic expects PART=NAME with a part of {', '.join(PARTS)}, got {word!r}")
+    return tuple((pair[0], pair[1]) for pair in pairs)

@@ -1,182 +1,297 @@
-"""What the other messages of a bag say of the LiDAR's pose: odometry, GNSS, and truth where GNSS is precise."""
+"""What the other messages of a bag say of the LiDAR's pose: odometry, GNSS, and truth where GNSS and IMU are precise.
 
-import logging
-from collections.abc import Iterator
+Truth is a fix that a ground station corrected to centimetres, with a heading measured by an IMU. By NavSatStatus alone
+RTK, its float solution, WAAS and DGPS cannot be told apart (drivers call all of them GBAS or SBAS), and by its
+covariance alone a receiver may say what it likes; so both must say so. The IMU must count from east, which its
+agreement with the direction of travel shows, and must have measured within a moment of the fix.
+"""
+
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from bevfusion.datasets.bag import Bag, Topic
-from bevfusion.datasets.rigid import FrameTree, angle_between_rad, interpolated_rotations, inverse, rotations, yaws_rad
-from bevfusion.datasets.ros_messages import ODOMETRY, POSE, stamp_ns
+from bevfusion.datasets.bag_frames import BagFrames
+from bevfusion.datasets.rigid import interpolated_rotations, inverse, rotations, yaws_rad
 from bevfusion.datasets.tracks import GeoTrack, PoseTrack, course_rad
 from bevfusion.geometry.geodesy import LocalFrame
 from bevfusion.structures import DataError
+from bevfusion.summary import InputSummary
 
-log = logging.getLogger(__name__)
-
-GBAS_FIX = 2  # sensor_msgs/NavSatStatus: corrected by a ground station, which is RTK
-NO_FIX = -1
+NO_FIX, FIX, SBAS_FIX, GBAS_FIX = -1, 0, 1, 2  # sensor_msgs/NavSatStatus
+KNOWN_COVARIANCE = 2  # sensor_msgs/NavSatFix.COVARIANCE_TYPE_DIAGONAL_KNOWN; 1 is guessed from the geometry
 PRECISE_M = 0.3
-PERIOD_NS = 20_000_000
-MAX_HEADING_OFF_RAD = np.deg2rad(20.0)
+TRUTH_HEADING_OFF_RAD = np.deg2rad(5.0)  # an IMU farther off the motion gives no truth
+TOLD_HEADING_OFF_RAD = np.deg2rad(2.0)
+COMPASS_OFF_RAD = np.deg2rad(20.0)  # and farther than this it does not count from east
+REVERSE_RAD = np.deg2rad(150.0)  # motion against the heading
 STEP_M = 1.0  # of the motion that a heading is compared with
+MAX_IMU_GAP_S = 0.5  # between two orientations that a heading is taken from
 
 
 @dataclass(frozen=True)
-class Mounting:
-    """Where the sensors sit on the vehicle.
+class Messages:
+    """Values of a topic's messages, one row each."""
 
-    The ego frame has the axes of the vehicle, or of the LiDAR where no vehicle is known, and lies at the LiDAR.
-    """
+    topic: str
+    stamps_ns: Int[np.ndarray, " n"]
+    frame: str  # the first that is named
+    rows: Float[np.ndarray, "n k"]
 
-    tree: FrameTree
-    lidar: str
-    ego_from_lidar: Float[np.ndarray, "4 4"]  # a rotation
-    vehicle: str | None
-
-    def ego_from(self, frame: str, part: str) -> Float[np.ndarray, "4 4"]:
-        """`ego_from_frame`; where /tf_static does not say, the vehicle's axes at the LiDAR, with a warning."""
-        lidar_from_frame = self.tree.lookup(self.lidar, frame)
-        if lidar_from_frame is None:
-            log.warning("no static transform from %r to %r: %s is taken as the LiDAR's own", frame, self.lidar, part)
-            return np.eye(4)
-        matrix: np.ndarray = self.ego_from_lidar @ lidar_from_frame
-        return matrix
+    def usable(self, keep: Bool[np.ndarray, " n"]) -> "Messages":
+        """Some of the rows, in order of time, each moment once."""
+        order = np.flatnonzero(keep)
+        stamps_ns = self.stamps_ns[order]
+        _, first = np.unique(stamps_ns, return_index=True)
+        return Messages(self.topic, stamps_ns[first], self.frame, self.rows[order][first])
 
 
-def odometry_track(bag: Bag, topic: Topic | None, mounting: Mounting) -> PoseTrack | None:
+def pose_row(message: Any) -> list[float]:
+    """x, y, z, qx, qy, qz, qw of Odometry, PoseWithCovarianceStamped or PoseStamped."""
+    pose = message.pose.pose if hasattr(message.pose, "pose") else message.pose
+    place, turn = pose.position, pose.orientation
+    return [place.x, place.y, place.z, turn.x, turn.y, turn.z, turn.w]
+
+
+def fix_row(message: Any) -> list[float]:
+    """Latitude, longitude, status, type of the covariance, larger variance on the ground of NavSatFix."""
+    variance = max(float(message.position_covariance[0]), float(message.position_covariance[4]))
+    kind = float(message.position_covariance_type)
+    return [message.latitude, message.longitude, float(message.status.status), kind, variance]
+
+
+def orientation_row(message: Any) -> list[float]:
+    """Orientation (qx, qy, qz, qw), whether it is measured (not -1), and acceleration (x, y, z) of Imu."""
+    turn, moved = message.orientation, message.linear_acceleration
+    measured = float(message.orientation_covariance[0])
+    return [turn.x, turn.y, turn.z, turn.w, measured, moved.x, moved.y, moved.z]
+
+
+def has_orientation(rows: Float[np.ndarray, "n 8"]) -> Bool[np.ndarray, " n"]:
+    """Which rows of `orientation_row` measure one."""
+    length = np.linalg.norm(rows[:, :4], axis=1)
+    measured: np.ndarray = (rows[:, 4] != -1.0) & np.isfinite(length) & (length > 0.7) & (length < 1.5)
+    return measured
+
+
+def odometry_track(poses: Messages | None, frames: BagFrames, summary: InputSummary) -> PoseTrack | None:
     """Poses of the ego frame in the odometry's own plane, or None without usable messages."""
-    if topic is None:
+    if poses is None:
         return None
-    poses, frames = [], set()
-    for message, moment_ns in _stamped(bag, topic):
-        pose = message.pose if topic.msgtype == POSE else message.pose.pose
-        place, turn = pose.position, pose.orientation
-        poses.append((moment_ns, place.x, place.y, place.z, turn.x, turn.y, turn.z, turn.w))
-        frames.add(message.child_frame_id if topic.msgtype == ODOMETRY else mounting.vehicle or mounting.lidar)
-    if not poses:
-        return None
-    body = sorted(frames)[0] or mounting.vehicle or mounting.lidar
-    body_from_ego = inverse(mounting.ego_from(body, "odometry"))
-    values = np.array([pose[1:] for pose in poses], dtype=np.float64)
-    odom_from_body = rotations(values[:, 3:])
-    places_m = values[:, :3] + odom_from_body @ body_from_ego[:3, 3]
+    poses = poses.usable(np.ones(len(poses.stamps_ns), dtype=bool))
+    body_from_ego = inverse(frames.ego_from(poses.frame or frames.vehicle or frames.lidar, "odometry"))
+    odom_from_body = rotations(poses.rows[:, 3:])
+    places_m = poses.rows[:, :3] + odom_from_body @ body_from_ego[:3, 3]
     yaw_rad = yaws_rad(odom_from_body @ body_from_ego[:3, :3])
-    stamps_ns = np.array([pose[0] for pose in poses], dtype=np.int64)
     try:
-        return PoseTrack.sorted(stamps_ns, places_m[:, :2], yaw_rad)
+        return PoseTrack.sorted(poses.stamps_ns, places_m[:, :2], yaw_rad)
     except DataError:
-        log.warning("%s: no pose of %s is finite: no odometry", bag.path, topic.name)
+        summary.add("lost", poses.topic, "no pose is finite: no odometry")
         return None
 
 
 def geo_tracks(
-    bag: Bag, fixes: Topic | None, imu: Topic | None, mounting: Mounting
+    fixes: Messages | None, imu: Messages | None, frames: BagFrames, summary: InputSummary
 ) -> tuple[GeoTrack | None, GeoTrack | None]:
-    """(truth, GNSS) of the ego frame.
+    """(truth, GNSS) of the ego frame; where there is no truth, the summary says why.
 
     GNSS headings are those of the IMU where it knows north, else the direction of travel.
     """
-    read = None if fixes is None else _fixes(bag, fixes)
-    if fixes is None or read is None:
+    if fixes is None:
+        _no_truth(summary, "no NavSatFix messages")
         return None, None
-    stamps_ns, lat_lon_deg, precise, antenna = read
+    placed = _placed(fixes)
+    if not placed.any():
+        _no_truth(summary, f"none of the {len(placed)} messages of {fixes.topic} is a fix")
+        return None, None
+    if not placed.all():
+        lost = int((~placed).sum())
+        told = f"{lost} of {len(placed)} messages are no fix"
+        summary.add("ignored", fixes.topic, told, count=lost, total=len(placed))
+    fixes = fixes.usable(placed)
+    stamps_ns, lat_lon_deg = fixes.stamps_ns, fixes.rows[:, :2]
+    precise = _precise(fixes, summary)
     frame = LocalFrame(float(lat_lon_deg[0, 0]), float(lat_lon_deg[0, 1]))
     xy_m = frame.many_metres_from_degrees(lat_lon_deg)
-    ego_from_antenna = mounting.ego_from(antenna, "GNSS")
-    enu_from_ego = None if imu is None else _orientations(bag, imu, mounting, stamps_ns)
-    if enu_from_ego is not None:
-        off_rad = _heading_off_rad(xy_m, yaws_rad(enu_from_ego))
-        if off_rad > MAX_HEADING_OFF_RAD:
-            log.warning(
-                "%s: the orientation of the IMU is %.0f degrees off the motion, not counted from east: not used",
-                bag.path,
-                np.degrees(off_rad),
-            )
-            enu_from_ego = None
-    if enu_from_ego is None:
-        yaw_rad = course_rad(xy_m)
-        flat = np.stack([np.zeros_like(yaw_rad)] * 2 + [np.sin(0.5 * yaw_rad), np.cos(0.5 * yaw_rad)], axis=1)
-        enu_from_ego, known = rotations(flat), False
-    else:
-        known = True
+    course = course_rad(xy_m)
+    heading = _headings(imu, frames, stamps_ns, xy_m, summary)
+    flat = np.zeros((len(course), 4))
+    flat[:, 2], flat[:, 3] = np.sin(0.5 * course), np.cos(0.5 * course)
+    enu_from_ego = rotations(flat)
+    measured = np.zeros(len(course), dtype=bool)
+    if heading is not None:
+        measured = heading.known
+        enu_from_ego[measured] = heading.enu_from_ego[measured]
     # the lever arm points from the antenna to the LiDAR
+    ego_from_antenna = frames.ego_from(fixes.frame, "GNSS")
     xy_m = xy_m - (enu_from_ego @ ego_from_antenna[:3, 3])[:, :2]
     places_deg = np.array([frame.degrees_from_metres(float(x), float(y)) for x, y in xy_m])
     yaw_rad = yaws_rad(enu_from_ego)
     gnss = GeoTrack.from_degrees(stamps_ns, places_deg, yaw_rad)
-    if not precise.any() or not known:
+    true = precise & measured & (heading is not None and heading.is_true)
+    if not true.any():
+        if precise.any() and heading is not None and heading.is_true:
+            _no_truth(summary, "the IMU measured at none of the precise fixes")
         return None, gnss
-    return GeoTrack.from_degrees(stamps_ns[precise], places_deg[precise], yaw_rad[precise]), gnss
+    told = f"{int(true.sum())} of {len(true)} fixes are precise and have a heading"
+    summary.add("used", "truth", told, count=int(true.sum()), total=len(true))
+    return GeoTrack.from_degrees(stamps_ns[true], places_deg[true], yaw_rad[true]), gnss
 
 
-def _stamped(bag: Bag, topic: Topic) -> Iterator[tuple[Any, int]]:
-    """Messages of a topic with the stamps of their headers, at most 50 a second: poses between are as good."""
-    for _, recorded_ns, message in bag.messages([topic.thinned(PERIOD_NS)]):
-        yield message, stamp_ns(message, recorded_ns)
+def _no_truth(summary: InputSummary, reason: str) -> None:
+    summary.add("lost", "truth", f"none: {reason}")
 
 
-def _fixes(
-    bag: Bag, topic: Topic
-) -> tuple[Int[np.ndarray, " n"], Float[np.ndarray, "n 2"], Bool[np.ndarray, " n"], str] | None:
-    """Stamps, places, whether they are precise, and the antenna's frame; in order of time, None if there is no fix."""
-    rows, antenna = [], ""
-    for message, moment_ns in _stamped(bag, topic):
-        lat_deg, lon_deg = float(message.latitude), float(message.longitude)
-        placed = abs(lat_deg) <= 90.0 and abs(lon_deg) <= 180.0 and (lat_deg, lon_deg) != (0.0, 0.0)
-        if int(message.status.status) <= NO_FIX or not placed:
-            continue
-        antenna = antenna or str(message.header.frame_id)
-        variance = max(float(message.position_covariance[0]), float(message.position_covariance[4]))
-        stated = int(message.position_covariance_type) != 0 and 0.0 < variance <= PRECISE_M**2
-        rows.append((moment_ns, lat_deg, lon_deg, int(message.status.status) == GBAS_FIX or stated))
-    if not rows:
-        log.warning("%s: none of the %d messages of %s is a fix", bag.path, len(topic), topic.name)
+def _placed(fixes: Messages) -> Bool[np.ndarray, " n"]:
+    lat_deg, lon_deg, status = fixes.rows[:, 0], fixes.rows[:, 1], fixes.rows[:, 2]
+    somewhere = (lat_deg != 0.0) | (lon_deg != 0.0)
+    placed: np.ndarray = (np.abs(lat_deg) <= 90.0) & (np.abs(lon_deg) <= 180.0) & somewhere & (status > NO_FIX)
+    return placed
+
+
+def _precise(fixes: Messages, summary: InputSummary) -> Bool[np.ndarray, " n"]:
+    """Which fixes are precise by status and covariance; every grade is told with its share."""
+    status, kind, variance = fixes.rows[:, 2], fixes.rows[:, 3], fixes.rows[:, 4]
+    stated = (kind > 0) & (variance > 0.0)
+    close = stated & (variance <= PRECISE_M**2)
+    std_m = float(np.sqrt(np.median(variance[stated]))) if stated.any() else float("nan")
+    corrected = status >= GBAS_FIX
+    grades = {
+        f"corrected by a ground station (RTK), standard deviation of at most {PRECISE_M} m": corrected & close,
+        "corrected by a ground station by their status, without a covariance": corrected & ~stated,
+        f"plain by status, but with a known covariance of at most {PRECISE_M} m": (status == FIX)
+        & close
+        & (kind >= KNOWN_COVARIANCE),
+    }
+    rest = {
+        f"called corrected, but a standard deviation of more than {PRECISE_M} m (RTK float, DGPS, WAAS)": corrected
+        & stated
+        & ~close,
+        "corrected by satellite (SBAS, WAAS, DGPS)": status == SBAS_FIX,
+        "plain fixes": (status == FIX) & ~(close & (kind >= KNOWN_COVARIANCE)),
+    }
+    precise = np.zeros(len(status), dtype=bool)
+    for chosen in grades.values():
+        precise |= chosen
+    for table, suffix in ((grades, "precise"), (rest, "not precise, no truth")):
+        for grade, chosen in table.items():
+            if chosen.any():
+                told = f"{int(chosen.sum())} of {len(chosen)} fixes {grade}: {suffix}"
+                summary.add("used", fixes.topic, told, count=int(chosen.sum()), total=len(chosen))
+    if not precise.any():
+        told = next(grade for grade, chosen in rest.items() if chosen.any())
+        spread = f", standard deviation {std_m:.2g} m" if np.isfinite(std_m) else ""
+        _no_truth(summary, f"no fix of {fixes.topic} is precise ({told}{spread})")
+    return precise
+
+
+@dataclass(frozen=True)
+class _Headings:
+    enu_from_ego: Float[np.ndarray, "n 3 3"]
+    known: Bool[np.ndarray, " n"]
+    is_true: bool  # precise enough for truth
+
+
+def _headings(
+    imu: Messages | None,
+    frames: BagFrames,
+    at_ns: Int[np.ndarray, " n"],
+    xy_m: Float[np.ndarray, "n 2"],
+    summary: InputSummary,
+) -> _Headings | None:
+    """Orientations of the ego frame at the fixes, or None if the IMU measures none that counts from east."""
+    if imu is None:
+        _no_truth(summary, "no Imu messages, so no heading is known")
         return None
-    rows.sort()
-    stamps_ns = np.array([row[0] for row in rows], dtype=np.int64)
-    return stamps_ns, np.array([row[1:3] for row in rows]), np.array([row[3] for row in rows], dtype=bool), antenna
-
-
-def _orientations(
-    bag: Bag, topic: Topic, mounting: Mounting, at_ns: Int[np.ndarray, " n"]
-) -> Float[np.ndarray, "n 3 3"] | None:
-    """`enu_from_ego` at some moments, or None if the IMU measures no orientation."""
-    stamps_ns, quaternions, frame = [], [], ""
-    for message, moment_ns in _stamped(bag, topic):
-        turn = message.orientation
-        quaternion = np.array([turn.x, turn.y, turn.z, turn.w])
-        unit = bool((np.abs(quaternion) <= 1.1).all()) and float(quaternion @ quaternion) > 0.5
-        if message.orientation_covariance[0] == -1 or not unit:
-            continue
-        frame = frame or str(message.header.frame_id)
-        stamps_ns.append(moment_ns)
-        quaternions.append(quaternion)
-    if not stamps_ns:
+    measured = has_orientation(imu.rows)
+    if not measured.any():
+        _no_truth(summary, f"{imu.topic} measures no orientation, so no heading is known")
         return None
-    times, first = np.unique(np.array(stamps_ns, dtype=np.int64), return_index=True)
-    if at_ns[0] < times[0] - 10**9 or at_ns[-1] > times[-1] + 10**9:
-        log.warning("%s: %s does not cover all fixes: its orientation is not used", bag.path, topic.name)
+    imu = imu.usable(measured)
+    times_s, wanted_s = (imu.stamps_ns - imu.stamps_ns[0]) / 1e9, (at_ns - imu.stamps_ns[0]) / 1e9
+    after = np.clip(np.searchsorted(times_s, wanted_s), 1, max(1, len(times_s) - 1))
+    before_s, after_s = times_s[np.minimum(after - 1, len(times_s) - 1)], times_s[np.minimum(after, len(times_s) - 1)]
+    nearest_s = np.minimum(np.abs(wanted_s - before_s), np.abs(after_s - wanted_s))
+    between = (wanted_s >= before_s) & (wanted_s <= after_s) & (after_s - before_s <= MAX_IMU_GAP_S)
+    # before the first, after the last and in gaps, one that was measured at nearly the same moment
+    known = between | (nearest_s <= 0.05)
+    if not known.all():
+        lost = int((~known).sum())
+        told = f"measured no orientation within a moment of {lost} of {len(known)} fixes: those are no truth"
+        summary.add("lost", imu.topic, told, count=lost, total=len(known))
+    if not known.any():
+        _no_truth(summary, f"{imu.topic} was never measured at the time of a fix")
         return None
-    enu_from_imu = rotations(np.array(quaternions)[first])
-    origin_ns = times[0]
-    between = interpolated_rotations(
-        (at_ns - origin_ns).astype(np.float64), (times - origin_ns).astype(np.float64), enu_from_imu
-    )
-    matrices: np.ndarray = between @ mounting.ego_from(frame, "the IMU")[:3, :3].T
-    return matrices
+    enu_from_imu = interpolated_rotations(wanted_s, times_s, rotations(imu.rows[:, :4]))
+    enu_from_ego = enu_from_imu @ frames.ego_from(imu.frame, "the IMU")[:3, :3].T
+    off_rad, reverse, steps = heading_against_motion(xy_m, yaws_rad(enu_from_ego), known)
+    is_true = True
+    off_deg = float(np.degrees(off_rad))
+    if steps == 0:
+        summary.add("assumed", "heading", f"the vehicle hardly moves: nothing to check the heading of {imu.topic} by")
+    elif abs(off_rad) > COMPASS_OFF_RAD:
+        told = f"the orientation of {imu.topic} is {abs(off_deg):.0f} degrees off the motion, not counted from east"
+        _no_truth(summary, told)
+        return None
+    elif abs(off_rad) > TRUTH_HEADING_OFF_RAD:
+        told = f"the orientation of {imu.topic} is {abs(off_deg):.1f} degrees off the motion, at most"
+        told += (
+            f" {np.degrees(TRUTH_HEADING_OFF_RAD):.0f} pass (magnetic north, or a mounting that transforms do not tell)"
+        )
+        _no_truth(summary, told)
+        is_true = False
+    elif abs(off_rad) > TOLD_HEADING_OFF_RAD:
+        told = f"the orientation of {imu.topic} is {off_deg:+.1f} degrees off the motion"
+        summary.add("warning", "heading", told)
+    if reverse > 0.1 and abs(off_rad) <= COMPASS_OFF_RAD:
+        told = f"the vehicle moves against its heading in {100.0 * reverse:.0f} % of {steps} steps of {STEP_M:.0f} m"
+        summary.add("warning", "heading", told)
+    return _Headings(enu_from_ego, known, is_true)
 
 
-def _heading_off_rad(xy_m: Float[np.ndarray, "n 2"], yaw_rad: Float[np.ndarray, " n"]) -> float:
-    """Median angle between headings and direction of travel, over steps of a metre; 0 where nothing moves."""
+def heading_against_motion(
+    xy_m: Float[np.ndarray, "n 2"], yaw_rad: Float[np.ndarray, " n"], known: Bool[np.ndarray, " n"] | None = None
+) -> tuple[float, float, int]:
+    """Median angle from the direction of travel to the heading, share of steps backwards, and number of steps.
+
+    Args:
+        xy_m: places in order of time.
+        yaw_rad: heading at each.
+        known: which headings count.
+    """
     angles, behind = [], 0
     for here in range(1, len(xy_m)):
         moved = xy_m[here] - xy_m[behind]
         if float(np.hypot(*moved)) >= STEP_M:
             middle = (behind + here) // 2
-            angles.append(angle_between_rad(float(np.arctan2(moved[1], moved[0])), float(yaw_rad[middle])))
+            if known is None or known[middle]:
+                angles.append(float(yaw_rad[middle]) - float(np.arctan2(moved[1], moved[0])))
             behind = here
-    return float(np.median(angles)) if angles else 0.0
+    if not angles:
+        return 0.0, 0.0, 0
+    turned = np.angle(np.exp(1j * np.array(angles)))
+    backwards = np.abs(turned) > REVERSE_RAD
+    share = float(backwards.mean())
+    if share <= 0.5:  # it goes backwards now and then
+        turned = np.angle(np.exp(1j * np.where(backwards, turned + np.pi, turned)))
+    middle_rad = float(np.angle(np.exp(1j * turned).mean()))
+    return middle_rad + float(np.median(np.angle(np.exp(1j * (turned - middle_rad))))), share, len(angles)
+
+
+def gravity_deg(rows: Float[np.ndarray, "n 8"], vehicle_from_imu: Float[np.ndarray, "3 3"]) -> float | None:
+    """Angle between the mean acceleration that an IMU measures and the vehicle's z axis; None if it measures none.
+
+    At rest an accelerometer measures what holds it up: 9.8 m/s2 upwards.
+    """
+    upward = vehicle_from_imu @ np.median(rows[:, 5:8], axis=0)
+    length = float(np.linalg.norm(upward))
+    if not np.isfinite(length) or not 5.0 < length < 15.0:
+        return None
+    return float(np.degrees(np.arccos(np.clip(upward[2] / length, -1.0, 1.0))))
+
+
+def named_frames(frames: Sequence[str]) -> str:
+    """The first frame that is named at all."""
+    return next((frame for frame in frames if frame), "")

@@ -1,4 +1,11 @@
-"""What the three kinds of bag files have in common: connections, an index of their messages, reading by place."""
+"""What the three kinds of bag files have in common: connections, an index of their messages, reading by place.
+
+`rosbags` deserializes the messages here, and would open whole files. The containers are read by `rosbag1`, `mcap` and
+`rosbag2_sqlite` because a drive needs three things together. Files that were cut off or never closed are read up to the
+break: `rosbags` refuses them (`AnyReaderError`: the index, or the end magic, is missing), and `mcap` can only stream
+them from the start. One message is read by its number, in memory that does not grow with the file. And an opened bag
+can be sent to another process.
+"""
 
 import bz2
 import sys
@@ -20,12 +27,16 @@ MAX_CHUNK_BYTES = 1 << 29  # of messages compressed together, or of one message:
 MAX_UNPACK_RATIO = 64
 
 
+Encoding = Literal["ros1", "cdr", "protobuf"]
+
+
 class Connection(NamedTuple):
     """A topic as a file names it; the encoding is that of its messages."""
 
     topic: str
-    msgtype: str  # package/msg/Name
-    encoding: Literal["ros1", "cdr"]
+    msgtype: str  # package/msg/Name, or the name of a protobuf message
+    encoding: Encoding
+    schema: bytes = b""  # of protobuf: its descriptors
 
 
 @dataclass
@@ -58,11 +69,12 @@ class Container(Protocol):
     """A file of messages; it is opened again for each reading, so that drives can be sent to other processes."""
 
     connections: dict[int, Connection]
+    foreign: dict[str, str]  # topics of encodings that are not read, and which
     index: MessageIndex
     broken: str | None  # what is wrong with the file, if it could be read in part only
 
-    def read(self, position: int, offset: int) -> bytes:
-        """One message as it was serialized.
+    def read(self, position: int, offset: int, limit: int = MAX_CHUNK_BYTES) -> bytes:
+        """One message as it was serialized, or its first `limit` bytes.
 
         Raises:
             DataError: if it is damaged.

@@ -6,6 +6,7 @@ from jaxtyping import Float
 from bevfusion.datasets.tracks import PoseTrack
 
 MAX_SWEEP_S = 0.6  # a turn that claims to take longer has times of another meaning
+LEAST_KNOWN = 0.5  # of the points: where fewer have times that can be, they mean something else
 REACH_S = 0.3  # of the track before and after the turn, whose samples the motion is taken from
 
 
@@ -19,18 +20,22 @@ def deskewed(
 
     Args:
         xyz: metres, each in the LiDAR's frame at its own moment.
-        time_s: seconds of each point after `stamp_ns`; where it is not finite the point stays.
+        time_s: seconds of each point after `stamp_ns`; where it is not finite, or impossible, the point stays.
         stamp_ns: the moment of the scan.
         odometry: poses of the LiDAR.
 
     Returns:
         The points, or `xyz` itself where the track does not cover the turn or the times span no plausible turn.
     """
-    times_s = np.nan_to_num(time_s.astype(np.float64), nan=0.0, posinf=0.0, neginf=0.0)
-    if len(times_s) == 0 or odometry.at(stamp_ns) is None:
+    times_s = time_s.astype(np.float64)
+    known = np.isfinite(times_s) & (np.abs(np.nan_to_num(times_s)) <= MAX_SWEEP_S)
+    if not known.any() or known.mean() < LEAST_KNOWN:
+        return xyz
+    times_s = np.where(known, times_s, 0.0)
+    if odometry.at(stamp_ns) is None:
         return xyz
     first_s, last_s = float(times_s.min()), float(times_s.max())
-    if last_s - first_s > MAX_SWEEP_S or max(-first_s, last_s) > MAX_SWEEP_S or first_s == last_s == 0.0:
+    if last_s - first_s > MAX_SWEEP_S or first_s == last_s == 0.0:
         return xyz
     reach_ns = int(REACH_S * 1e9)
     low = int(np.searchsorted(odometry.stamps_ns, stamp_ns + int(first_s * 1e9) - reach_ns))

@@ -4,8 +4,10 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from typing import Protocol, runtime_checkable
 
-from bevfusion.structures import Frame
+from bevfusion.structures import DataError, Frame
 from bevfusion.summary import InputSummary
+
+MAX_BAD_SHARE = 0.1  # of the frames: more that cannot be read are an error
 
 
 @runtime_checkable
@@ -36,7 +38,59 @@ class Drive(Protocol):
         """
 
     def __iter__(self) -> Iterator[Frame]:
-        """All frames in order."""
+        """All frames in order; those that cannot be read are left out and counted, as `readable_frames` does."""
+
+
+class BadFrames:
+    """The frames of a drive that cannot be read: one of them costs itself and not the drive.
+
+    Args:
+        drive: whose summary is told.
+    """
+
+    def __init__(self, drive: Drive) -> None:
+        self._drive = drive
+        self._bad: dict[int, str] = {}
+
+    def __len__(self) -> int:
+        return len(self._bad)
+
+    def skip(self, position: int, error: DataError) -> None:
+        """Go on without a frame.
+
+        Raises:
+            DataError: if more than one in ten of all are bad.
+        """
+        self._bad.setdefault(position, " ".join(str(error).split()))
+        if len(self._bad) > MAX_BAD_SHARE * len(self._drive):
+            first = next(iter(self._bad.values()))
+            raise DataError(
+                f"{len(self._bad)} of {len(self._drive)} frames cannot be read, the first: {first}"
+            ) from error
+
+    def tell(self) -> None:
+        """Note in the drive's summary how many there were."""
+        if self._bad:
+            told = f"{len(self._bad)} of {len(self._drive)} frames cannot be read and are left out, the first: "
+            told += next(iter(self._bad.values()))
+            self._drive.summary.add("lost", "frames", told, count=len(self._bad), total=len(self._drive))
+
+
+def readable_frames(drive: Drive) -> Iterator[Frame]:
+    """The frames of a drive in order, without those that cannot be read; its summary is told of them at the end.
+
+    Raises:
+        DataError: if more than one in ten cannot be read.
+    """
+    bad = BadFrames(drive)
+    for position in range(len(drive)):
+        try:
+            frame = drive[position]
+        except DataError as error:
+            bad.skip(position, error)
+            continue
+        yield frame
+    bad.tell()
 
 
 class Derived(ABC):
@@ -70,5 +124,5 @@ class Derived(ABC):
         """The changed frame."""
 
     def __iter__(self) -> Iterator[Frame]:
-        """All frames in order of time."""
-        return (self[position] for position in range(len(self)))
+        """All frames in order of time that can be read."""
+        return readable_frames(self)

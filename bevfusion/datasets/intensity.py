@@ -91,6 +91,9 @@ class IntensityScale:
         return f"{self.low:.4g} to {self.high:.4g} (1st to 99th percentile), scaled to 0 to 1 by quantiles of the drive"
 
 
+AS_IT_IS = IntensityScale()  # of reflectances
+
+
 class RunningIntensity:
     """The scale of a drive that is still going on: of a fair sample of the scans so far."""
 

@@ -19,6 +19,7 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Float
 
+from bevfusion.datasets.drive import readable_frames
 from bevfusion.datasets.kitti_points import read_kitti_points
 from bevfusion.datasets.side_files import folders_above, name_of, read_lines
 from bevfusion.datasets.stamps import stamps_by_line
@@ -99,8 +100,8 @@ class KittiRawDrive:
         )
 
     def __iter__(self) -> Iterator[Frame]:
-        """All frames in order of time."""
-        return (self[position] for position in range(len(self)))
+        """All frames in order of time that can be read."""
+        return readable_frames(self)
 
     def _scan(self, path: Path) -> Scan:
         if path.suffix == SUFFIX:

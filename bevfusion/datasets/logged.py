@@ -5,13 +5,17 @@ from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
+from pathlib import Path
 from typing import Literal, Protocol, runtime_checkable
 
 import numpy as np
+from jaxtyping import Int
 
 from bevfusion.datasets.cloud import Cloud
 from bevfusion.datasets.deskew import deskewed
-from bevfusion.datasets.intensity import IntensityScale, intensity_sample
+from bevfusion.datasets.drive import readable_frames
+from bevfusion.datasets.intensity import IntensityScale
+from bevfusion.datasets.plausibility import ScanFacts, check_scans, check_stamps, check_tracks, facts_of
 from bevfusion.datasets.tracks import GeoTrack, PoseTrack
 from bevfusion.structures import DataError, Frame
 from bevfusion.summary import InputSummary
@@ -41,12 +45,16 @@ class LogOptions:
     Args:
         deskew: move points that carry times to where they lie at the stamp of their scan.
         topics: ROS topic for a part: lidar, gnss, imu, odometry; what is not named is found by its type.
+        extrinsics: of bags: the LiDAR on the vehicle, as of `rigid.extrinsics_matrix`, instead of the transforms.
+        truth: file of true poses, as of `truth_file`, instead of what the log has.
         odometry: log is what the log has, if anything; truth derives it from the true poses.
     """
 
     deskew: bool = True
     odometry: Literal["log", "truth"] = "log"
     topics: tuple[tuple[str, str], ...] = ()
+    extrinsics: tuple[float, ...] = ()
+    truth: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +79,7 @@ class LoggedDrive:
         options: `deskew` and `odometry` are what counts here.
         odometry: where the odometry comes from, if there is one.
         summary: what the reader took, left, assumed and lost; none stands for an empty one.
+        stamps_ns: of all scans, where they are known without reading them.
     """
 
     def __init__(
@@ -81,6 +90,7 @@ class LoggedDrive:
         options: LogOptions | None = None,
         odometry: str = "log",
         summary: InputSummary | None = None,
+        stamps_ns: Int[np.ndarray, " n"] | None = None,
     ) -> None:
         options = options or LogOptions()
         if options.odometry == "truth" and tracks.truth is not None:
@@ -91,6 +101,8 @@ class LoggedDrive:
         self._deskew = options.deskew
         self._odometry = odometry if tracks.odometry is not None else "none"
         self._summary = InputSummary(name) if summary is None else summary
+        self._stamps_ns = stamps_ns
+        self._checked = False
 
     @property
     def name(self) -> str:
@@ -104,24 +116,47 @@ class LoggedDrive:
 
     @property
     def summary(self) -> InputSummary:
-        """What the log is made of."""
+        """What the log is made of; when first asked for, the drive as a whole is looked at (`plausibility`)."""
+        if not self._checked:
+            self._checked = True
+            self._check()
         return self._summary
-
-    @property
-    def deskewed_by(self) -> str:
-        """Which track moves points that carry times: odometry, truth or none."""
-        if not self._deskew or self._motion is None:
-            return "none"
-        return "truth" if self._tracks.odometry is None else "odometry"
 
     @cached_property
     def intensity_scale(self) -> IntensityScale:
         """How its intensities become 0 to 1, by a few scans of the whole drive."""
-        samples = []
+        return IntensityScale.of([facts.intensity for _, facts in self._sampled])
+
+    @cached_property
+    def _sampled(self) -> list[tuple[int, ScanFacts]]:
+        """Stamp and facts of a few scans, evenly spread; one that is broken is told of when it is asked for."""
+        found = []
         for position in np.unique(np.linspace(0, len(self) - 1, SAMPLED_SCANS).astype(int)) if len(self) else ():
-            with suppress(DataError):  # told when it is asked for
-                samples.append(intensity_sample(self.cloud(int(position))[1].intensity))
-        return IntensityScale.of(samples)
+            with suppress(DataError):
+                stamp_ns, cloud = self.cloud(int(position))
+                found.append((stamp_ns, facts_of(cloud)))
+        return found
+
+    def _check(self) -> None:
+        sampled = self._sampled
+        stamps_ns = self._stamps_ns
+        if stamps_ns is None:
+            stamps_ns = np.array([stamp_ns for stamp_ns, _ in sampled], dtype=np.int64)
+        else:
+            check_stamps(stamps_ns, self._summary)
+        check_scans([facts for _, facts in sampled], self._summary)
+        self._summary.add("used", "intensity", self.intensity_scale.describe())
+        if any(facts.timed is not None for _, facts in sampled):
+            self._summary.add("used", "deskewing", self._deskewing())
+        tracks = self._tracks
+        check_tracks(stamps_ns, tracks.truth, tracks.gnss, tracks.odometry, self._summary)
+
+    def _deskewing(self) -> str:
+        if not self._deskew:
+            return "not asked for"
+        if self._tracks.odometry is not None:
+            return "by odometry"
+        return "not: no motion is known" if self._motion is None else "by truth, for want of odometry"
 
     @property
     def _motion(self) -> PoseTrack | None:
@@ -154,8 +189,8 @@ class LoggedDrive:
         )
 
     def __iter__(self) -> Iterator[Frame]:
-        """All frames in order of time."""
-        return (self[position] for position in range(len(self)))
+        """All frames in order of time that can be read."""
+        return readable_frames(self)
 
     def cloud(self, position: int) -> tuple[int, Cloud]:
         """Stamp and points of a frame as they were recorded.

@@ -1,4 +1,4 @@
-"""MCAP files of ROS 1 or ROS 2 messages, whole or cut off: the index is read off the data section itself.
+"""MCAP files of ROS 1, ROS 2 or protobuf messages, whole or cut off: the index is read off the data section itself.
 
 A record is one byte of kind, eight of length, and data. Messages lie in chunks, or bare in the file; behind a chunk an
 index record for every channel may say where its messages lie. https://mcap.dev/spec
@@ -7,9 +7,9 @@ index record for every channel may say where its messages lie. https://mcap.dev/
 import zlib
 from io import BufferedIOBase
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
-from bevfusion.datasets.container import MAX_CHUNK_BYTES, Connection, MessageIndex, decompressed, ros_type
+from bevfusion.datasets.container import MAX_CHUNK_BYTES, Connection, Encoding, MessageIndex, decompressed, ros_type
 from bevfusion.structures import DataError
 
 MAGIC = b"\x89MCAP0\r\n"
@@ -17,7 +17,7 @@ FOOTER, SCHEMA, CHANNEL, MESSAGE, CHUNK, MESSAGE_INDEX, DATA_END = 2, 3, 4, 5, 6
 LAST_KIND = 15  # above: of the writer's own, skipped
 MESSAGE_HEAD = 22  # channel u16, sequence u32, log time u64, publish time u64
 MAX_SMALL_BYTES = 1 << 24  # schemas, channels, message indexes
-ENCODINGS: dict[str, Literal["ros1", "cdr"]] = {"ros1": "ros1", "cdr": "cdr"}
+ENCODINGS: dict[str, Encoding] = {"ros1": "ros1", "cdr": "cdr", "protobuf": "protobuf"}
 IN_FILE = -1  # position of messages outside chunks; their offset counts from the start of the file
 
 
@@ -37,7 +37,8 @@ class Mcap:
     """An MCAP file; its index is built when it is opened, message by message nothing is read until asked for.
 
     Attributes:
-        connections: by number of the channel; channels of other encodings than ROS's are left out.
+        connections: by number of the channel.
+        foreign: topics of encodings that are not read, and which.
         index: `position` numbers the chunk (-1: none), `offset` counts bytes in it.
         broken: what ended the reading before the end of the file, or None.
 
@@ -49,8 +50,9 @@ class Mcap:
         self._path = path
         self._chunks: list[_Chunk] = []
         self._held: tuple[int, bytes] = (-1, b"")
-        self._schemas: dict[int, str] = {}
+        self._schemas: dict[int, tuple[str, bytes]] = {}
         self.connections: dict[int, Connection] = {}
+        self.foreign: dict[str, str] = {}
         self.index = MessageIndex()
         self.broken: str | None = None
         with path.open("rb") as file:
@@ -60,14 +62,14 @@ class Mcap:
                 raise DataError(f"{path}: not an MCAP file, {kind}")
             self._build_index(file, path.stat().st_size)
 
-    def read(self, position: int, offset: int) -> bytes:
-        """One message as it was serialized.
+    def read(self, position: int, offset: int, limit: int = MAX_CHUNK_BYTES) -> bytes:
+        """One message as it was serialized, or its first `limit` bytes.
 
         Raises:
             DataError: if it is damaged.
         """
         if position != IN_FILE and self._chunks[position].compression:
-            record = self._plain(position)[offset:]
+            record = self._plain(position)[offset : offset + 9 + MESSAGE_HEAD + limit]
         elif position != IN_FILE and offset >= self._chunks[position].size:
             record = b""
         else:
@@ -76,11 +78,12 @@ class Mcap:
                 file.seek(start)
                 head = file.read(9)
                 size = int.from_bytes(head[1:], "little")
-                record = head + file.read(min(size, MAX_CHUNK_BYTES))
+                record = head + file.read(min(size, MAX_CHUNK_BYTES, MESSAGE_HEAD + limit))
         size = int.from_bytes(record[1:9], "little")
-        if len(record) < 9 + MESSAGE_HEAD or record[0] != MESSAGE or not MESSAGE_HEAD <= size <= len(record) - 9:
+        here = min(size, MESSAGE_HEAD + limit)
+        if len(record) < 9 + MESSAGE_HEAD or record[0] != MESSAGE or not MESSAGE_HEAD <= here <= len(record) - 9:
             raise DataError(f"{self._path}: a message in chunk {position} is damaged")
-        return record[9 + MESSAGE_HEAD : 9 + size]
+        return record[9 + MESSAGE_HEAD : 9 + here]
 
     def _plain(self, number: int) -> bytes:
         """The decompressed chunk, checked if it carries a checksum; the last one is kept."""
@@ -166,13 +169,20 @@ class Mcap:
         """A schema or a channel; of a channel defined twice the first counts."""
         number = _u(data, 0, 2)
         if kind == SCHEMA:
-            self._schemas.setdefault(number, _text(data, 2)[0])
+            name, at = _text(data, 2)
+            _, at = _text(data, at)
+            self._schemas.setdefault(number, (name, data[at + 4 : at + 4 + _u(data, at, 4)]))
             return
         topic, at = _text(data, 4)
         encoding = _text(data, at)[0]
+        msgtype, schema = self._schemas.get(_u(data, 2, 2), ("", b""))
         if encoding in ENCODINGS:
-            msgtype = self._schemas.get(_u(data, 2, 2), "")
-            self.connections.setdefault(number, Connection(topic, ros_type(msgtype), ENCODINGS[encoding]))
+            known = Connection(topic, ros_type(msgtype), ENCODINGS[encoding], schema if encoding == "protobuf" else b"")
+            self.connections.setdefault(number, known)
+        else:
+            self.foreign[topic] = (
+                f"{msgtype or 'messages without a schema'} serialized as {encoding or 'nothing known'}"
+            )
 
     def _scan_chunk(self, number: int, *, messages: bool = True) -> None:
         """Descriptions in a chunk, and its messages if wanted, from its own records."""

@@ -14,6 +14,7 @@ from bevfusion.datasets.kitti_odometry import is_kitti_odometry, open_kitti_odom
 from bevfusion.datasets.logged import LogOptions
 from bevfusion.datasets.nuscenes import is_nuscenes, open_nuscenes
 from bevfusion.datasets.scan_files import read_cloud
+from bevfusion.datasets.truth_file import with_truth
 from bevfusion.structures import DataError, Scan
 
 # (what the reader reads, whether it knows a path, how it opens it); the first that knows the path opens it
@@ -43,7 +44,11 @@ def open_drive(path: str | os.PathLike[str], options: LogOptions | None = None) 
         if knows(path):
             if not path.exists() and opened is not open_nuscenes:  # a scene has no folder of its own
                 break
-            return opened(path, options or LogOptions())
+            options = options or LogOptions()
+            if options.extrinsics and opened is not open_bag:
+                raise DataError(f"{path}: extrinsics are for bags; the poses of other drives are those of the LiDAR")
+            drive = opened(path, options)
+            return drive if options.truth is None else with_truth(drive, options.truth)
     if not path.exists():
         raise DataError(f"{path}: no such file or folder")
     raise DataError(f"{path}: not a drive that is read here; read are: {'; '.join(reader[0] for reader in READERS)}")

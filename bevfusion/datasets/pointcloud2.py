@@ -1,19 +1,24 @@
 """sensor_msgs/PointCloud2 as arrays: any layout of fields, either byte order; numpy only, no ROS."""
 
+from collections import deque
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from bevfusion.datasets.cloud import MAX_POINTS, Cloud
 from bevfusion.datasets.fields import COORDINATES, cloud_from_fields
+from bevfusion.datasets.intensity import RunningIntensity
 from bevfusion.structures import DataError
 
 # sensor_msgs/PointField.datatype
 TYPES = {1: "i1", 2: "u1", 3: "i2", 4: "u2", 5: "i4", 6: "u4", 7: "f4", 8: "f8"}
 MAX_FIELDS = 64
+RECENT_STEPS = 50  # between clouds, whose median is the time between scans
+MAX_STEP_NS = 2_000_000_000
 
 
-def decode_pointcloud2(message: Any, stamp_ns: int | None = None) -> Cloud:
+def decode_pointcloud2(message: Any, stamp_ns: int | None = None, period_s: float | None = None) -> Cloud:
     """The points of a message, in the frame that its header names.
 
     Coordinates are float32 or float64. Intensity stays as the sensor counts it, zero where there is none. Times
@@ -23,13 +28,41 @@ def decode_pointcloud2(message: Any, stamp_ns: int | None = None) -> Cloud:
     Args:
         message: an object with the fields of sensor_msgs/PointCloud2, of rospy, rclpy or rosbags alike.
         stamp_ns: moment of the scan; without it, that of the message's header.
+        period_s: between scans, where it is known: tells the unit of times, also in pieces of a turn.
 
     Raises:
         DataError: if sizes and data disagree, or a coordinate is missing or of another type.
     """
     stamp_ns = header_stamp_ns(message) if stamp_ns is None else stamp_ns
     records = _records(message)
-    return cloud_from_fields({name: records[name] for name in records.dtype.names or ()}, stamp_ns, "PointCloud2")
+    columns = {name: records[name] for name in records.dtype.names or ()}
+    return cloud_from_fields(columns, stamp_ns, "PointCloud2", period_s)
+
+
+class CloudStream:
+    """Clouds one after the other, as a node hears them: what a whole log would be asked for is known of those before.
+
+    That is the scale of the intensities and the time between scans.
+    """
+
+    def __init__(self) -> None:
+        self._intensity = RunningIntensity()
+        self._steps_s: deque[float] = deque(maxlen=RECENT_STEPS)
+        self._last_ns: int | None = None
+
+    def decode(self, message: Any) -> Cloud:
+        """The returns of the next message (as of `decode_pointcloud2`), with intensities of 0 to 1.
+
+        Raises:
+            DataError: as of `decode_pointcloud2`, or if there are none.
+        """
+        stamp_ns = header_stamp_ns(message)
+        if self._last_ns is not None and 0 < stamp_ns - self._last_ns < MAX_STEP_NS:
+            self._steps_s.append((stamp_ns - self._last_ns) / 1e9)
+        self._last_ns = stamp_ns
+        period_s = float(np.median(self._steps_s)) if self._steps_s else None
+        cloud = decode_pointcloud2(message, stamp_ns, period_s).usable("cloud")
+        return replace(cloud, intensity=self._intensity.reflectance(cloud.intensity))
 
 
 def header_stamp_ns(message: Any) -> int:

@@ -36,6 +36,35 @@ def transform(shift_m: Sequence[float], quaternion_xyzw: Sequence[float]) -> Flo
     return matrix
 
 
+def extrinsics_matrix(numbers: Sequence[float]) -> Float[np.ndarray, "4 4"]:
+    """`base_from_lidar` as people write it: x y z (m) roll pitch yaw (rad), or x y z qx qy qz qw.
+
+    Raises:
+        DataError: if it is neither.
+    """
+    if len(numbers) not in (6, 7):
+        raise DataError(f"extrinsics are x y z roll pitch yaw or x y z qx qy qz qw, got {len(numbers)} numbers")
+    turn = tuple(numbers[3:])
+    if len(turn) == 3 and max(abs(angle_rad) for angle_rad in turn) > 2.0 * math.pi:
+        raise DataError(f"extrinsics: roll pitch yaw are radians, got {turn}: degrees?")
+    if len(turn) == 4 and abs(math.hypot(*turn) - 1.0) > 1e-3:
+        raise DataError("extrinsics: the quaternion qx, qy, qz, qw has not the length 1")
+    return transform(numbers[:3], quaternion_of_rpy(*turn) if len(turn) == 3 else turn)
+
+
+def quaternion_of_rpy(roll_rad: float, pitch_rad: float, yaw_rad: float) -> tuple[float, float, float, float]:
+    """Quaternion x, y, z, w of turns about the fixed axes x, y and z in this order, as URDF and REP-103 have them."""
+    cr, sr = math.cos(0.5 * roll_rad), math.sin(0.5 * roll_rad)
+    cp, sp = math.cos(0.5 * pitch_rad), math.sin(0.5 * pitch_rad)
+    cy, sy = math.cos(0.5 * yaw_rad), math.sin(0.5 * yaw_rad)
+    return (
+        sr * cp * cy - cr * sp * sy,
+        cr * sp * cy + sr * cp * sy,
+        cr * cp * sy - sr * sp * cy,
+        cr * cp * cy + sr * sp * sy,
+    )
+
+
 def inverse(matrix: Float[np.ndarray, "4 4"]) -> Float[np.ndarray, "4 4"]:
     """`src_from_dst` of `dst_from_src`."""
     result = np.eye(4)
@@ -74,7 +103,16 @@ class FrameTree:
         self._parents[bare(child)] = (bare(parent), parent_from_child)
 
     def __contains__(self, frame: str) -> bool:
-        return bare(frame) in self._parents or any(bare(frame) == parent for parent, _ in self._parents.values())
+        return bare(frame) in self.frames
+
+    @property
+    def frames(self) -> set[str]:
+        """Names of all frames."""
+        return set(self._parents) | {parent for parent, _ in self._parents.values()}
+
+    def above(self, frame: str) -> list[str]:
+        """Names of the frame itself, its parent, and so on up to the root."""
+        return list(self._ancestors(frame))
 
     def lookup(self, target: str, source: str) -> Float[np.ndarray, "4 4"] | None:
         """`target_from_source`, or None where no path of transforms leads from one to the other."""

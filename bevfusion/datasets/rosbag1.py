@@ -50,6 +50,7 @@ class Rosbag1:
 
     Attributes:
         connections: by number.
+        foreign: nothing here; other containers hold messages of other encodings.
         index: `position` numbers the chunk, `offset` counts bytes in it.
         broken: what ended the reading before the end of the file, or None.
 
@@ -62,6 +63,7 @@ class Rosbag1:
         self._chunks: list[_Chunk] = []
         self._held: tuple[int, bytes] = (-1, b"")
         self.connections: dict[int, Connection] = {}
+        self.foreign: dict[str, str] = {}
         self.index = MessageIndex()
         self.broken: str | None = None
         with path.open("rb") as file:
@@ -70,8 +72,8 @@ class Rosbag1:
                 raise DataError(f"{path}: not a ROS 1 bag of format 2.0 (it begins with {head[:13]!r})")
             self._build_index(file, path.stat().st_size)
 
-    def read(self, position: int, offset: int) -> bytes:
-        """One message as it was serialized.
+    def read(self, position: int, offset: int, limit: int = MAX_CHUNK_BYTES) -> bytes:
+        """One message as it was serialized, or its first `limit` bytes.
 
         Raises:
             DataError: if it is damaged.
@@ -81,10 +83,10 @@ class Rosbag1:
             if chunk.compression == "none":  # no need to read the others
                 with self._path.open("rb") as file:
                     file.seek(chunk.position + offset)
-                    return _message(file, chunk.position + chunk.size)
+                    return _message(file, chunk.position + chunk.size, limit)
             plain = BytesIO(self._plain(position))
             plain.seek(offset)
-            return _message(plain, len(plain.getbuffer()))
+            return _message(plain, len(plain.getbuffer()), limit)
         except _BreakError as error:
             raise DataError(f"{self._path}: a message in chunk {position} is damaged ({error})") from error
 
@@ -192,14 +194,14 @@ class Rosbag1:
             file.seek(record.data_position + record.data_size)
 
 
-def _message(file: BufferedIOBase, end: int) -> bytes:
+def _message(file: BufferedIOBase, end: int, limit: int) -> bytes:
     """Data of the first message at or behind the current position (some writers index the connection before it)."""
     while True:
         record = _read_record(file, end)
         if record.data_position + record.data_size > end or record.data_size > MAX_CHUNK_BYTES:
             raise _BreakError(f"it declares {record.data_size} bytes")
         if record.op == MESSAGE:
-            return file.read(record.data_size)
+            return file.read(min(record.data_size, limit))
         if record.op != CONNECTION:
             raise _BreakError(f"a record of kind {record.op} in its place")
         file.seek(record.data_position + record.data_size)

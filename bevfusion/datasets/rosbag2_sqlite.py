@@ -17,6 +17,7 @@ class Rosbag2Sqlite:
 
     Attributes:
         connections: by number of the topic.
+        foreign: topics of other encodings, and which.
         index: `position` is the number of the message's row, `offset` is not used.
         broken: what ended the reading before the end of the file, or None.
 
@@ -24,9 +25,16 @@ class Rosbag2Sqlite:
         DataError: if it is no such file, or its tables cannot be read.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, merge_log: bool = False) -> None:
+        """Of a file.
+
+        Args:
+            path: of the file, which is not written to.
+            merge_log: first move what the file's `-wal` holds into it; only for a copy.
+        """
         self._path = path
         self.connections: dict[int, Connection] = {}
+        self.foreign: dict[str, str] = {}
         self.index = MessageIndex()
         self.broken: str | None = None
         with path.open("rb") as file:
@@ -34,12 +42,19 @@ class Rosbag2Sqlite:
         if head != MAGIC:
             raise DataError(f"{path}: not an sqlite3 file (it begins with {head!r})")
         try:
+            if merge_log:
+                with closing(sqlite3.connect(path)) as database:
+                    database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
             with closing(self._open()) as database:
                 for number, topic, msgtype, encoding in database.execute(
                     "SELECT id, name, type, serialization_format FROM topics"
                 ):
-                    if isinstance(number, int) and encoding == "cdr":
+                    if not isinstance(number, int):
+                        continue
+                    if encoding == "cdr":
                         self.connections[number] = Connection(str(topic), ros_type(str(msgtype)), "cdr")
+                    else:
+                        self.foreign[str(topic)] = f"{msgtype} serialized as {encoding}"
         except sqlite3.Error as error:
             raise DataError(f"{path}: cannot be read as a ROS 2 bag ({error})") from error
         try:
@@ -49,24 +64,26 @@ class Rosbag2Sqlite:
             self.broken = str(error)
             self._drop_unreadable_end()
 
-    def read(self, position: int, offset: int) -> bytes:
-        """One message as it was serialized.
+    def read(self, position: int, offset: int, limit: int = MAX_CHUNK_BYTES) -> bytes:
+        """One message as it was serialized, or its first `limit` bytes.
 
         Raises:
             DataError: if it is damaged.
         """
-        query = "SELECT data FROM messages WHERE id = ? AND length(data) <= ?"
+        query = "SELECT substr(data, 1, ?) FROM messages WHERE id = ? AND length(data) <= ?"
         try:
             with closing(self._open()) as database:
-                row = database.execute(query, (position, MAX_CHUNK_BYTES)).fetchone()
+                row = database.execute(query, (limit, position, MAX_CHUNK_BYTES)).fetchone()
         except sqlite3.Error as error:
             raise DataError(f"{self._path}: message {position} cannot be read ({error})") from error
         if row is None or not isinstance(row[0], bytes):
             raise DataError(f"{self._path}: message {position} is missing, too large or no bytes")
         data: bytes = row[0]
-        if data.startswith(ZSTD_MAGIC):  # compressed message by message
-            return decompressed(data, "zstd", MAX_CHUNK_BYTES, f"{self._path}: message {position}")
-        return data
+        if not data.startswith(ZSTD_MAGIC):
+            return data
+        if len(data) == limit < MAX_CHUNK_BYTES:  # compressed message by message: the head alone is no use
+            return self.read(position, offset)[:limit]
+        return decompressed(data, "zstd", MAX_CHUNK_BYTES, f"{self._path}: message {position}")[:limit]
 
     def _build_index(self, database: sqlite3.Connection) -> None:
         for number, topic, stamp_ns in database.execute("SELECT id, topic_id, timestamp FROM messages ORDER BY id"):

@@ -19,7 +19,8 @@ from typing import Any, NoReturn
 import torch
 
 from bevfusion.datasets.deskew import deskewed
-from bevfusion.datasets.pointcloud2 import decode_pointcloud2, header_stamp_ns
+from bevfusion.datasets.intensity import AS_IT_IS
+from bevfusion.datasets.pointcloud2 import CloudStream, header_stamp_ns
 from bevfusion.datasets.rigid import bare
 from bevfusion.filters.sequence import SequenceLocalizer
 from bevfusion.filters.settings import FilterConfig
@@ -105,6 +106,7 @@ class NodeCore:
         self.source: MapSource | None = None
         self.locator: Locator | None = None
         self._extrinsics = Extrinsics(parameters, self.transforms)
+        self._clouds = CloudStream()
         self._publish, self._odometry_is_offered, self._open = publish, odometry_is_offered, open_locator
         self._sequence_localizer = make_sequence_localizer
         self._tf_available = tf_available
@@ -253,7 +255,7 @@ class NodeCore:
         if queued.ahead_ns > 1e9 * self.parameters.late_s:  # were it believed, all clouds after it would come too late
             raise DataError(f"the cloud is {1e-9 * queued.ahead_ns:.1f} s ahead of the node's clock")
         self._check_order(queued.stamp_ns)
-        cloud = decode_pointcloud2(queued.message, queued.stamp_ns).usable("cloud")
+        cloud = self._clouds.decode(queued.message)
         decoded_s = time.perf_counter()
         try:
             base_from_lidar = self._extrinsics.base_from_lidar(bare(queued.message.header.frame_id), queued.stamp_ns)
@@ -271,7 +273,7 @@ class NodeCore:
         decode_ms = 1e3 * (decoded_s - began_s + turned_s - found_s)
         self._last_ns = queued.stamp_ns
         stages_ms = {"decode_ms": decode_ms, "transform_ms": 1e3 * (found_s - decoded_s)}
-        return cloud.scan(), base_from_ego, odom_from_base, stages_ms
+        return cloud.scan(AS_IT_IS), base_from_ego, odom_from_base, stages_ms
 
     def _check_order(self, stamp_ns: int) -> None:
         """Notice a clock that goes back.

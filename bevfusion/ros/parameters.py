@@ -19,7 +19,7 @@ from pydantic import BeforeValidator, Field, ValidationError, WithJsonSchema, mo
 from pydantic.fields import FieldInfo
 
 from bevfusion.config import Config, Section, overridden
-from bevfusion.datasets.rigid import transform
+from bevfusion.datasets.rigid import extrinsics_matrix
 from bevfusion.structures import DataError
 
 SCHEMA = Path(__file__).with_name("parameters.schema.json")
@@ -108,13 +108,8 @@ class NodeParameters(Section):
 
     @model_validator(mode="after")
     def _parts_fit(self) -> "NodeParameters":
-        if len(self.extrinsics) not in (0, 6, 7):
-            forms = "x y z roll pitch yaw or x y z qx qy qz qw"
-            raise ValueError(f"extrinsics are {forms}, got {len(self.extrinsics)} numbers")
-        if len(self.extrinsics) == 6 and max(abs(angle_rad) for angle_rad in self.extrinsics[3:]) > 2.0 * math.pi:
-            raise ValueError(f"extrinsics: roll pitch yaw are radians, got {self.extrinsics[3:]}: degrees?")
-        if len(self.extrinsics) == 7 and abs(math.hypot(*self.extrinsics[3:]) - 1.0) > 1e-3:
-            raise ValueError("extrinsics: the quaternion qx, qy, qz, qw has not the length 1")
+        if self.extrinsics:
+            extrinsics_matrix(self.extrinsics)
         if len(self.initial_pose) not in (0, 3):
             raise ValueError(f"initial_pose is x y yaw, got {len(self.initial_pose)} numbers")
         if len({self.map_frame, self.odom_frame, self.base_frame}) < 3:
@@ -130,23 +125,7 @@ class NodeParameters(Section):
     @property
     def base_from_lidar(self) -> Float[np.ndarray, "4 4"] | None:
         """The extrinsics as a matrix; None: they come from TF."""
-        if not self.extrinsics:
-            return None
-        turn = self.extrinsics[3:]
-        return transform(self.extrinsics[:3], quaternion_of_rpy(*turn) if len(turn) == 3 else turn)
-
-
-def quaternion_of_rpy(roll_rad: float, pitch_rad: float, yaw_rad: float) -> tuple[float, float, float, float]:
-    """Quaternion x, y, z, w of turns about the fixed axes x, y and z in this order, as URDF and REP-103 have them."""
-    cr, sr = math.cos(0.5 * roll_rad), math.sin(0.5 * roll_rad)
-    cp, sp = math.cos(0.5 * pitch_rad), math.sin(0.5 * pitch_rad)
-    cy, sy = math.cos(0.5 * yaw_rad), math.sin(0.5 * yaw_rad)
-    return (
-        sr * cp * cy - cr * sp * sy,
-        cr * sp * cy + sr * cp * sy,
-        cr * cp * sy - sr * sp * cy,
-        cr * cp * cy + sr * sp * sy,
-    )
+        return extrinsics_matrix(self.extrinsics) if self.extrinsics else None
 
 
 def parse_parameters(values: Mapping[str, Any]) -> NodeParameters:

@@ -48,6 +48,11 @@ def without(*topics):
     return lambda messages: [item for item in small_drive(messages) if item[0] not in topics]
 
 
+def told(drive, *kinds):
+    """What a drive says of itself, one note a line."""
+    return "\n".join(note.line() for note in (drive.summary.of_kind(*kinds) if kinds else drive.summary.notes))
+
+
 @pytest.fixture(scope="module")
 def bags(tmp_path_factory):
     """A path for each kind of bag, all of the same drive."""
@@ -117,10 +122,11 @@ def test_scans_are_turned_into_the_axes_of_the_vehicle(tmp_path):
     assert frame.odom_from_ego.yaw_rad == pytest.approx(0.0, abs=1e-9)
 
 
-def test_gnss_alone_is_no_truth(tmp_path, caplog):
+def test_gnss_alone_is_no_truth(tmp_path):
     drive = open_drive(write_ros1(tmp_path / "a.bag", without(IMU)(BagMessages(ros1=True))))
     assert drive[2].truth is None
     assert drive[2].gnss is not None
+    assert "truth: none: no Imu messages" in told(drive, "lost")
     # it moves, so it faces where it moves to; and the lever arm is turned with it
     assert drive[2].gnss.yaw_rad == pytest.approx(SMALL.yaw_rad, abs=1e-2)
 
@@ -136,7 +142,7 @@ def test_a_fix_without_correction_is_no_truth(tmp_path):
     assert drive[2].gnss is not None
 
 
-def test_a_relative_orientation_is_no_heading(tmp_path, caplog):
+def test_a_relative_orientation_is_no_heading(tmp_path):
     messages = BagMessages(ros1=True)
     made = [
         (topic, stamp, messages.imu(stamp, 0.0) if topic == IMU else message)
@@ -144,12 +150,12 @@ def test_a_relative_orientation_is_no_heading(tmp_path, caplog):
     ]
     drive = open_drive(write_ros1(tmp_path / "a.bag", made))
     assert drive[2].truth is None
-    assert "60 degrees off the motion" in caplog.text
+    assert "truth: none: the orientation of /imu/data is 60 degrees off the motion" in told(drive)
 
 
-def test_a_missing_transform_is_warned_of(tmp_path, caplog):
-    open_drive(write_ros1(tmp_path / "a.bag", without(STATIC)(BagMessages(ros1=True))))
-    assert "no static transform from 'gps' to 'lidar'" in caplog.text
+def test_a_missing_transform_is_warned_of(tmp_path):
+    drive = open_drive(write_ros1(tmp_path / "a.bag", without(STATIC)(BagMessages(ros1=True))))
+    assert "no static transform from 'gps' to 'lidar'" in told(drive, "warning")
 
 
 def test_several_lidars_are_refused_with_a_list(tmp_path):
@@ -188,34 +194,34 @@ def test_lying_sizes_are_one_line(tmp_path):
 
 
 @pytest.mark.parametrize("kind", ["ros1", "ros1 lz4", "mcap", "mcap zstd"])
-def test_a_bag_cut_off_is_read_up_to_the_break(bags, kind, tmp_path, caplog):
+def test_a_bag_cut_off_is_read_up_to_the_break(bags, kind, tmp_path):
     whole = bags[kind].read_bytes()
     counts = []
     for share in (0.5, 0.75, 0.9):
         cut = tmp_path / f"cut_{share}{bags[kind].suffix}"
         cut.write_bytes(whole[: int(share * len(whole))])
-        caplog.clear()
         try:
-            frames = list(open_drive(cut))
+            drive = open_drive(cut)
+            frames = list(drive)
         except DataError as error:  # where everything lies in one chunk, and nothing readable before the cut
             assert kind == "mcap zstd"
             check_one_line(error)
             continue
         counts.append(len(frames))
-        assert "read in part" in caplog.text
+        assert "read in part" in told(drive, "lost")
         for number, frame in enumerate(frames):
             np.testing.assert_array_equal(frame.scan.xyz, SMALL.xyzi[number][:, :3])
     assert counts == sorted(counts)
     assert kind == "mcap zstd" or 1 <= counts[0] <= 4
 
 
-def test_a_database_cut_off_is_read_up_to_the_break(tmp_path, caplog):
+def test_a_database_cut_off_is_read_up_to_the_break(tmp_path):
     big = SmallDrive(frames=20, points=2000)
     file = single_file(write_ros2(tmp_path / "a", drive_messages(big, BagMessages(ros1=False))))
     cut = tmp_path / "cut.db3"
     cut.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
     drive = open_drive(cut)
-    assert "read in part" in caplog.text
+    assert "read in part" in told(drive, "lost")
     assert 5 <= len(drive) <= 12
     for number, frame in enumerate(drive):
         np.testing.assert_array_equal(frame.scan.xyz, big.xyzi[number][:, :3])

@@ -49,7 +49,9 @@ def test_velodyne():
     np.testing.assert_array_equal(cloud.xyz, np.float32([[1, 4, -1], [2, 4, -1], [np.nan, 4, -1]]))
     assert cloud.intensity.tolist() == [0, 51, 255]
     assert cloud.ring.tolist() == [0, 1, 31]
-    np.testing.assert_allclose(cloud.time_s, [-0.1, -0.05, 0], atol=1e-7)
+    np.testing.assert_allclose(
+        cloud.time_s[:2], [-0.1, -0.05], atol=1e-7
+    )  # the time of what did not return says nothing
 
 
 def test_ouster_rows_with_padding():
