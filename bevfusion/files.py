@@ -1,9 +1,11 @@
-"""Files that are there whole or not at all: written beside their place, then moved into it."""
+"""Files that are there whole or not at all: written beside their place, then moved into it; and where caches lie."""
 
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+import platformdirs
 
 
 @contextmanager
@@ -24,6 +26,11 @@ def atomic_file(path: Path) -> Iterator[Path]:
         draft.replace(path)
     finally:
         draft.unlink(missing_ok=True)
+
+
+def user_cache(name: str) -> Path:
+    """A folder of the user's for what can be made again, e.g. ~/.cache/bevfusion/NAME."""
+    return Path(platformdirs.user_cache_dir("bevfusion", appauthor=False)) / name
 
 
 def write_text(path: Path, text: str) -> None:

@@ -12,8 +12,7 @@ import pytest
 import typer
 
 from bevfusion.cli import main
-from bevfusion.cli.location import parse_near
-from bevfusion.cli.options import parse_extrinsics, parse_topics
+from bevfusion.cli.options import parse_extrinsics, parse_near, parse_topics
 from bevfusion.geometry.se2 import SE2
 from bevfusion.structures import Locator, PoseEstimate, Scan
 

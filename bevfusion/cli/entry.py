@@ -13,6 +13,7 @@ import typer
 
 from bevfusion.cli.evaluation import compare, evaluate
 from bevfusion.cli.exporting import export
+from bevfusion.cli.fetching import fetch_map
 from bevfusion.cli.info import info
 from bevfusion.cli.location import locate
 from bevfusion.cli.measuring import benchmark
@@ -34,6 +35,8 @@ app = typer.Typer(
 )
 for command in (train, evaluate, locate, track, info, simulate, tile, compare, view, ablate, benchmark, export):
     app.command()(command)
+# a latitude may be negative, which is no option
+app.command("map", context_settings={"ignore_unknown_options": True})(fetch_map)
 
 
 def main(subcommand: str | None = None, arguments: Sequence[str] | None = None) -> int:

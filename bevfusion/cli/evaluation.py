@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from bevfusion.cli.fetching import Overpass, places_of, with_fetched
 from bevfusion.cli.options import (
     BAD_INPUT,
     ODOMETRIES,
@@ -100,6 +101,7 @@ def evaluate(
     viewer: Annotated[
         bool, typer.Option("--viewer", help="Also write a recording (.rrd) of each drive, which `view` opens.")
     ] = False,
+    overpass: Overpass = None,
 ) -> None:
     """Score a checkpoint on drives with ground truth.
 
@@ -123,14 +125,15 @@ def evaluate(
     except ValueError as error:
         raise typer.BadParameter(str(error)) from error
     folder = output or Path("runs/evaluation") / f"{Path(checkpoint).stem}-{datetime.now():%Y%m%d-%H%M%S}"
+    options = log_options(topic, extrinsics, truth, deskew=deskew)
     report = evaluate_files(
         checkpoint,
         drives,
-        maps,
+        with_fetched(maps, overpass, lambda: places_of(drives, options)),
         protocol,
         folder,
         described,
-        options=log_options(topic, extrinsics, truth, deskew=deskew),
+        options=options,
         odometry=odometry,
         jobs=jobs,
         ray=ray,

@@ -9,7 +9,8 @@ from typing import Annotated, Any
 
 import typer
 
-from bevfusion.cli.options import Checkpoint, Maps, fail, wide_console
+from bevfusion.cli.fetching import Overpass, with_fetched
+from bevfusion.cli.options import Checkpoint, Maps, fail, parse_near, wide_console
 
 WINDOW_M, WINDOW_DEG, ANY_HEADING_DEG = 20.0, 10.0, 180.0
 
@@ -41,6 +42,7 @@ def locate(
     backend: Annotated[
         Backend, typer.Option(help="onnx: CHECKPOINT is a file that tools/export.py wrote, run by onnxruntime.")
     ] = Backend.TORCH,
+    overpass: Overpass = None,
 ) -> None:
     """Find scans on a map, given about where they were taken.
 
@@ -57,7 +59,7 @@ def locate(
 
     guess = GeoPose(lat_deg, lon_deg, math.radians(heading_deg or 0.0))
     offset_deg = ANY_HEADING_DEG if heading_deg is None else WINDOW_DEG
-    sources = [open_map(path) for path in maps]
+    sources = [open_map(path) for path in with_fetched(maps, overpass, lambda: [[guess]])]
     covering = first_covering(sources, guess)
     if covering is None:
         raise DataError(f"--near {near} lies on none of the maps ({', '.join(source.name for source in sources)})")
@@ -106,23 +108,6 @@ def locate(
     if failed:
         told = "; ".join(failed)
         raise typer.Exit(fail(told if len(scans) == 1 else f"{len(failed)} of {len(scans)} scans failed: {told}"))
-
-
-def parse_near(text: str) -> tuple[float, float, float | None]:
-    """Latitude, longitude and, if given, heading of LAT,LON[,HEADING_DEG]: degrees, counter-clockwise from east.
-
-    Raises:
-        typer.BadParameter: if it is not that.
-    """
-    try:
-        numbers = [float(word) for word in text.split(",")]
-    except ValueError:
-        numbers = []
-    if len(numbers) not in (2, 3) or not all(math.isfinite(number) for number in numbers):
-        raise typer.BadParameter(f"--near expects LAT,LON[,HEADING_DEG] in degrees, e.g. 49.01,8.42,90, got {text!r}")
-    if abs(numbers[0]) > 90.0 or abs(numbers[1]) > 180.0:
-        raise typer.BadParameter(f"--near: latitude lies in -90 to 90, longitude in -180 to 180, got {text!r}")
-    return numbers[0], numbers[1], numbers[2] if len(numbers) == 3 else None
 
 
 def _print_answers(answers: Sequence[dict[str, Any]]) -> None:

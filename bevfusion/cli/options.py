@@ -1,5 +1,6 @@
 """What several subcommands share."""
 
+import math
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,6 +14,8 @@ if TYPE_CHECKING:
     from bevfusion.datasets.logged import LogOptions
 
 BAD_INPUT = 2
+AUTO = "auto"
+"""As a map: fetch the extract that is needed."""
 
 Checkpoint = Annotated[
     str,
@@ -22,13 +25,24 @@ Checkpoint = Annotated[
         "classical (the training-free matcher).",
     ),
 ]
+
+
+def _known(maps: list[Path]) -> list[Path]:
+    """The maps, all of which are there or are to be fetched."""
+    for path in maps:
+        if path != Path(AUTO) and not path.exists():
+            raise typer.BadParameter(f"Path '{path}' does not exist.")
+    return maps
+
+
 Maps = Annotated[
     list[Path],
     typer.Option(
         "--map",
-        exists=True,
+        callback=_known,
         help="An OpenStreetMap extract (.osm, .osm.gz, .osm.bz2, .osm.pbf), the .tiles that `tile` made of one, or "
-        "a georeferenced image. May be given several times: a frame takes the first that covers it.",
+        "a georeferenced image; auto: fetched from an Overpass server (--overpass). May be given several times: a "
+        "frame takes the first that covers it.",
     ),
 ]
 Topics = Annotated[
@@ -118,3 +132,24 @@ def parse_topics(words: Sequence[str]) -> tuple[tuple[str, str], ...]:
         if len(pair) != 2 or pair[0] not in PARTS or not pair[1]:
             raise typer.BadParameter(f"--topic expects PART=NAME with a part of {', '.join(PARTS)}, got {word!r}")
     return tuple((pair[0], pair[1]) for pair in pairs)
+
+
+def parse_near(text: str, name: str = "--near") -> tuple[float, float, float | None]:
+    """Latitude, longitude and, if given, heading of LAT,LON[,HEADING_DEG]: degrees, counter-clockwise from east.
+
+    Args:
+        text: as typed.
+        name: of the option, for messages.
+
+    Raises:
+        typer.BadParameter: if it is not that.
+    """
+    try:
+        numbers = [float(word) for word in text.split(",")]
+    except ValueError:
+        numbers = []
+    if len(numbers) not in (2, 3) or not all(math.isfinite(number) for number in numbers):
+        raise typer.BadParameter(f"{name} expects LAT,LON[,HEADING_DEG] in degrees, e.g. 49.01,8.42,90, got {text!r}")
+    if abs(numbers[0]) > 90.0 or abs(numbers[1]) > 180.0:
+        raise typer.BadParameter(f"{name}: latitude lies in -90 to 90, longitude in -180 to 180, got {text!r}")
+    return numbers[0], numbers[1], numbers[2] if len(numbers) == 3 else None

@@ -1,5 +1,6 @@
 """The subcommand `track`."""
 
+import logging
 import math
 from datetime import datetime
 from pathlib import Path
@@ -7,10 +8,11 @@ from typing import Annotated
 
 import typer
 
-from bevfusion.cli.location import parse_near
-from bevfusion.cli.options import ODOMETRIES, Maps, fail
+from bevfusion.cli.fetching import Overpass, places_of, with_fetched
+from bevfusion.cli.options import ODOMETRIES, Extrinsics, Maps, Topics, fail, log_options, parse_near
 
 INTERRUPTED = 130
+_HEADING_DEG = 20.0  # how far the heading of --near may be off
 
 
 def track(
@@ -44,6 +46,9 @@ def track(
     mcap: Annotated[bool, typer.Option("--mcap", help="Also poses.mcap, for Foxglove.")] = False,
     plots: Annotated[bool, typer.Option("--plots/--no-plots", help="Write report.html.")] = True,
     output: Annotated[Path | None, typer.Option(help="Folder.", show_default="runs/track/NAME-DATE-TIME")] = None,
+    topic: Topics = None,
+    extrinsics: Extrinsics = None,
+    overpass: Overpass = None,
 ) -> None:
     """Poses from a log that holds no truth: one a frame, or the reason why there is none.
 
@@ -56,6 +61,7 @@ def track(
     guess = None if near is None else parse_near(near)
     from bevfusion.datasets.odometry import with_kiss_icp
     from bevfusion.datasets.open import open_drive
+    from bevfusion.files import user_cache
     from bevfusion.geometry.geodesy import GeoPose
     from bevfusion.localizer import filter_config, open_locator
     from bevfusion.maps.source import first_covering, open_map
@@ -68,22 +74,25 @@ def track(
     folder = output or Path("runs/track") / f"{drive.stem}-{datetime.now():%Y%m%d-%H%M%S}"
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise DataError(f"{folder} exists already: choose another --output or remove it")
-    opened = open_drive(drive)
+    options = log_options(topic, extrinsics, None)
+    opened = open_drive(drive, options)
+    opened.summary.log(logging.getLogger(__name__))
     indices = chosen_indices(len(opened), start, frames, every)
-    sources = [open_map(path) for path in maps]
+    place = None if guess is None else GeoPose(guess[0], guess[1], math.radians(guess[2] or 0.0))
+    paths = with_fetched(maps, overpass, lambda: places_of([drive], options) if place is None else [[place]])
+    sources = [open_map(path) for path in paths]
     begin: Start | None = Start(None) if anywhere else None
-    if guess is None:
+    if guess is None or place is None:
         source = first_map(opened, indices, sources)
     else:
-        lat_deg, lon_deg, heading_deg = guess
-        found = first_covering(sources, GeoPose(lat_deg, lon_deg, math.radians(heading_deg or 0.0)))
+        found = first_covering(sources, place)
         if found is None:
             raise DataError(f"--near {near} lies on none of the maps ({', '.join(one.name for one in sources)})")
         source = sources[found[0]]
-        begin = Start(found[1], offset_m, math.pi if heading_deg is None else math.radians(20.0))
+        begin = Start(found[1], offset_m, math.pi if guess[2] is None else math.radians(_HEADING_DEG))
     if odometry == "kiss-icp" or opened.odometry == "none":
         with frame_progress("odometry", len(opened)) as show:
-            opened = with_kiss_icp(opened, folder / "odometry", show)
+            opened = with_kiss_icp(opened, user_cache("odometry"), show)
     locator = open_locator(checkpoint, source)
     tracked, interrupted = follow(
         opened,
