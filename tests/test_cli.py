@@ -13,6 +13,7 @@ import typer
 
 from bevfusion.cli import main
 from bevfusion.cli.options import parse_extrinsics, parse_near, parse_topics
+from bevfusion.filters.settings import FilterConfig
 from bevfusion.geometry.se2 import SE2
 from bevfusion.structures import Locator, PoseEstimate, Scan
 
@@ -23,7 +24,9 @@ OSM = """<?xml version='1.0' encoding='UTF-8'?>
 <way id="9"><nd ref="1"/><nd ref="2"/><tag k="highway" v="residential"/></way></osm>
 """
 
-COMMANDS = ("train", "evaluate", "locate", "info", "simulate", "tile", "compare", "ablate", "benchmark", "export")
+COMMANDS = (
+    "train", "evaluate", "locate", "track", "info", "simulate", "tile", "map", "compare", "ablate", "benchmark", "export"
+)  # fmt: skip
 
 
 @pytest.fixture
@@ -67,6 +70,7 @@ def locator(monkeypatch: pytest.MonkeyPatch) -> Guessing:
     monkeypatch.setattr("bevfusion.evaluation.jobs.open_locator", lambda checkpoint, source: guessing)
     monkeypatch.setattr("bevfusion.localizer.open_locator", lambda checkpoint, source: guessing)
     monkeypatch.setattr("bevfusion.localizer.describe_checkpoint", lambda checkpoint: {"path": checkpoint})
+    monkeypatch.setattr("bevfusion.localizer.filter_config", lambda checkpoint, overrides=(): FilterConfig())
     return guessing
 
 
