@@ -4,7 +4,6 @@ import json
 import math
 import subprocess
 import sys
-import types
 from pathlib import Path
 
 import numpy as np
@@ -148,14 +147,12 @@ def test_a_bad_configuration_is_named(capsys: pytest.CaptureFixture[str], tmp_pa
 
 def test_train_passes_on_what_was_given(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     calls: list[tuple] = []
-    fake = types.ModuleType("bevfusion.training.run")
-    fake.train = lambda *arguments: calls.append(arguments)  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, "bevfusion.training.run", fake)
+    monkeypatch.setattr("bevfusion.training.run.train", lambda *given, **options: calls.append((*given, *options)))
     config = tmp_path / "config.yaml"
     config.write_text("{}\n")
     assert main("train", [str(config), "--set", "seed=7", "--output", str(tmp_path / "run")]) == 0
-    ((loaded, output, resume),) = calls
-    assert (loaded.seed, output, resume) == (7, tmp_path / "run", None)
+    ((loaded, output, resume, scored),) = calls
+    assert (loaded.seed, output, resume, scored) == (7, tmp_path / "run", None, "evaluate")
 
 
 def test_evaluate_writes_its_report(
