@@ -10,8 +10,9 @@ from bevfusion.build import search_window
 from bevfusion.config import Config
 from bevfusion.export.norm import norms_by_rows
 from bevfusion.export.products import match_by_products
-from bevfusion.export.raster import GraphRaster
 from bevfusion.geometry.grid import PoseWindow
+from bevfusion.lidar.rasterize import rasterize
+from bevfusion.lidar.visibility import cell_rays
 from bevfusion.model import FusionNet
 from bevfusion.structures import Batch
 
@@ -25,7 +26,9 @@ class PointsToBeliefs(nn.Module):
         self.model = copy.deepcopy(model).cpu().eval()
         self.model.pose_volume.match = match_by_products
         norms_by_rows(self.model)
-        self.raster = GraphRaster(model.bev_grid, config.bev.slices_m)
+        self.slices_m = config.bev.slices_m
+        # Asked for now: what is first asked for while a graph is traced has no values, and the cache would keep it.
+        cell_rays(model.bev_grid, torch.device("cpu"))
         self.window: PoseWindow = search_window(config, offset_m, offset_rad)
 
     def forward(
@@ -45,7 +48,7 @@ class PointsToBeliefs(nn.Module):
             tile: map layers, 1.0 where they are, centred on the prior.
             prior_yaw_rad: heading of the prior in the map frame.
         """
-        bev = self.raster(xyz, height_m, intensity)
+        bev = rasterize(xyz, height_m, intensity, self.model.bev_grid, self.slices_m)
         prediction = self.model(Batch(bev[None], tile, prior_yaw_rad), self.window)
         return prediction.volume.log_prob, prediction.direction.log_prob
 

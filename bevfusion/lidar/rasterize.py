@@ -46,56 +46,57 @@ def rasterize(
     # column by column: on strided memory the same arithmetic takes ten times as long
     x_m, y_m = xyz[:, 0].contiguous(), xyz[:, 1].contiguous()
     index, inside = grid.flat_index(x_m, y_m)
-    kept = (inside & torch.isfinite(height_m)).nonzero()[:, 0]
-    index, height_m, intensity, x_m, y_m = (
-        values.index_select(0, kept) for values in (index, height_m, intensity, x_m, y_m)
-    )
+    # What is left out goes to a cell beside the raster that is cut off in the end: of all shapes of an exported graph, the
+    # number of points alone depends on the data.
+    beside = grid.height * grid.width
+    counted = inside & torch.isfinite(height_m)
+    index = torch.where(counted, index, beside)
     planes = [_occupied(index, height_m, grid, slices_m)]
-    count = _sum(index, None, grid)
+    count = _sum(index, torch.ones_like(height_m), grid)
     planes.append((count.log1p() / torch.tensor(1.0 + DENSITY_FULL).log()).clamp(max=1.0)[None])
     planes.append((_max(index, height_m, grid) / HEIGHT_FULL_M).clamp(0.0, 1.0)[None])
-    planes.append(_mean(index, intensity, count, grid)[None])
-    low = (height_m < GROUND_M).nonzero()[:, 0]
-    ground, ground_intensity = index.index_select(0, low), intensity.index_select(0, low)
-    ground_count = _sum(ground, None, grid)
+    planes.append((_sum(index, intensity, grid) / count.clamp(min=1.0))[None])
+    ground = torch.where(height_m < GROUND_M, index, beside)
+    ground_count = _sum(ground, torch.ones_like(height_m), grid)
     known = ground_count > 0
     planes.append(known.float()[None])
-    planes.append(_standardized(_mean(ground, ground_intensity, ground_count, grid), known)[None])
-    free, reached = seen_cells(torch.stack([x_m, y_m], dim=1), height_m, grid)
+    ground_intensity = _sum(ground, intensity, grid) / ground_count.clamp(min=1.0)
+    planes.append(_standardized(ground_intensity, known)[None])
+    free, reached = seen_cells(torch.stack([x_m, y_m], dim=1), height_m, grid, counted=counted)
     planes.append(torch.stack([free.float(), (~reached).float()]))
     return torch.cat(planes)
 
 
 def _occupied(index: Tensor, height_m: Tensor, grid: Grid, slices_m: Sequence[float]) -> Float[Tensor, "s h w"]:
     """1 in the cells that have a point in the slice."""
-    cells = grid.height * grid.width
-    borders_m = torch.tensor(slices_m, dtype=height_m.dtype, device=height_m.device)
-    planes = torch.zeros(len(slices_m) + 1, grid.height, grid.width, device=index.device)
-    planes.view(-1)[torch.bucketize(height_m, borders_m, right=True) * cells + index] = 1.0
-    return planes[1:-1]  # the first is below all slices, the last above
+    cells = grid.height * grid.width + 1
+    slot = torch.stack([height_m >= border_m for border_m in slices_m]).sum(0)
+    planes = torch.zeros((len(slices_m) + 1) * cells, device=index.device)
+    planes = planes.scatter(0, slot * cells + index, 1.0).view(-1, cells)
+    return planes[1:-1, :-1].reshape(-1, grid.height, grid.width)  # the first is below all slices, the last above
 
 
-def _sum(index: Tensor, values: Tensor | None, grid: Grid) -> Tensor:
-    """The sum of the values in every cell; without values the number of points."""
-    plane = torch.bincount(index, weights=values, minlength=grid.height * grid.width)
-    return plane.float().view(grid.height, grid.width)
+def _sum(index: Tensor, values: Tensor, grid: Grid) -> Tensor:
+    """The sum of the values in every cell."""
+    plane = values.new_zeros(grid.height * grid.width + 1).scatter_add(0, index, values)
+    return plane[:-1].view(grid.height, grid.width)
 
 
 def _max(index: Tensor, values: Tensor, grid: Grid) -> Tensor:
-    plane = values.new_zeros(grid.height * grid.width)
-    return plane.scatter_reduce(0, index, values, "amax").view(grid.height, grid.width)
-
-
-def _mean(index: Tensor, values: Tensor, count: Tensor, grid: Grid) -> Tensor:
-    return _sum(index, values, grid) / count.clamp(min=1.0)
+    """The largest value in every cell, 0 where none is larger."""
+    plane = values.new_zeros(grid.height * grid.width + 1).scatter_reduce(0, index, values, "amax")
+    return plane[:-1].view(grid.height, grid.width)
 
 
 def _standardized(plane: Tensor, known: Tensor) -> Tensor:
-    values = plane[known]
-    if len(values) < 2:
-        return torch.zeros_like(plane)
-    spread = values.std().clamp(min=1e-3)
-    return torch.where(known, torch.tanh(0.5 * (plane - values.mean()) / spread), torch.zeros_like(plane))
+    """Known values less their mean over their spread, squashed; 0 where there are fewer than two, and elsewhere."""
+    values = plane.flatten().index_select(0, known.flatten().nonzero()[:, 0])
+    wide = values.double()
+    count = known.sum()
+    variance = (wide - wide.mean()).square().sum() / (count - 1).clamp(min=1)
+    spread = variance.sqrt().to(plane.dtype).clamp(min=1e-3)
+    squashed = torch.tanh(0.5 * (plane - values.mean()) / spread)
+    return torch.where(known & (count > 1), squashed, torch.zeros_like(plane))
 
 
 def rasterize_scan(scan: Scan, grid: Grid, slices_m: Sequence[float]) -> Float[Tensor, "c h w"]:

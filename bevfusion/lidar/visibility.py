@@ -10,23 +10,27 @@ from torch import Tensor
 from bevfusion.geometry.grid import Grid
 
 SECTORS = 720  # half a degree: finer than a cell's width at 40 m
-OBSTACLE_M = 0.4
+OBSTACLE_M = 0.4  # what is lower does not end free space (kerbs, grass)
 GAP = 4  # sectors: two degrees without a return are a gap between firings, more are open sky
 
 
 def seen_cells(
-    xy_m: Float[Tensor, "n 2"], height_m: Float[Tensor, " n"], grid: Grid, *, obstacle_m: float = OBSTACLE_M
+    xy_m: Float[Tensor, "n 2"],
+    height_m: Float[Tensor, " n"],
+    grid: Grid,
+    *,
+    counted: Bool[Tensor, " n"] | None = None,
 ) -> tuple[Bool[Tensor, "h w"], Bool[Tensor, "h w"]]:
     """Cells that the rays crossed free, and cells that the rays reached at all.
 
     In every sector of half a degree rays run from the sensor to the farthest return. Up to the first return of
-    something higher than `obstacle_m` the way was free; behind it the sensor saw only what stands out above.
+    something higher than `OBSTACLE_M` the way was free; behind it the sensor saw only what stands out above.
 
     Args:
         xy_m: (N, 2) points in the ego frame, sensor at the origin.
         height_m: (N,) heights above ground.
         grid: raster centred on the sensor.
-        obstacle_m: what is lower does not end free space (kerbs, grass).
+        counted: (N,) which points there are at all; by default each of them.
 
     Returns:
         (free, reached): reached covers free.
@@ -35,10 +39,11 @@ def seen_cells(
     range_m = torch.sqrt(x_m * x_m + y_m * y_m)
     azimuth = torch.atan2(y_m, x_m)
     sector = ((azimuth / (2.0 * math.pi) + 0.5) * SECTORS).long().clamp(0, SECTORS - 1)
-    farthest = _across_gaps(range_m.new_zeros(SECTORS).scatter_reduce(0, sector, range_m, "amax"))
-    nearest = torch.full_like(farthest, math.inf)
-    tall_m = torch.where(height_m > obstacle_m, range_m, math.inf)
-    nearest = nearest.scatter_reduce(0, sector, tall_m, "amin")
+    if counted is not None:
+        sector = torch.where(counted, sector, SECTORS)  # beside the sectors, and cut off in the end
+    farthest = _across_gaps(range_m.new_zeros(SECTORS + 1).scatter_reduce(0, sector, range_m, "amax")[:SECTORS])
+    tall_m = torch.where(height_m > OBSTACLE_M, range_m, math.inf)
+    nearest = range_m.new_full((SECTORS + 1,), math.inf).scatter_reduce(0, sector, tall_m, "amin")[:SECTORS]
     cell_range_m, cell_sector = cell_rays(grid, xy_m.device)
     reached = cell_range_m <= farthest[cell_sector]
     free = reached & (cell_range_m < nearest[cell_sector] - 0.5 * grid.cell_m)
@@ -50,8 +55,9 @@ def _across_gaps(farthest_m: Float[Tensor, " s"]) -> Float[Tensor, " s"]:
 
     A coarse sensor fires less often than there are sectors, and a lost return leaves a hole: neither hides anything.
     """
-    around = torch.cat([farthest_m[-GAP:], farthest_m, farthest_m[:GAP]]).unfold(0, 2 * GAP + 1, 1)
-    ends_m = torch.minimum(around[:, :GAP].amax(1), around[:, GAP + 1 :].amax(1))
+    before_m = torch.stack([farthest_m.roll(step) for step in range(1, GAP + 1)]).amax(0)
+    behind_m = torch.stack([farthest_m.roll(-step) for step in range(1, GAP + 1)]).amax(0)
+    ends_m = torch.minimum(before_m, behind_m)
     return torch.where(farthest_m > 0, farthest_m, ends_m)
 
 

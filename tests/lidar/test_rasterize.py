@@ -73,6 +73,25 @@ def test_an_empty_scan_is_all_unseen():
     assert sum(plane.abs().sum() for name, plane in planes.items() if name != "never_seen") == 0.0
 
 
+def test_points_that_do_not_count_change_nothing():
+    """Outside of the grid, or of no finite height."""
+    rng = np.random.default_rng(1)
+    xyz = torch.from_numpy(rng.uniform(-7, 7, (300, 3)).astype(np.float32))
+    height_m, intensity = torch.from_numpy(rng.uniform(0, 3, 300).astype(np.float32)), torch.rand(300)
+    alone = rasterize(xyz, height_m, intensity, GRID, SLICES)
+    more = torch.cat([xyz[:100], torch.full((5, 3), 40.0), xyz[100:], torch.full((2, 3), 2.0)])
+    heights = torch.cat([height_m[:100], torch.full((5,), 1.0), height_m[100:], torch.tensor([torch.nan, torch.inf])])
+    both = torch.cat([intensity[:100], torch.full((5,), 0.9), intensity[100:], torch.full((2,), 0.9)])
+    assert torch.equal(rasterize(more, heights, both, GRID, SLICES), alone)
+
+
+@pytest.mark.parametrize("count", [0, 1])
+def test_contrast_of_the_ground_needs_two_cells(count: int):
+    planes = draw([[2.5, 0.5, 0.0]] * count, [0.0] * count, [0.7] * count)
+    assert (planes["ground"] == 1.0).sum() == count
+    assert (planes["ground_intensity"] == 0.0).all()
+
+
 def test_behind_a_wall_is_not_free():
     wall_y = torch.linspace(-2.0, 2.0, 200)
     wall = torch.stack([torch.full_like(wall_y, 4.0), wall_y], dim=1)
