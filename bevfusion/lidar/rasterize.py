@@ -46,8 +46,8 @@ def rasterize(
     # column by column: on strided memory the same arithmetic takes ten times as long
     x_m, y_m = xyz[:, 0].contiguous(), xyz[:, 1].contiguous()
     index, inside = grid.flat_index(x_m, y_m)
-    # What is left out goes to a cell beside the raster that is cut off in the end: of all shapes of an exported graph, the
-    # number of points alone depends on the data.
+    # What is left out goes to a cell beside the raster that is cut off in the end. So the number of points is the only
+    # shape that depends on the data, as a graph for export wants it.
     beside = grid.height * grid.width
     counted = inside & torch.isfinite(height_m)
     index = torch.where(counted, index, beside)
