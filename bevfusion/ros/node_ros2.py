@@ -159,7 +159,7 @@ class LocalizationNode(LifecycleNode):
                 "no bond: bondpy is not installed; a nav2 lifecycle manager needs bond_timeout: 0.0 then"
             )
             return None
-        bond = Bond("bond", self.get_name(), self)
+        bond = Bond(topic="bond", id=self.get_name(), node=self)
         bond.set_heartbeat_period(BOND_PERIOD_S)
         bond.set_heartbeat_timeout(BOND_TIMEOUT_S)
         bond.start()

@@ -61,8 +61,8 @@ rclpy.shutdown()
 """
 
 BONDPY = """
-class Bond:  # takes what bondpy 4.1 takes
-    def __init__(self, topic, id, node, on_broken=None, on_formed=None):
+class Bond:  # by name alone: bondpy 4.1 has topic, id, node in this order, later ones begin with node
+    def __init__(self, *, topic, id, node, on_broken=None, on_formed=None):
         print("bond", topic, id, node.get_name(), flush=True)
     def set_heartbeat_period(self, period_s):
         print("period", period_s, flush=True)
