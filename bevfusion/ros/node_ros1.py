@@ -16,6 +16,7 @@ from nav_msgs.msg import Odometry
 from sensor_msgs.msg import Image, NavSatFix, PointCloud2
 from std_srvs.srv import SetBool, SetBoolResponse, Trigger, TriggerResponse
 
+from bevfusion.config import ConfigError
 from bevfusion.ros.core import NodeCore, exit_process
 from bevfusion.ros.maps import map_of_image, map_of_name
 from bevfusion.ros.parameters import NodeParameters, parse_parameters
@@ -96,7 +97,7 @@ class LocalizationNode:
     def _map_image(self, message: Any) -> None:
         try:
             self.core.set_map(map_of_image(message, self.core.parameters))
-        except DataError as error:
+        except (DataError, ConfigError) as error:
             log.error("%s", error)
             return
         self._topic_publishers.reset_map()
@@ -122,7 +123,7 @@ def main() -> int:
         node.spin()
     except (KeyboardInterrupt, rospy.ROSException):
         pass
-    except (DataError, OSError) as error:
+    except (DataError, ConfigError, OSError) as error:
         sys.stderr.write("error: " + " ".join(str(error).split()) + "\n")
         return 2
     if node is not None:

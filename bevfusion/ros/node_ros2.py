@@ -25,6 +25,7 @@ from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import Image, NavSatFix, PointCloud2
 from std_srvs.srv import SetBool, Trigger
 
+from bevfusion.config import ConfigError
 from bevfusion.ros.core import NodeCore, exit_process
 from bevfusion.ros.maps import map_of_image, map_of_name
 from bevfusion.ros.parameters import NodeParameters, parse_parameters, range_of
@@ -77,7 +78,7 @@ class LocalizationNode(LifecycleNode):
         """Load map and checkpoint, advertise, subscribe to all but clouds."""
         try:
             self._set_up()
-        except (DataError, OSError) as error:
+        except (DataError, ConfigError, OSError) as error:
             self.failure = str(error)
             self.get_logger().error(self.failure)
             self._tear_down()
@@ -235,7 +236,7 @@ class LocalizationNode(LifecycleNode):
             return
         try:
             self.core.set_map(map_of_image(message, self.core.parameters))
-        except DataError as error:
+        except (DataError, ConfigError) as error:
             self.get_logger().error(str(error))
             return
         self._topic_publishers.reset_map()
@@ -368,7 +369,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         rclpy.spin(node)
     except (KeyboardInterrupt, ExternalShutdownException):
         pass
-    except (DataError, InvalidParameterTypeException) as error:
+    except (DataError, ConfigError, InvalidParameterTypeException) as error:
         sys.stderr.write("error: " + " ".join(str(error).split()) + "\n")
         status = 2
     if node is not None and node.core is not None:
