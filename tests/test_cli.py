@@ -24,7 +24,8 @@ OSM = """<?xml version='1.0' encoding='UTF-8'?>
 """
 
 COMMANDS = (
-    "train", "evaluate", "locate", "track", "info", "simulate", "tile", "map", "compare", "ablate", "benchmark", "export"
+    "train", "evaluate", "locate", "track", "info", "simulate", "tile", "map", "compare", "ablate", "benchmark",
+    "export",
 )  # fmt: skip
 
 
