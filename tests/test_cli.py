@@ -147,13 +147,17 @@ def test_a_bad_configuration_is_named(capsys: pytest.CaptureFixture[str], tmp_pa
 
 
 def test_train_passes_on_what_was_given(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    from bevfusion.evaluation.trained import evaluate_run
+
     calls: list[tuple] = []
-    monkeypatch.setattr("bevfusion.training.run.train", lambda *given, **options: calls.append((*given, *options)))
+    monkeypatch.setattr(
+        "bevfusion.training.run.train", lambda *given, **options: calls.append((*given, options["evaluate"]))
+    )
     config = tmp_path / "config.yaml"
     config.write_text("{}\n")
     assert main("train", [str(config), "--set", "seed=7", "--output", str(tmp_path / "run")]) == 0
     ((loaded, output, resume, scored),) = calls
-    assert (loaded.seed, output, resume, scored) == (7, tmp_path / "run", None, "evaluate")
+    assert (loaded.seed, output, resume, scored) == (7, tmp_path / "run", None, evaluate_run)
 
 
 def test_evaluate_writes_its_report(
@@ -201,7 +205,7 @@ def test_unreadable_input_is_bad_input(
     def refuse(path: Path, options: object) -> None:
         raise PermissionError(13, "Permission denied", str(path / "oxts"))
 
-    monkeypatch.setattr("bevfusion.evaluation.many.open_drive", refuse)
+    monkeypatch.setattr("bevfusion.evaluation.run.open_drive", refuse)
     message = fails_in_one_line(capsys, ["evaluate", "c", str(drive_path), "--map", str(map_path)])
     assert message == f"error: {drive_path}/oxts: Permission denied\n"
 
@@ -214,7 +218,7 @@ def test_bugs_keep_their_traceback(
     def fail(path: Path, options: object) -> None:
         raise error
 
-    monkeypatch.setattr("bevfusion.evaluation.many.open_drive", fail)
+    monkeypatch.setattr("bevfusion.evaluation.run.open_drive", fail)
     with pytest.raises(type(error)):
         main("evaluate", ["c", str(drive_path), "--map", str(map_path)])
 

@@ -44,7 +44,7 @@ ONLY_IN = {
     "rospy": ("ros/node_ros1.py", "ros/player.py"),
     "spconv": ("lidar/sparse_spconv.py",),
     "rerun": ("evaluation/viewer.py",),
-    "ray": ("evaluation/cluster.py",),
+    "ray": ("evaluation/jobs.py",),
     "mcap": ("tracking/outputs.py",),
 }
 

@@ -27,6 +27,8 @@ from bevfusion.cli.viewing import view
 # typer carries its own copy of click from 0.26 on: the base of its usage errors, whichever module it comes from
 UsageProblem: type[typer.BadParameter] = typer.BadParameter.__mro__[2]
 
+INTERRUPTED = 130  # as shells have it: 128 and the number of the signal
+
 app = typer.Typer(
     name="bevfusion",
     help="Where on the map am I, and which way do I face? LiDAR localization against OpenStreetMap.",
@@ -47,7 +49,7 @@ def main(subcommand: str | None = None, arguments: Sequence[str] | None = None) 
         arguments: instead of `sys.argv[1:]`.
 
     Returns:
-        0 done, 1 interrupted, 2 bad usage or bad input.
+        0 done, 2 bad usage or bad input, 130 interrupted.
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
     if subcommand is None and not words:
@@ -62,7 +64,7 @@ def main(subcommand: str | None = None, arguments: Sequence[str] | None = None) 
     except UsageProblem as error:
         return fail(error.format_message())
     except typer.Abort:
-        return fail("interrupted", status=1)
+        return fail("interrupted", status=INTERRUPTED)
     except ValueError as error:
         if not _is_users(error):
             raise

@@ -1,5 +1,6 @@
 """Subcommands that score: `evaluate` and `compare`."""
 
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import Annotated
@@ -13,10 +14,12 @@ from bevfusion.cli.options import (
     Checkpoint,
     Extrinsics,
     Maps,
+    Overwrite,
     Topics,
     Truth,
     fail,
     log_options,
+    refuse_to_replace,
     wide_console,
 )
 
@@ -94,6 +97,13 @@ def evaluate(
         ),
     ] = None,
     output: Annotated[Path | None, typer.Option(help="Folder.", show_default="runs/evaluation/NAME-DATE-TIME")] = None,
+    overwrite: Overwrite = False,
+    start: Annotated[int, typer.Option(min=0, help="First frame of each drive, counted from 0.")] = 0,
+    frames: Annotated[
+        int | None, typer.Option(min=1, metavar="FRAMES", show_default="all", help="So many frames of each drive.")
+    ] = None,
+    every: Annotated[int, typer.Option(min=1, help="Every so many frames only.")] = 1,
+    plots: Annotated[bool, typer.Option(help="Draw; without, the report has tables alone.")] = True,
     jobs: Annotated[int, typer.Option(min=1, help="Processes, each with a drive of its own.")] = 1,
     ray: Annotated[
         bool, typer.Option("--ray", help="A task a drive on the Ray cluster of RAY_ADDRESS, or on this machine.")
@@ -107,12 +117,14 @@ def evaluate(
 
     Writes report.html, metrics.json, predictions.csv, trajectories (.tum) and plots. A drive that fails is reported
     and ends no other; the status is 2 then, and the same command with the same --output repeats only what failed.
+
+    Ctrl-C keeps what was answered beside --output and says where; the status is 130, and the same command goes on.
     """
-    from bevfusion.evaluation.asides import FRAMES
+    from bevfusion.datasets.selection import FrameSelection
     from bevfusion.evaluation.jobs import INTERNAL
-    from bevfusion.evaluation.many import evaluate_files
-    from bevfusion.evaluation.protocol import Asides, Protocol
-    from bevfusion.evaluation.table import print_table
+    from bevfusion.evaluation.protocol import CLASSICAL_FRAMES, AuxiliaryChecks, Protocol
+    from bevfusion.evaluation.report import print_table
+    from bevfusion.evaluation.run import evaluate_files
     from bevfusion.localizer import CLASSICAL, describe_checkpoint, filter_config
 
     if odometry not in ODOMETRIES:
@@ -121,9 +133,13 @@ def evaluate(
         raise typer.BadParameter(f"--traffic asks frames one by one, which is --mode single; got --mode {mode}")
     described = describe_checkpoint(checkpoint)
     try:
-        protocol = Protocol(mode, offset_m, offset_deg, draws, seed, scans, filter_config(checkpoint, overrides or []))
+        protocol = Protocol(mode, offset_m, offset_deg, draws, seed, scans)
     except ValueError as error:
         raise typer.BadParameter(str(error)) from error
+    if overrides and mode == "single":
+        raise typer.BadParameter("--set changes the filter, and --mode single has none")
+    if mode != "single":
+        protocol = replace(protocol, filter=filter_config(checkpoint, overrides or []))
     folder = output or Path("runs/evaluation") / f"{Path(checkpoint).stem}-{datetime.now():%Y%m%d-%H%M%S}"
     options = log_options(topic, extrinsics, truth, deskew=deskew)
     report = evaluate_files(
@@ -135,10 +151,15 @@ def evaluate(
         described,
         options=options,
         odometry=odometry,
+        selection=FrameSelection(start, frames, every),
         jobs=jobs,
         ray=ray,
         viewer=viewer,
-        asides=Asides(0 if checkpoint == CLASSICAL else FRAMES if classical is None else classical, traffic),
+        checks=AuxiliaryChecks(
+            0 if checkpoint == CLASSICAL else CLASSICAL_FRAMES if classical is None else classical, traffic
+        ),
+        plots=plots,
+        overwrite=overwrite,
     )
     print_table(report)
     typer.echo(f"report in {folder}")
@@ -157,12 +178,13 @@ def compare(
     output: Annotated[
         Path | None, typer.Option(metavar="DIR", file_okay=False, help="Write comparison.md and comparison.png there.")
     ] = None,
+    overwrite: Overwrite = False,
 ) -> None:
     """Set two evaluation runs side by side, on the frames that both answered: differences and their 95 % intervals."""
-    from bevfusion.evaluation.compare import compare as compare_runs
-    from bevfusion.evaluation.compare import read_run
-    from bevfusion.evaluation.side_by_side import about, rich_table, write_comparison
+    from bevfusion.evaluation.comparison import FILES, about, compare_runs, read_run, rich_table, write_comparison
 
+    if output is not None:
+        refuse_to_replace([output / name for name in FILES], overwrite)
     comparison = compare_runs(read_run(run_a), read_run(run_b))
     wide_console().print(rich_table(comparison))
     for sentence in about(comparison):

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from bevfusion.cli.fetching import Overpass, with_fetched
-from bevfusion.cli.options import Checkpoint, Maps, fail, parse_near, wide_console
+from bevfusion.cli.options import Checkpoint, Maps, Overwrite, fail, parse_near, refuse_to_replace, wide_console
 
 WINDOW_M, WINDOW_DEG, ANY_HEADING_DEG = 20.0, 10.0, 180.0
 
@@ -39,6 +39,7 @@ def locate(
     explain: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Write pictures of attention and belief there.")
     ] = None,
+    overwrite: Overwrite = False,
     backend: Annotated[
         Backend, typer.Option(help="onnx: CHECKPOINT is a file that tools/export.py wrote, run by onnxruntime.")
     ] = Backend.TORCH,
@@ -51,6 +52,10 @@ def locate(
     lat_deg, lon_deg, heading_deg = parse_near(near)
     if explain is not None and backend is Backend.ONNX:
         raise typer.BadParameter("--explain looks into the network's parts: it needs --backend torch")
+    if explain is not None:
+        from bevfusion.evaluation.explain import files_of
+
+        refuse_to_replace([file for path in scans for file in files_of(explain, path.stem)], overwrite)
     from bevfusion.datasets.open import read_scan
     from bevfusion.geometry.geodesy import GeoPose
     from bevfusion.localizer import open_locator

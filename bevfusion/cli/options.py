@@ -2,7 +2,7 @@
 
 import math
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -70,6 +70,7 @@ Truth = Annotated[
         "which are laid onto the GNSS of the log.",
     ),
 ]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what an earlier run has written there.")]
 ODOMETRIES, PARTS = ("log", "kiss-icp", "truth"), ("lidar", "gnss", "imu", "odometry")
 
 
@@ -78,6 +79,17 @@ def wide_console(width: int = 120) -> "Console":
     from rich.console import Console
 
     return Console(width=None if sys.stdout.isatty() else width)
+
+
+def refuse_to_replace(paths: Iterable[Path], overwrite: bool) -> None:
+    """Nothing that lies where output goes is overwritten unasked.
+
+    Raises:
+        typer.BadParameter: if one of the paths is there and `overwrite` is not given.
+    """
+    for path in paths:
+        if path.exists() and not overwrite:
+            raise typer.BadParameter(f"{path} is there already; name another folder, or give --overwrite")
 
 
 def fail(message: str, status: int = BAD_INPUT) -> int:

@@ -13,9 +13,9 @@ from jaxtyping import Bool, Float
 
 from bevfusion.datasets.augment import VEHICLE_CLASSES
 from bevfusion.datasets.drive import Drive
-from bevfusion.evaluation.pictures import draw_belief, draw_layers, draw_spatial
-from bevfusion.evaluation.protocol import Protocol, displaced
-from bevfusion.evaluation.traffic import evenly_spaced
+from bevfusion.evaluation.plots import draw_attention, draw_belief, draw_layers
+from bevfusion.evaluation.protocol import Protocol, displaced, evenly_spaced
+from bevfusion.files import write_text
 from bevfusion.geometry.grid import Grid
 from bevfusion.geometry.se2 import SE2
 from bevfusion.introspection import SLOTS, Introspection, introspect, layer_weights
@@ -83,7 +83,7 @@ def attention_shares(
     }
 
 
-def report(
+def attention_report(
     locator: Localizer,
     drive: Drive,
     source: MapSource,
@@ -108,16 +108,16 @@ def report(
     """
     asked = protocol or Protocol()
     found: list[dict[str, dict[str, Share]]] = []
-    positions = evenly_spaced(len(drive), frames)
-    for done, position in enumerate(positions, start=1):
-        frame = drive[position]
+    frame_indices = evenly_spaced(len(drive), frames)
+    for done, frame_index in enumerate(frame_indices, start=1):
+        frame = drive[frame_index]
         truth = None if frame.truth is None else source.frame.map_from_ego(frame.truth)
         if truth is not None and frame.scan.labels is not None and source.covers(truth.x_m, truth.y_m):
             prior = displaced(truth, asked, drive.name, frame.index, 0)
             introspection = introspect(locator, frame.scan, prior, asked.offset_m, math.radians(asked.offset_deg))
             found.append(introspection_shares(introspection))
         if on_frame is not None:
-            on_frame(done, len(positions))
+            on_frame(done, len(frame_indices))
     return {slot: _mean_shares([shares[slot] for shares in found]) for slot in SLOTS} if found else {}
 
 
@@ -125,6 +125,12 @@ def introspection_shares(introspection: Introspection) -> dict[str, dict[str, Sh
     """`attention_shares` of every slot of a labelled scan."""
     occupied, cells = class_cells(introspection.scan, introspection.grid)
     return {slot: attention_shares(weight, occupied, cells) for slot, weight in introspection.attention.items()}
+
+
+def files_of(folder: Path, name: str) -> list[Path]:
+    """What `explain` writes: attention over the map, map layers, belief, and numbers."""
+    parts = ("spatial.png", "layers.png", "belief.png", "explain.json")
+    return [folder / f"{name}_{part}" for part in parts]
 
 
 def explain(
@@ -143,10 +149,10 @@ def explain(
     """
     introspection = introspect(locator, scan, prior, offset_m, offset_rad)
     layers = layer_weights(locator.model, introspection)
-    folder.mkdir(parents=True, exist_ok=True)
-    draw_spatial(introspection, locator.source, folder / f"{name}_spatial.png")
-    draw_layers(introspection, layers, folder / f"{name}_layers.png")
-    draw_belief(introspection, locator.source, folder / f"{name}_belief.png")
+    attention, by_layer, belief, numbers = files_of(folder, name)
+    draw_attention(introspection, locator.source, attention)
+    draw_layers(introspection, layers, by_layer)
+    draw_belief(introspection, locator.source, belief)
     model = locator.config.model
     values: dict[str, Any] = {
         "fusion": model.fusion.attention,
@@ -159,7 +165,7 @@ def explain(
             slot: {name: asdict(share) for name, share in shares.items()}
             for slot, shares in introspection_shares(introspection).items()
         }
-    (folder / f"{name}_explain.json").write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
+    write_text(numbers, json.dumps(values, indent=2) + "\n")
 
 
 def _mean_shares(found: Sequence[Mapping[str, Share]]) -> dict[str, dict[str, float]]:

@@ -51,14 +51,22 @@ class Protocol:
 
 
 @dataclass(frozen=True, slots=True)
-class Asides:
+class AuxiliaryChecks:
     """What is asked beside, of so many frames of each drive, evenly spread; sequences are not asked."""
 
     classical: int = 0  # what the training-free matcher makes of them
     traffic: int = 0  # how far the answer moves as vehicles come and go
 
 
-NO_ASIDES = Asides()
+NO_CHECKS = AuxiliaryChecks()
+CLASSICAL_FRAMES = 50  # of a drive: at half a second to three a frame, all of a long one would take hours
+
+
+def evenly_spaced(length: int, count: int | None) -> list[int]:
+    """`count` indices of 0 .. length - 1, in order, or all."""
+    if count is None or count >= length:
+        return list(range(length))
+    return [int(index) for index in np.linspace(0, length - 1, count).round()]
 
 
 def displaced(truth: SE2, protocol: Protocol, drive: str, frame: int, draw: int) -> SE2:

@@ -1,25 +1,35 @@
-"""report.html: everything that an evaluation says, in one file that opens without a network."""
+"""What an evaluation says: report.html, one file that opens without a network, and tables on the terminal."""
 
+import base64
 import json
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import cv2
 import jinja2
+from rich.console import Console
+from rich.table import Table
 
-from bevfusion.evaluation.embedded import pictures, worst_frames
-from bevfusion.evaluation.predictions import Prediction
+from bevfusion.evaluation.plots import drawn_worst, worst_name
+from bevfusion.evaluation.results import (
+    QUANTITIES,
+    QUANTITY_KEYS,
+    ScoredEstimate,
+    errors_of,
+    trajectories,
+)
 from bevfusion.evaluation.traffic import in_words
+from bevfusion.localizer import CLASSICAL
 from bevfusion.tables import is_number, number
 
-QUANTITIES = {
-    "lateral_m": "across the road (m)",
-    "longitudinal_m": "along the road (m)",
-    "position_m": "position (m)",
-    "heading_deg": "heading (deg)",
-}
+_LARGE_BYTES = 100_000  # pictures beyond are inlined as WebP, which maps and scans need a quarter of the room for
+_WEBP_QUALITY = 85
+_terminal_number = partial(number, unknown="-")
 # What the prior is worth in each mode, which is what the row and the curve of that name show.
 CHANCE = {
     "single": "chance: the prior itself",
@@ -36,7 +46,7 @@ MODES = {
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class ResultRow:
     """A line of the result table."""
 
     name: str
@@ -48,7 +58,7 @@ class Row:
 def write_report(
     path: Path,
     report: Mapping[str, Any],
-    predictions: Sequence[Prediction],
+    estimates: Sequence[ScoredEstimate],
     plots: Path,
     written: datetime | None = None,
 ) -> None:
@@ -57,7 +67,7 @@ def write_report(
     Args:
         path: of the page.
         report: content of metrics.json.
-        predictions: what the figures in it come from.
+        estimates: what the figures in it come from.
         plots: folder of `write_plots`; a picture that is not there is left out, its section says so.
         written: date on the page; now by default.
     """
@@ -73,7 +83,7 @@ def write_report(
         title=f"Localization report: {_checkpoint_name(report)}",
         headline=headline(report),
         warnings=warnings(report),
-        quantities=QUANTITIES,
+        quantities=[f"{quantity.title} ({quantity.unit})" for quantity in QUANTITIES],
         thresholds=list(report["position_m"]["recall"]),
         rows=rows(report),
         chance=CHANCE[report["protocol"]["mode"]],
@@ -83,8 +93,8 @@ def write_report(
         traffic=_traffic_rows(report),
         has_belief=is_number(report["calibration"]["coverage_68"]),
         sequence=report["protocol"]["mode"] != "single",
-        pictures=pictures(report, predictions, plots),
-        worst=worst_frames(predictions, plots),
+        pictures=_pictures(report, estimates, plots),
+        worst=_worst_frames(estimates, plots),
     )
     path.write_text(page, encoding="utf-8")
 
@@ -94,14 +104,23 @@ def headline(report: Mapping[str, Any]) -> str:
     position, heading, chance = report["position_m"], report["heading_deg"], report["chance"]
     drives = len(report["per_drive"])
     threshold = list(position["recall"])[len(position["recall"]) // 2]
+    answered = answered_share(report)
     return (
-        f"{report['frames']} frames of {drives} drive{'s' if drives != 1 else ''}: the position is right to "
-        f"{threshold} m in {number(position['recall'][threshold], 1)} % of the answers "
+        f"{report['frames']} frames of {drives} drive{'s' if drives != 1 else ''}{answered and f', {answered}'}: "
+        f"the position is right to {threshold} m in {number(position['recall'][threshold], 1)} % of the answers "
         f"(without looking: {number(chance['position_m']['recall'][threshold], 1)} %), the heading to "
         f"{threshold}° in {number(heading['recall'][threshold], 1)} % "
         f"({number(chance['heading_deg']['recall'][threshold], 1)} %); half of the answers are within "
         f"{number(position['median'], 2)} m and {number(heading['median'], 2)}°."
     )
+
+
+def answered_share(report: Mapping[str, Any]) -> str:
+    """What share of the frames was answered, in words; empty where all of them were."""
+    lost = sum(report["lost"].values())
+    if not lost:
+        return ""
+    return f"{number(report['answered_percent'], 1)} % of what was asked ({lost} without an answer count in no figure)"
 
 
 def warnings(report: Mapping[str, Any]) -> list[str]:
@@ -120,21 +139,21 @@ def warnings(report: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def rows(report: Mapping[str, Any]) -> list[Row]:
+def rows(report: Mapping[str, Any]) -> list[ResultRow]:
     """The result table: all answers, what they are held against, every drive with and without its constant offset."""
-    found = [Row("all drives", "all", str(report["frames"]), _cells(report))]
+    found = [ResultRow("all drives", "all", str(report["frames"]), _cells(report))]
     if report["classical"] is not None:
         frames = f"{report['classical']['frames']} of them"
-        found.append(Row("classical: no weights, same priors", "chance", frames, _cells(report["classical"])))
-    found.append(Row(CHANCE[report["protocol"]["mode"]], "chance", "", _cells(report["chance"])))
+        found.append(ResultRow("classical: no weights, same priors", "chance", frames, _cells(report["classical"])))
+    found.append(ResultRow(CHANCE[report["protocol"]["mode"]], "chance", "", _cells(report["chance"])))
     for name, section in report["per_drive"].items():
-        found.append(Row(name, "drive", str(section["frames"]), _cells(section)))
+        found.append(ResultRow(name, "drive", str(section["frames"]), _cells(section)))
         removed = section["offset_removed"]
         label = (
             f"{name}, offset removed ({number(removed['east_m'], 2, sign=True)} m east, "
             f"{number(removed['north_m'], 2, sign=True)} m north)"
         )
-        found.append(Row(label, "shifted", "", _cells(removed)))
+        found.append(ResultRow(label, "shifted", "", _cells(removed)))
     return found
 
 
@@ -187,7 +206,7 @@ def flat(values: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
 def _cells(section: Mapping[str, Any]) -> list[str]:
     """Recalls and median of each quantity, and the share of headings read the other way round."""
     cells = []
-    for key in QUANTITIES:
+    for key in QUANTITY_KEYS:
         cells += [number(value, 1) for value in section[key]["recall"].values()]
         cells.append(number(section[key]["median"], 2))
     return [*cells, number(section["heading_deg"]["flips_180"], 1)]
@@ -217,3 +236,157 @@ def _traffic_rows(report: Mapping[str, Any]) -> list[tuple[str, list[str]]]:
 def _checkpoint_name(report: Mapping[str, Any]) -> str:
     checkpoint = report["checkpoint"]
     return str(checkpoint.get("name") or checkpoint.get("path") or "unnamed checkpoint")
+
+
+# the pictures inside the page, each with words for those who cannot see it
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """A picture inside the page."""
+
+    source: str  # data URI
+    alt: str
+
+
+@dataclass(frozen=True, slots=True)
+class WorstFrame:
+    """One of the answers farthest from the truth."""
+
+    title: str
+    pictures: Sequence[Picture]
+
+
+def _pictures(report: Mapping[str, Any], estimates: Sequence[ScoredEstimate], plots: Path) -> dict[str, list[Picture]]:
+    """The pictures of every section, by its name."""
+    position, heading, runtime = report["position_m"], report["heading_deg"], report["runtime_ms"]
+    coverage = report["calibration"]
+    named = {
+        "cumulative": (
+            "cumulative_errors",
+            f"Curves of the share of answers within an error, for the estimate and for the prior; medians "
+            f"{number(position['median'], 2)} m and {number(heading['median'], 2)} degrees",
+        ),
+        "rose": (
+            "heading_rose",
+            f"Polar histogram of the heading error; {number(heading['flips_180'], 1)} percent are off by more than "
+            "90 degrees",
+        ),
+        "calibration": (
+            "reliability",
+            f"Reliability curve: {number(coverage['coverage_68'], 1)} percent of the truths lie in the 68 percent "
+            f"region, {number(coverage['coverage_95'], 1)} percent in the 95 percent region",
+        ),
+        "traffic": ("traffic", "Curves of the share of answers that turn by no more than so much under other traffic"),
+        "runtime": (
+            "runtime",
+            f"Histogram of the time a frame: median {number(runtime['p50'], 1)} ms, 95th percentile "
+            f"{number(runtime['p95'], 1)} ms",
+        ),
+    }
+    found = {section: _inlined(plots / f"{name}.png", alt) for section, (name, alt) in named.items()}
+    found |= {"trajectory": [], "errors": []}
+    for trajectory in trajectories(estimates):
+        first = trajectory.estimates[0]
+        where = f"{first.drive} on map {first.map_name}, {len(trajectory.estimates)} answers"
+        found["trajectory"] += _inlined(
+            plots / f"trajectory_{trajectory.file_name}.png", f"Map with true course and estimates: {where}"
+        )
+        found["errors"] += _inlined(
+            plots / f"errors_{trajectory.file_name}.png", f"Lateral, longitudinal and heading error over time: {where}"
+        )
+    return found
+
+
+def _worst_frames(estimates: Sequence[ScoredEstimate], plots: Path) -> list[WorstFrame]:
+    """The answers farthest from the truth with their pictures, where any were drawn."""
+    frames = []
+    for rank, estimate in enumerate(drawn_worst(estimates), start=1):
+        errors = errors_of([estimate])
+        title = (
+            f"{rank}. {estimate.drive}, frame {estimate.frame}: {errors.position_m[0]:.2f} m off "
+            f"({errors.lateral_m[0]:+.2f} m to the left, {errors.longitudinal_m[0]:+.2f} m ahead, "
+            f"{errors.heading_deg[0]:+.2f}°)"
+        )
+        path = plots / f"{worst_name(rank, estimate)}.png"
+        pictures = _inlined(path, f"Scan over the map, at the estimate and at the truth, belief and attention: {title}")
+        if pictures:
+            frames.append(WorstFrame(title, pictures))
+    return frames
+
+
+def _inlined(path: Path, alt: str) -> list[Picture]:
+    """The picture in a file, if it is there."""
+    if not path.is_file():
+        return []
+    data, kind = path.read_bytes(), "png"
+    pixels = cv2.imread(str(path)) if len(data) > _LARGE_BYTES else None
+    if pixels is not None:
+        _, packed = cv2.imencode(".webp", pixels, [cv2.IMWRITE_WEBP_QUALITY, _WEBP_QUALITY])
+        data, kind = packed.tobytes(), "webp"
+    return [Picture(f"data:image/{kind};base64,{base64.b64encode(data).decode('ascii')}", alt)]
+
+
+# on the terminal
+
+
+def terminal_rows(report: dict[str, Any]) -> list[tuple[str, str, list[tuple[list[str], str]]]]:
+    """(name, frames, [(recalls, median) of each column]): what was scored, what it is held against, every drive."""
+    scored = CLASSICAL if report["checkpoint"].get("path") == CLASSICAL else "network"
+    found = [(scored, str(report["frames"]), _terminal_cells(report))]
+    if report["classical"] is not None:
+        found.append((CLASSICAL, str(report["classical"]["frames"]), _terminal_cells(report["classical"])))
+    found.append(("chance", "", _terminal_cells(report["chance"])))
+    for name, section in report["per_drive"].items():
+        found.append((name, str(section["frames"]), _terminal_cells(section)))
+    return found
+
+
+def rich_table(report: dict[str, Any]) -> Table:
+    """For the terminal: recalls above, the median below."""
+    protocol = report["protocol"]
+    together = f", {protocol['scans']} scans in one" if protocol["scans"] > 1 else ""
+    table = Table(
+        title=f"Recall in % below 1, 3, 5 m or degrees, and median; prior within {protocol['offset_m']:g} m, "
+        f"{protocol['offset_deg']:g} degrees{together}",
+        show_lines=True,
+        caption=f"answered: {answered_share(report)}" if answered_share(report) else None,
+    )
+    table.add_column("", overflow="fold")
+    for title in ("frames", *(quantity.name for quantity in QUANTITIES)):
+        table.add_column(title, justify="right", no_wrap=True)
+    for name, frames, cells in terminal_rows(report):
+        table.add_row(name, frames, *(f"{' '.join(recalls)}\n{median}" for recalls, median in cells))
+    return table
+
+
+def traffic_table(traffic: dict[str, Any]) -> Table:
+    """For the terminal: how far answers move as vehicles come and go."""
+    table = Table(title="How far other traffic moves the answer: median and 95th percentile")
+    table.add_column("", overflow="fold")
+    for title in ("frames", "points changed", "heading", "position"):
+        table.add_column(title, justify="right", no_wrap=True)
+    for done, section in traffic.items():
+        moved = [
+            "  ".join([*(_terminal_number(section[f"{key}_{part}"], 2) for part in ("median", "p95"))]) + f" {unit}"
+            for key, unit in (("heading_deg", "deg"), ("position_m", "m"))
+        ]
+        changed = f"{_terminal_number(section['changed_percent'], 0)} %"
+        table.add_row(in_words(done), _terminal_number(section["scans"], 0), changed, *moved)
+    return table
+
+
+def _terminal_cells(section: dict[str, Any]) -> list[tuple[list[str], str]]:
+    cells = []
+    for key in QUANTITY_KEYS:
+        recalls = [_terminal_number(value, 1) for value in section[key]["recall"].values()]
+        cells.append((recalls, f"{_terminal_number(section[key]['median'], 2)} {key.rpartition('_')[2]}"))
+    return cells
+
+
+def print_table(report: dict[str, Any]) -> None:
+    """Print the tables on standard output; files and pipes get room for all of them."""
+    console = Console(width=None if sys.stdout.isatty() else 120)
+    console.print(rich_table(report))
+    if report["traffic"]:
+        console.print(traffic_table(report["traffic"]))

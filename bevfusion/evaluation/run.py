@@ -1,7 +1,8 @@
-"""Score a locator on drives: ask for every frame from a displaced prior, compare with the truth, write the report."""
+"""Score a locator on drives, and write the report: from open drives, or from the paths on a command line."""
 
 import json
 import logging
+import math
 import os
 import tempfile
 from collections import Counter
@@ -9,22 +10,20 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from bevfusion.datasets.drive import Drive
-from bevfusion.evaluation.asides import score_drive
-from bevfusion.evaluation.marginals import WorstMarginals
-from bevfusion.evaluation.opened import MakeLocator
+from bevfusion.datasets.logged import LogOptions
+from bevfusion.datasets.open import open_drive
+from bevfusion.datasets.selection import ALL_FRAMES, FrameSelection
+from bevfusion.evaluation.jobs import DriveTask, forget, kept_results, perform_all
 from bevfusion.evaluation.plots import write_plots
-from bevfusion.evaluation.predictions import finite_or_none, write_csv
-from bevfusion.evaluation.protocol import NO_ASIDES, Asides, Protocol, displaced
+from bevfusion.evaluation.protocol import NO_CHECKS, AuxiliaryChecks, Protocol
 from bevfusion.evaluation.report import write_report
-from bevfusion.evaluation.scoring import WORST_FRAMES, Answers
-from bevfusion.evaluation.summary import Section, count_maps, describe_map, summarise
-from bevfusion.evaluation.traffic import Shift, summarise_shifts
-from bevfusion.evaluation.trajectories import write_trajectories
-from bevfusion.machine import hardware
-from bevfusion.maps.source import MapSource
+from bevfusion.evaluation.results import DriveResult, all_estimates, file_name, write_csv, write_trajectories
+from bevfusion.evaluation.scoring import DriveScorer, MakeLocator, score_drive
+from bevfusion.evaluation.summary import Section, report_of
+from bevfusion.evaluation.viewer import SUFFIX
+from bevfusion.maps.provenance import map_provenance
+from bevfusion.maps.source import MapSource, open_map
 from bevfusion.structures import DataError
-
-__all__ = ["Protocol", "displaced", "distinct", "evaluate", "finish", "ready_for", "score_drives"]
 
 log = logging.getLogger(__name__)
 
@@ -36,7 +35,7 @@ def evaluate(
     protocol: Protocol,
     output: Path,
     provenance: dict[str, object],
-    asides: Asides = NO_ASIDES,
+    checks: AuxiliaryChecks = NO_CHECKS,
 ) -> Section:
     """Score every frame that a map covers, in this process, and write the report into `output`.
 
@@ -49,7 +48,7 @@ def evaluate(
         protocol: how to ask.
         output: folder; what an earlier run wrote there is replaced, and only once all is done.
         provenance: what is known of the checkpoint, for metrics.json.
-        asides: what is asked beside.
+        checks: what is asked beside.
 
     Returns:
         The content of metrics.json.
@@ -57,10 +56,10 @@ def evaluate(
     Raises:
         DataError: if a scan is broken, or no frame can be scored.
     """
-    ready_for(output)
+    _make_room_for(output)
     named = dict(zip(distinct(drive.name for drive in drives), drives, strict=True))
-    answers = score_drives(make_locator, named, maps, protocol, asides)
-    return finish(answers, drives, maps, protocol, output, provenance)
+    results = score_drives(make_locator, named, maps, protocol, checks)
+    return _finish(results, drives, maps, protocol, output, provenance)
 
 
 def score_drives(
@@ -68,16 +67,9 @@ def score_drives(
     drives: Mapping[str, Drive],
     maps: Sequence[MapSource],
     protocol: Protocol,
-    asides: Asides = NO_ASIDES,
-) -> list[Answers]:
-    """What a locator makes of each drive, in this process.
-
-    Args:
-        make_locator: as of `evaluate`.
-        drives: by their names in the report.
-        maps: as of `evaluate`.
-        protocol: as of `evaluate`.
-        asides: as of `evaluate`.
+    checks: AuxiliaryChecks = NO_CHECKS,
+) -> list[DriveResult]:
+    """What a locator makes of each drive, in this process; arguments as of `evaluate`, drives by name in the report.
 
     Raises:
         DataError: if a scan is broken.
@@ -85,20 +77,132 @@ def score_drives(
     map_names = distinct(source.name for source in maps)
     return [
         score_drive(
-            make_locator,
-            drive,
-            maps,
-            protocol,
-            asides,
-            name=name,
-            drive_index=index,
-            map_names=map_names,
+            DriveScorer(make_locator, drive, maps, protocol, name=name, drive_index=index, map_names=map_names), checks
         )
         for index, (name, drive) in enumerate(drives.items())
     ]
 
 
-def ready_for(output: Path) -> None:
+def evaluate_files(
+    checkpoint: str,
+    paths: Sequence[Path],
+    map_paths: Sequence[Path],
+    protocol: Protocol,
+    output: Path,
+    provenance: dict[str, object],
+    *,
+    options: LogOptions,
+    odometry: str = "log",
+    selection: FrameSelection = ALL_FRAMES,
+    jobs: int = 1,
+    ray: bool = False,
+    viewer: bool = False,
+    checks: AuxiliaryChecks = NO_CHECKS,
+    plots: bool = True,
+    overwrite: bool = False,
+) -> Section:
+    """Score a checkpoint on logged drives; a drive that fails is reported and ends no other.
+
+    Args:
+        checkpoint: as of `open_locator`.
+        paths: of drives.
+        map_paths: each frame takes the first map that covers its true place.
+        protocol: how to ask.
+        output: folder of the report; beside it lie KISS-ICP's poses and, until all is done, results of drives.
+        provenance: what is known of the checkpoint, for metrics.json.
+        options: of bags.
+        odometry: log, kiss-icp or truth.
+        selection: frames of each drive.
+        jobs: processes on this machine.
+        ray: tasks on a Ray cluster instead.
+        viewer: also write recordings into `output`/viewer.
+        checks: what is asked beside.
+        plots: also draw.
+        overwrite: replace a report that lies in `output`; one that is being completed is replaced anyway.
+
+    Returns:
+        The content of metrics.json; `failed` names the drives that failed, and why.
+
+    Raises:
+        DataError: if a map cannot be read, nothing was scored, or a report is in the way.
+        KeyboardInterrupt: once what was answered is written beside `output`, and told.
+    """
+    kept = output.with_name(output.name + "-finished")
+    if not overwrite and not kept.is_dir() and output.is_dir() and any(output.iterdir()):
+        raise DataError(f"{output}: is not empty; name another --output, or replace what is there with --overwrite")
+    _make_room_for(output)
+    maps = [open_map(path) for path in map_paths]
+    opened = {path: _opened(path, options) for path in paths}
+    drives = [opened[path][0] for path in paths]
+    names = distinct(path.name if drive is None else drive.name for path, drive in zip(paths, drives, strict=True))
+    tasks = {
+        index: DriveTask(
+            checkpoint,
+            str(provenance.get("sha256")),
+            path,
+            name,
+            index,
+            tuple(map_paths),
+            tuple(distinct(source.name for source in maps)),
+            protocol,
+            options,
+            odometry,
+            output.with_name(output.name + "-odometry"),
+            kept / f"{file_name(name)}{SUFFIX}" if viewer else None,
+            checks=checks,
+            selection=selection,
+        )
+        for index, (path, name, drive) in enumerate(zip(paths, names, drives, strict=True))
+        if drive is not None
+    }
+    try:
+        performed = perform_all(list(tasks.values()), kept, jobs, ray, maps)
+    except KeyboardInterrupt:
+        _tell_what_is_kept(list(tasks.values()), kept, output)
+        raise
+    found = dict(zip(tasks, performed, strict=True))
+    results = [
+        found[index] if index in found else DriveResult(name, "none", failed=opened[path][1])
+        for index, (path, name) in enumerate(zip(paths, names, strict=True))
+    ]
+    asked = [
+        None if drive is None or result.failed is not None else tasks[index].as_asked(drive)
+        for index, (drive, result) in enumerate(zip(drives, results, strict=True))
+    ]
+    about = [map_provenance(path) for path in map_paths]
+    try:
+        report = _finish(results, asked, maps, protocol, output, provenance, about, plots=plots)
+    except DataError:  # nothing was scored: no use in keeping it
+        forget(kept)
+        raise
+    for task in tasks.values():
+        if task.recording is not None and task.recording.is_file():
+            (output / "viewer").mkdir(exist_ok=True)
+            task.recording.replace(output / "viewer" / task.recording.name)
+    if not report["failed"]:
+        forget(kept)
+    return report
+
+
+def distinct(names: Iterable[str]) -> list[str]:
+    """The names; of equal ones the second becomes NAME-2 and so on."""
+    used: Counter[str] = Counter()
+    told_apart = []
+    for name in names:
+        used[name] += 1
+        told_apart.append(name if used[name] == 1 else f"{name}-{used[name]}")
+    return told_apart
+
+
+def _opened(path: Path, options: LogOptions) -> tuple[Drive | None, str]:
+    """The drive, or None and why there is none."""
+    try:
+        return open_drive(path, options), ""
+    except DataError as error:
+        return None, str(error)
+
+
+def _make_room_for(output: Path) -> None:
     """Make the folder's parent.
 
     Raises:
@@ -109,141 +213,82 @@ def ready_for(output: Path) -> None:
     output.parent.mkdir(parents=True, exist_ok=True)
 
 
-def finish(
-    answers: Sequence[Answers],
+def _tell_what_is_kept(tasks: Sequence[DriveTask], kept: Path, output: Path) -> None:
+    """After an interruption: all that was answered as a table, and how to go on."""
+    estimates = all_estimates(kept_results(tasks, kept))
+    if not estimates:
+        log.warning("interrupted before the first answer; nothing is kept")
+        return
+    write_csv(kept / "predictions.csv", estimates)
+    ahead = (
+        "goes on from there" if tasks[0].protocol.mode == "single" else "begins sequences that are not finished anew"
+    )
+    log.warning(
+        "interrupted: %d answers are kept in %s; the same command with --output %s %s",
+        len(estimates),
+        kept / "predictions.csv",
+        output,
+        ahead,
+    )
+
+
+def _finish(
+    results: Sequence[DriveResult],
     drives: Sequence[Drive | None],
     maps: Sequence[MapSource],
     protocol: Protocol,
     output: Path,
     provenance: dict[str, object],
     map_files: Sequence[Mapping[str, object]] = (),
+    *,
+    plots: bool = True,
 ) -> Section:
-    """Put together what came of all drives, and write the report; arguments and result as of `evaluate`.
-
-    Args:
-        answers: one for each drive.
-        drives: None for one that could not be opened.
-        maps: as of `evaluate`.
-        protocol: as of `evaluate`.
-        output: as of `evaluate`.
-        provenance: as of `evaluate`.
-        map_files: what is known of the file of each map.
-
-    Raises:
-        DataError: if nothing was scored.
-    """
-    report = _report(answers, maps, protocol, map_files) | {"checkpoint": provenance}
-    worst = WorstMarginals(WORST_FRAMES)
-    for found in answers:
-        worst.add(found.worst)
-    _write(output, report, answers, worst, drives, maps)
-    return report
-
-
-def _report(
-    answers: Sequence[Answers],
-    maps: Sequence[MapSource],
-    protocol: Protocol,
-    map_files: Sequence[Mapping[str, object]],
-) -> Section:
-    """The content of metrics.json, without the checkpoint.
-
-    Raises:
-        DataError: if nothing was scored.
-    """
-    predictions = [prediction for found in answers for prediction in found.predictions]
-    if not predictions:
-        raise DataError(_why_nothing(answers, maps))
-    for found in answers:
-        if found.not_covered:
-            log.warning("%s: %d frames lie on none of the maps and are not scored", found.drive, found.not_covered)
-    served = count_maps(predictions)
+    """Put together what came of all drives, and write the report; None among the drives: it could not be opened."""
     map_names = distinct(source.name for source in maps)
-    classical = [prediction for found in answers for prediction in found.classical]
-    shifts = _shifts(answers)
-    return summarise(predictions) | {
-        "classical": summarise(classical) if classical else None,
-        "traffic": summarise_shifts(shifts) if shifts else None,
-        "not_covered": {found.drive: found.not_covered for found in answers},
-        "lost": {found.drive: found.lost for found in answers},
-        "without_truth": {found.drive: found.without_truth for found in answers},
-        "failed": {found.drive: found.failed for found in answers if found.failed is not None},
-        "protocol": protocol.described()
-        | {"threshold": "<", "odometry": "+".join(sorted({f.odometry for f in answers if f.failed is None}))},
-        "hardware": hardware(),
-        "map": {
-            name: {"frames": served.get(name, 0), **describe_map(source), **about}
-            for name, source, about in zip(map_names, maps, map_files or [{}] * len(maps), strict=True)
-        },
-    }
-
-
-def _shifts(answers: Sequence[Answers]) -> list[Shift]:
-    return [shift for found in answers for shift in found.traffic]
-
-
-def _why_nothing(answers: Sequence[Answers], maps: Sequence[MapSource]) -> str:
-    names = ", ".join(found.drive for found in answers)
-    failed = [found.failed for found in answers if found.failed is not None]
-    if len(failed) == len(answers):
-        return "; ".join(failed)
-    boxes = [found.box_deg for found in answers if found.box_deg is not None]
-    if not boxes:
-        return f"none of the frames of {names} has a true pose to compare with"
-    lost = sum(found.lost for found in answers)
-    if lost:
-        return f"nothing to score: lost in all {lost} frames of {names}"
-    south, west = (min(box[i] for box in boxes) for i in (0, 1))
-    north, east = (max(box[i] for box in boxes) for i in (2, 3))
-    shown = (f"{source.name} {_box_deg(source)}" for source in maps)
-    return (
-        f"no map covers any frame: {names} within lat {south:.5f} to {north:.5f}, "
-        f"lon {west:.5f} to {east:.5f}; maps: {', '.join(shown)}"
-    )
-
-
-def _box_deg(source: MapSource) -> str:
-    """A map's box in words."""
-    x_min_m, y_min_m, x_max_m, y_max_m = source.bounds_m
-    south, west = source.frame.degrees_from_metres(x_min_m, y_min_m)
-    north, east = source.frame.degrees_from_metres(x_max_m, y_max_m)
-    return f"within lat {south:.5f} to {north:.5f}, lon {west:.5f} to {east:.5f}"
-
-
-def distinct(names: Iterable[str]) -> list[str]:
-    """The names; of equal ones the second becomes NAME-2 and so on."""
-    used: Counter[str] = Counter()
-    distinct = []
-    for name in names:
-        used[name] += 1
-        distinct.append(name if used[name] == 1 else f"{name}-{used[name]}")
-    return distinct
+    report = report_of(results, maps, map_names, protocol, map_files) | {"checkpoint": provenance}
+    for result in results:
+        if result.not_covered:
+            log.warning("%s: %d frames lie on none of the maps and are not scored", result.drive, result.not_covered)
+    _write(output, report, results, drives if plots else None, maps, protocol.mode)
+    return report
 
 
 def _write(
     output: Path,
     report: Section,
-    answers: Sequence[Answers],
-    worst: WorstMarginals,
-    drives: Sequence[Drive | None],
+    results: Sequence[DriveResult],
+    drives: Sequence[Drive | None] | None,
     maps: Sequence[MapSource],
+    mode: str,
 ) -> None:
     """All files at once: they are made beside `output` and moved into place when the last is complete."""
-    predictions = [prediction for found in answers for prediction in found.predictions]
-    mode = str(report["protocol"]["mode"])  # type: ignore[index]
+    estimates = all_estimates(results)
     with tempfile.TemporaryDirectory(prefix=f".{output.name}-", dir=output.parent) as scratch:
         staged = Path(scratch) / "new"
         staged.mkdir()
-        text = json.dumps(finite_or_none(report), indent=2, allow_nan=False)
+        text = json.dumps(_finite_or_none(report), indent=2, allow_nan=False)
         (staged / "metrics.json").write_text(text + "\n", encoding="utf-8")
-        write_csv(staged / "predictions.csv", predictions)
-        write_plots(staged / "plots", predictions, drives, maps, mode, worst, _shifts(answers))
-        trajectories = write_trajectories(staged, predictions)
-        write_report(staged / "report.html", report, predictions, staged / "plots")
+        write_csv(staged / "predictions.csv", estimates)
+        if drives is not None:
+            write_plots(staged / "plots", results, drives, maps, mode)
+        names = write_trajectories(staged, estimates)
+        write_report(staged / "report.html", report, estimates, staged / "plots")
         output.mkdir(exist_ok=True)
         if (output / "plots").exists():
             os.replace(output / "plots", Path(scratch) / "old-plots")
         for old in (*output.glob("truth_*.tum"), *output.glob("estimate_*.tum")):
             old.unlink()
-        for name in ("plots", "predictions.csv", *trajectories, "metrics.json", "report.html"):
-            os.replace(staged / name, output / name)
+        for name in ("plots", "predictions.csv", *names, "metrics.json", "report.html"):
+            if (staged / name).exists():
+                os.replace(staged / name, output / name)
+
+
+def _finite_or_none(value: object) -> object:
+    """The value with every NaN and infinity in it as None: JSON has neither."""
+    if isinstance(value, dict):
+        return {key: _finite_or_none(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite_or_none(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value

@@ -1,54 +1,48 @@
-"""Asking a locator for the frames of one drive, and comparing its answers with the truth."""
+"""One drive, scored: asked frame by frame, compared with the truth, and what is asked beside.
 
+Beside are the training-free matcher, which a network must beat, and other traffic, which should not sway it.
+"""
+
+import logging
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from contextlib import nullcontext
+from dataclasses import dataclass
+from typing import TypeVar
 
 from bevfusion import metrics
+from bevfusion.classical.locator import ClassicalLocator
 from bevfusion.datasets.drive import Drive
-from bevfusion.evaluation.marginals import WorstMarginals
-from bevfusion.evaluation.opened import MakeLocator, once_a_map
-from bevfusion.evaluation.predictions import Prediction
-from bevfusion.evaluation.protocol import Protocol, displaced
-from bevfusion.evaluation.traffic import Shift
+from bevfusion.evaluation.protocol import AuxiliaryChecks, Protocol, displaced, evenly_spaced
+from bevfusion.evaluation.results import DriveResult, ScoredEstimate, TrafficShift
+from bevfusion.evaluation.traffic import HIDING, vehicle_shifts
 from bevfusion.evaluation.viewer import Recorder
-from bevfusion.geometry.geodesy import GeoPose
 from bevfusion.geometry.se2 import SE2
 from bevfusion.introspection import AttentionHook
 from bevfusion.maps.source import MapSource, first_covering
+from bevfusion.progress import frame_progress
 from bevfusion.sequence import ESTIMATORS, DriveEstimator, FrameEstimate
-from bevfusion.structures import DataError, Frame, MapCache
+from bevfusion.structures import DataError, Frame, Locator, MapCache
 
-WORST_FRAMES = 10
+log = logging.getLogger(__name__)
 
+MakeLocator = Callable[[MapSource], Locator]
+AnyLocator = TypeVar("AnyLocator", bound=Locator)
 OnFrame = Callable[[int, int], None]
 
 
-@dataclass
-class Answers:
-    """What came of one drive."""
+def one_locator_per_map(make_locator: Callable[[MapSource], AnyLocator]) -> Callable[[MapSource], AnyLocator]:
+    """The same, but a second call with a map gives what the first one opened."""
+    opened: dict[
+        int, tuple[MapSource, AnyLocator]
+    ] = {}  # by identity, with the map, so that no other comes to share it
 
-    drive: str
-    odometry: str
-    predictions: list[Prediction] = field(default_factory=list)
-    classical: list[Prediction] = field(default_factory=list)  # the training-free matcher's, of some of the frames
-    traffic: list[Shift] = field(default_factory=list)  # of some of the frames
-    worst: WorstMarginals = field(default_factory=lambda: WorstMarginals(WORST_FRAMES))
-    not_covered: int = 0  # frames that no map covers
-    without_truth: int = 0
-    lost: int = 0  # answers that were none
-    box_deg: tuple[float, float, float, float] | None = None  # of the truth: south, west, north, east
-    failed: str | None = None  # why the drive could not be evaluated
+    def locator_on(source: MapSource) -> AnyLocator:
+        if id(source) not in opened:
+            opened[id(source)] = (source, make_locator(source))
+        return opened[id(source)][1]
 
-    def saw(self, place: GeoPose) -> None:
-        """Widen the box."""
-        south, west, north, east = self.box_deg or (place.lat_deg, place.lon_deg, place.lat_deg, place.lon_deg)
-        self.box_deg = (
-            min(south, place.lat_deg),
-            min(west, place.lon_deg),
-            max(north, place.lat_deg),
-            max(east, place.lon_deg),
-        )
+    return locator_on
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +55,7 @@ class _Question:
     map_index: int
 
 
-class Scorer:
+class DriveScorer:
     """Goes through one drive, once a draw for sequences."""
 
     def __init__(
@@ -75,7 +69,8 @@ class Scorer:
         drive_index: int = 0,
         map_names: Sequence[str] = (),
         recorder: Recorder | None = None,
-        positions: Sequence[int] | None = None,
+        frame_indices: Sequence[int] | None = None,
+        begun: DriveResult | None = None,
     ) -> None:
         """A drive to be scored.
 
@@ -88,19 +83,21 @@ class Scorer:
             drive_index: the drive's place among all.
             map_names: of the maps in the report.
             recorder: is shown every answer of the first draw.
-            positions: of the frames to ask for, ascending; all by default.
+            frame_indices: of the frames to ask for, ascending; all by default.
+            begun: the result of an earlier run of mode single that was broken off: its frames are not asked again.
         """
-        self.answers = Answers(name or drive.name, drive.odometry)
-        self.locator_on = once_a_map(make_locator)
+        self.result = begun or DriveResult(name or drive.name, drive.odometry)
+        self.locator_on = one_locator_per_map(make_locator)
         self.drive, self.maps, self.protocol = drive, maps, protocol
         self._drive_index = drive_index
         self._map_names = map_names or [source.name for source in maps]
         self._recorder = recorder
-        self._positions = range(len(drive)) if positions is None else positions
-        self._watches: dict[int, AttentionHook] = {}
+        self._frame_indices = range(len(drive)) if frame_indices is None else frame_indices
+        self._hooks: dict[int, AttentionHook] = {}
+        self._before = self._counts()  # at the start of the frame in hand
         self._map_cache: MapCache = {}  # draws share what is encoded
 
-    def run(self, on_frame: OnFrame | None = None) -> Answers:
+    def run(self, on_frame: OnFrame | None = None) -> DriveResult:
         """Ask for every frame.
 
         Args:
@@ -111,67 +108,83 @@ class Scorer:
         """
         try:
             self._run(on_frame)
+        except KeyboardInterrupt:
+            self._drop_half_a_frame()
+            raise
         finally:
-            for watch in self._watches.values():
-                watch.close()
-        return self.answers
+            for hook in self._hooks.values():
+                hook.close()
+        return self.result
 
-    def another(self, make_locator: MakeLocator, positions: Sequence[int]) -> "Scorer":
+    def another(self, make_locator: MakeLocator, frame_indices: Sequence[int]) -> "DriveScorer":
         """One that asks another locator for some of the frames, from the same priors."""
-        return Scorer(
+        return DriveScorer(
             make_locator,
             self.drive,
             self.maps,
             self.protocol,
-            name=self.answers.drive,
+            name=self.result.drive,
             drive_index=self._drive_index,
             map_names=self._map_names,
-            positions=positions,
+            frame_indices=frame_indices,
         )
 
     def _run(self, on_frame: OnFrame | None) -> None:
-        draws, count, done = self.protocol.draws, len(self._positions), 0
+        draws, count, done = self.protocol.draws, len(self._frame_indices), self.result.done
         together = [range(draws)] if self.protocol.mode == "single" else [range(d, d + 1) for d in range(draws)]
+        left = self._frame_indices[done:]  # of a sequence that was broken off none: it begins anew
         for some in together:
             estimators = {draw: self._new_estimator() for draw in some}
             questions: dict[int, _Question] = {}
-            for position in self._positions:
-                self._ask(position, estimators, questions)
+            for frame_index in left:
+                self._before = self._counts()
+                self._ask(frame_index, estimators, questions)
                 done += 1
+                self.result.done = done
                 if on_frame is not None:
                     on_frame(done, count * len(together))
             for draw, estimator in estimators.items():
                 self._take(estimator.finish(), draw, questions)
 
+    def _counts(self) -> tuple[int, int, int, int, int]:
+        result = self.result
+        return len(result.estimates), result.done, result.lost, result.not_covered, result.without_truth
+
+    def _drop_half_a_frame(self) -> None:
+        """Back to where the frame in hand began: it is asked again when the run goes on."""
+        count, *numbers = self._before
+        del self.result.estimates[count:]
+        self.result.done, self.result.lost, self.result.not_covered, self.result.without_truth = numbers
+
     def _new_estimator(self) -> DriveEstimator:
         asked = self.protocol
         return ESTIMATORS[asked.mode](asked.offset_m, math.radians(asked.offset_deg), asked.filter, self._map_cache)
 
-    def _ask(self, position: int, estimators: dict[int, DriveEstimator], questions: dict[int, _Question]) -> None:
+    def _ask(self, frame_index: int, estimators: dict[int, DriveEstimator], questions: dict[int, _Question]) -> None:
         """One frame, once a draw, if it has a truth and a map."""
-        answers = self.answers
-        frame = self.drive[position]
+        result = self.result
+        frame = self.drive[frame_index]
         found = None if frame.truth is None else first_covering(self.maps, frame.truth)
         if frame.truth is not None:
-            answers.saw(frame.truth)
+            result.widen_box(frame.truth)
         if found is None:
             if 0 in estimators:  # a frame counts once
-                answers.without_truth += frame.truth is None
-                answers.not_covered += frame.truth is not None
+                result.without_truth += frame.truth is None
+                result.not_covered += frame.truth is not None
             for draw, estimator in estimators.items():
-                self._take(estimator.skip(frame, position), draw, questions)
+                self._take(estimator.skip(frame, frame_index), draw, questions)
             return
         map_index, truth = found
         locator, source = self.locator_on(self.maps[map_index]), self.maps[map_index]
-        if map_index not in self._watches:
-            self._watches[map_index] = AttentionHook(locator)
-        questions[position] = _Question(frame.index, frame.stamp_ns, truth, map_index)
+        if map_index not in self._hooks:
+            self._hooks[map_index] = AttentionHook(locator)
+        questions[frame_index] = _Question(frame.index, frame.stamp_ns, truth, map_index)
         for draw, estimator in estimators.items():
-            prior = displaced(truth, self.protocol, answers.drive, frame.index, draw)
+            prior = displaced(truth, self.protocol, result.drive, frame.index, draw)
             try:
-                ready = estimator.estimate(locator, source, frame, prior, position)
+                ready = estimator.estimate(locator, source, frame, prior, frame_index)
             except DataError as error:
-                raise DataError(f"{answers.drive}, frame {frame.index}: {error}") from error
+                raise DataError(f"{result.drive}, frame {frame.index}: {error}") from error
             self._take(ready, draw, questions, frame)
 
     def _take(
@@ -185,15 +198,15 @@ class Scorer:
     def _score(self, answer: FrameEstimate, question: _Question, draw: int, asked: Frame | None) -> None:
         estimate = answer.estimate
         if estimate is None:
-            self.answers.lost += 1
+            self.result.lost += 1
             return
         mass, nll = None, None
         if estimate.belief is not None:
             mass, nll = metrics.credibility(estimate.belief, estimate.prior, question.truth)
-        prediction = Prediction(
+        scored = ScoredEstimate(
             drive_index=self._drive_index,
-            position=answer.frame_index,
-            drive=self.answers.drive,
+            frame_index=answer.frame_index,
+            drive=self.result.drive,
             frame=question.frame,
             stamp_ns=question.stamp_ns,
             draw=draw,
@@ -208,11 +221,69 @@ class Scorer:
             credible_mass=mass,
             nll=nll,
         )
-        self.answers.predictions.append(prediction)
+        self.result.estimates.append(scored)
         fresh = asked is not None and asked.stamp_ns == question.stamp_ns
-        watch = self._watches[question.map_index] if fresh else None
+        hook = self._hooks[question.map_index] if fresh else None
         if estimate.belief is not None:
-            self.answers.worst.offer(prediction, estimate.belief, estimate.prior, watch)
+            self.result.worst.offer(scored, estimate.belief, estimate.prior, hook)
         if self._recorder is not None and draw == 0:
             scan = (asked if asked is not None and fresh else self.drive[answer.frame_index]).scan
-            self._recorder.add(scan, prediction, estimate, self.maps[question.map_index], watch)
+            self._recorder.add(scan, scored, estimate, self.maps[question.map_index], hook)
+
+
+def score_drive(scorer: DriveScorer, checks: AuxiliaryChecks, *, quiet: bool = False) -> DriveResult:
+    """The estimates of a drive, and what is asked beside.
+
+    Args:
+        scorer: of the drive.
+        checks: what is asked beside.
+        quiet: show no progress.
+
+    Raises:
+        DataError: if a scan is broken or the locator cannot use one.
+    """
+    with nullcontext() if quiet else frame_progress(f"evaluate {scorer.result.drive}", len(scorer.drive)) as show:
+        result = scorer.run(show)
+    result.classical = classical_estimates(scorer, checks.classical, quiet=quiet)
+    result.traffic = traffic_shifts(scorer, checks.traffic, quiet=quiet)
+    return result
+
+
+def classical_estimates(scorer: DriveScorer, frames: int, *, quiet: bool = False) -> list[ScoredEstimate]:
+    """What it says of so many frames, evenly spread, from the priors that the network was given.
+
+    Nothing for sequences, which need every frame, and nothing of a drive with a scan that it cannot use.
+
+    Args:
+        scorer: of the network.
+        frames: how many.
+        quiet: show no progress.
+    """
+    if frames == 0 or scorer.protocol.mode != "single":
+        return []
+    again = scorer.another(ClassicalLocator, evenly_spaced(len(scorer.drive), frames))
+    try:
+        with nullcontext() if quiet else frame_progress(f"classical {scorer.result.drive}", frames) as show:
+            return again.run(show).estimates
+    except DataError as error:
+        log.warning("no classical row: %s", error)
+        return []
+
+
+def traffic_shifts(scorer: DriveScorer, frames: int, *, quiet: bool = False) -> list[TrafficShift]:
+    """How far so many frames' answers move as vehicles come and go; arguments as of `classical_estimates`.
+
+    Nothing for sequences, and nothing of a drive with a scan that is left without a point to locate by.
+    """
+    drive, protocol = scorer.drive, scorer.protocol
+    if frames == 0 or protocol.mode != "single":
+        return []
+    count = min(frames, len(drive))
+    try:
+        with nullcontext() if quiet else frame_progress(f"traffic in {drive.name}", count) as show:
+            return vehicle_shifts(
+                scorer.locator_on, drive, scorer.maps, hiding=HIDING, frames=count, protocol=protocol, on_frame=show
+            )
+    except DataError as error:
+        log.warning("no other traffic in %s: %s", drive.name, error)
+        return []

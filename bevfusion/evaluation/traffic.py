@@ -2,33 +2,19 @@
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
 from bevfusion.datasets.augment import insert_vehicles, without_vehicles
 from bevfusion.datasets.drive import Drive
-from bevfusion.evaluation.opened import MakeLocator, once_a_map
-from bevfusion.evaluation.protocol import Protocol, displaced
+from bevfusion.evaluation.protocol import Protocol, displaced, evenly_spaced
+from bevfusion.evaluation.results import TrafficShift
 from bevfusion.geometry.se2 import SE2, wrap_angle
 from bevfusion.maps.source import MapSource, first_covering
 from bevfusion.structures import Locator, Scan
 
 COUNTS = (10, 20, 40)
 HIDING = (40,)
-
-
-@dataclass(frozen=True, slots=True)
-class Shift:
-    """How far one scan's estimate moves when its traffic changes, both found from the same prior."""
-
-    drive: str
-    frame: int
-    vehicles: int | None  # inserted; None: every labelled vehicle removed
-    changed: float  # share of the points that moved or went
-    heading_deg: float  # absolute
-    position_m: float
-    hidden_only: bool = False  # what the vehicles hide is gone, and they themselves are not seen
 
 
 def with_vehicles(scan: Scan, count: int, seed: Sequence[int]) -> Scan:
@@ -42,7 +28,7 @@ def only_hidden(before: Scan, after: Scan) -> Scan:
 
 
 def vehicle_shifts(
-    make_locator: MakeLocator,
+    make_locator: Callable[[MapSource], Locator],
     drive: Drive,
     maps: Sequence[MapSource],
     *,
@@ -51,7 +37,7 @@ def vehicle_shifts(
     frames: int | None = None,
     protocol: Protocol | None = None,
     on_frame: Callable[[int, int], None] | None = None,
-) -> list[Shift]:
+) -> list[TrafficShift]:
     """Ask for frames as they are and with other traffic.
 
     Args:
@@ -65,30 +51,32 @@ def vehicle_shifts(
         on_frame: called with (frames done, frames in all).
     """
     asked = protocol or Protocol()
-    positions = evenly_spaced(len(drive), frames)
-    locator_on = once_a_map(make_locator)
-    shifts: list[Shift] = []
-    for done, position in enumerate(positions, start=1):
-        frame = drive[position]
+    frame_indices = evenly_spaced(len(drive), frames)
+    locators: dict[int, Locator] = {}
+    shifts: list[TrafficShift] = []
+    for done, frame_index in enumerate(frame_indices, start=1):
+        frame = drive[frame_index]
         found = None if frame.truth is None else first_covering(maps, frame.truth)
         if found is not None:
             index, truth = found
-            locator = locator_on(maps[index])
+            if index not in locators:
+                locators[index] = make_locator(maps[index])
+            locator = locators[index]
             prior = displaced(truth, asked, drive.name, frame.index, 0)
             before = _pose(locator, frame.scan, prior, asked)
             for vehicles, hidden_only, scan in _variants(frame.scan, counts, hiding, (asked.seed, frame.index)):
                 apart = _apart(before, _pose(locator, scan, prior, asked))
                 changed = changed_share(frame.scan, scan)
-                shifts.append(Shift(drive.name, frame.index, vehicles, changed, *apart, hidden_only))
+                shifts.append(TrafficShift(drive.name, frame.index, vehicles, changed, *apart, hidden_only))
         if on_frame is not None:
-            on_frame(done, len(positions))
+            on_frame(done, len(frame_indices))
     return shifts
 
 
 def _variants(
     scan: Scan, counts: Sequence[int], hiding: Sequence[int], seed: Sequence[int]
 ) -> Iterator[tuple[int | None, bool, Scan]]:
-    """The scan in other traffic: (vehicles, what they hide alone, scan), as `Shift` has them."""
+    """The scan in other traffic: (vehicles, what they hide alone, scan), as `TrafficShift` has them."""
     for count in counts:
         varied = with_vehicles(scan, count, seed)
         yield count, False, varied
@@ -98,7 +86,7 @@ def _variants(
         yield None, False, without_vehicles(scan)
 
 
-def summarise_shifts(shifts: Sequence[Shift]) -> dict[str, dict[str, float]]:
+def summarise_shifts(shifts: Sequence[TrafficShift]) -> dict[str, dict[str, float]]:
     """Median and 95th percentile, by what was done (`done_to`), and `inserted` for any number of vehicles.
 
     What was not done is left out.
@@ -108,16 +96,16 @@ def summarise_shifts(shifts: Sequence[Shift]) -> dict[str, dict[str, float]]:
     return {name: _summary(group) for name, group in groups.items()}
 
 
-def by_what_was_done(shifts: Sequence[Shift]) -> dict[str, list[Shift]]:
+def by_what_was_done(shifts: Sequence[TrafficShift]) -> dict[str, list[TrafficShift]]:
     """The shifts by `done_to`: vehicles put in, few before many, then what they hide, then vehicles removed."""
-    groups: dict[str, list[Shift]] = {}
+    groups: dict[str, list[TrafficShift]] = {}
     for shift in sorted(shifts, key=lambda shift: (shift.vehicles is None, shift.hidden_only, shift.vehicles or 0)):
         if shift.vehicles != 0:
             groups.setdefault(done_to(shift), []).append(shift)
     return groups
 
 
-def done_to(shift: Shift) -> str:
+def done_to(shift: TrafficShift) -> str:
     """What was done to the scan: `inserted_N`, `hidden_N` (by as many), or `removed`."""
     if shift.vehicles is None:
         return "removed"
@@ -130,13 +118,6 @@ def in_words(done: str) -> str:
     if what == "removed":
         return "every labelled vehicle taken out"
     return f"without what {count} vehicles hide" if what == "hidden" else f"{count or 'any number of'} vehicles put in"
-
-
-def evenly_spaced(length: int, count: int | None) -> list[int]:
-    """`count` positions of 0 .. length - 1, in order, or all."""
-    if count is None or count >= length:
-        return list(range(length))
-    return [int(position) for position in np.linspace(0, length - 1, count).round()]
 
 
 def changed_share(before: Scan, after: Scan) -> float:
@@ -158,7 +139,7 @@ def _apart(a: SE2, b: SE2) -> tuple[float, float]:
     return turn_deg, math.hypot(a.x_m - b.x_m, a.y_m - b.y_m)
 
 
-def _summary(shifts: Sequence[Shift]) -> dict[str, float]:
+def _summary(shifts: Sequence[TrafficShift]) -> dict[str, float]:
     heading_deg = np.array([shift.heading_deg for shift in shifts])
     position_m = np.array([shift.position_m for shift in shifts])
     return {

@@ -14,14 +14,14 @@ from torch import nn
 from bevfusion.build import build_model
 from bevfusion.config import Config
 from bevfusion.datasets.drive import Drive
-from bevfusion.evaluation.asides import FRAMES
-from bevfusion.evaluation.explain import report
-from bevfusion.evaluation.opened import once_a_map
-from bevfusion.evaluation.protocol import Asides, Protocol
+from bevfusion.evaluation.explain import attention_report
+from bevfusion.evaluation.protocol import CLASSICAL_FRAMES, AuxiliaryChecks, Protocol
+from bevfusion.evaluation.report import print_table
+from bevfusion.evaluation.results import QUANTITIES, TrafficShift, all_estimates
 from bevfusion.evaluation.run import evaluate, score_drives
+from bevfusion.evaluation.scoring import one_locator_per_map
 from bevfusion.evaluation.summary import summarise
-from bevfusion.evaluation.table import print_table
-from bevfusion.evaluation.traffic import COUNTS, Shift, summarise_shifts, vehicle_shifts
+from bevfusion.evaluation.traffic import COUNTS, summarise_shifts, vehicle_shifts
 from bevfusion.localizer import CHECKPOINT_NAME, describe_checkpoint, open_localizer, open_locator
 from bevfusion.maps.source import MapSource, first_covering
 from bevfusion.nn import ResidualBlock
@@ -54,7 +54,7 @@ def evaluate_run(config: Config, folder: Path) -> None:
         as_trained(config),
         output,
         describe_checkpoint(str(checkpoint)),
-        Asides(classical=FRAMES),
+        AuxiliaryChecks(classical=CLASSICAL_FRAMES),
     )
     print_table(report)
     for what, where in (("weights", checkpoint), ("evaluation", output), ("logs", folder)):
@@ -102,25 +102,27 @@ def measure_logs(config: Config, folder: Path, logs: Drives) -> dict[str, float]
 def _thinned(config: Config, folder: Path) -> dict[str, float]:
     """Recalls on the test drives, with the same houses and traffic and half of the roadside taken away."""
     drives = drives_for(config, "test", roadside=THINNED)
-    answers = score_drives(
+    results = score_drives(
         lambda source: open_localizer(str(folder), source),
         {f"{drive.name}, half the roadside": drive for drive, _ in drives},
         [source for _, source in drives],
         as_trained(config),
     )
-    return _recalls(summarise([prediction for found in answers for prediction in found.predictions]))
+    return _recalls(summarise(all_estimates(results)))
 
 
 def _under_traffic(config: Config, folder: Path, drives: Drives) -> dict[str, float]:
     protocol = as_trained(config)
-    shifts: list[Shift] = []
+    shifts: list[TrafficShift] = []
     shares: list[dict[str, dict[str, dict[str, float]]]] = []
-    locator_on = once_a_map(partial(open_localizer, str(folder)))
+    locator_on = one_locator_per_map(partial(open_localizer, str(folder)))
     for drive, source in drives:
         with frame_progress(f"vehicles in {drive.name}", min(SCANS, len(drive))) as show:
             shifts += vehicle_shifts(locator_on, drive, [source], frames=SCANS, protocol=protocol, on_frame=show)
         with frame_progress(f"attention in {drive.name}", min(SCANS, len(drive))) as show:
-            shares.append(report(locator_on(source), drive, source, frames=SCANS, protocol=protocol, on_frame=show))
+            shares.append(
+                attention_report(locator_on(source), drive, source, frames=SCANS, protocol=protocol, on_frame=show)
+            )
     return _from_shifts(shifts) | _from_shares(shares)
 
 
@@ -130,14 +132,14 @@ def _from_metrics(metrics: Mapping[str, Any]) -> dict[str, float]:
 
 def _recalls(metrics: Mapping[str, Any]) -> dict[str, float]:
     values = {}
-    for quantity, unit in (("position", "m"), ("lateral", "m"), ("longitudinal", "m"), ("heading", "deg")):
-        section = metrics[f"{quantity}_{unit}"]
-        values[f"{quantity}_median_{unit}"] = section["median"]
-        values |= {f"{quantity}_{limit}{unit}": recall for limit, recall in section["recall"].items()}
+    for quantity in QUANTITIES:
+        section, unit = metrics[quantity.key], quantity.unit
+        values[f"{quantity.name}_median_{unit}"] = section["median"]
+        values |= {f"{quantity.name}_{limit}{unit}": recall for limit, recall in section["recall"].items()}
     return {key: math.nan if value is None else float(value) for key, value in values.items()}
 
 
-def _from_shifts(shifts: Sequence[Shift]) -> dict[str, float]:
+def _from_shifts(shifts: Sequence[TrafficShift]) -> dict[str, float]:
     values = {}
     for done, summary in summarise_shifts(shifts).items():
         prefix = "shift" if done == "inserted" else f"shift_{done}"

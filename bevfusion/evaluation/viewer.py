@@ -14,8 +14,7 @@ import cv2
 import numpy as np
 from jaxtyping import Float, UInt8
 
-from bevfusion.evaluation.marginals import Marginals
-from bevfusion.evaluation.predictions import Prediction
+from bevfusion.evaluation.results import BeliefMarginals, ScoredEstimate
 from bevfusion.geometry.grid import Grid
 from bevfusion.geometry.se2 import SE2
 from bevfusion.introspection import AttentionHook
@@ -29,7 +28,7 @@ TRUTH, ESTIMATE, PRIOR = (0, 80, 200), (216, 27, 96), (240, 160, 0)
 _MAP_HALF_M, _MAP_CELL_M = 60.0, 0.25
 _MAP_LIFE_M = 25.0  # a new piece of map after so many metres
 _MAX_POINTS = 15_000  # of a scan: the viewer draws more, but files grow
-_COURSE_EVERY = 10  # frames: each course is written whole
+_TRAJECTORY_EVERY = 10  # frames: each trajectory is written whole
 _FAINT = 0.005  # of the highest probability: below, the map shows through
 
 
@@ -52,19 +51,19 @@ class Recorder:
         self._stream.save(path)
         self._origin_m: tuple[float, float] | None = None
         self._map_at: tuple[float, float] | None = None
-        self._courses: dict[str, list[tuple[float, float]]] = {"truth": [], "estimate": []}
+        self._trajectories: dict[str, list[tuple[float, float]]] = {"truth": [], "estimate": []}
 
     def add(
-        self, scan: Scan, prediction: Prediction, estimate: PoseEstimate, source: MapSource, watch: AttentionHook | None
+        self, scan: Scan, scored: ScoredEstimate, estimate: PoseEstimate, source: MapSource, hook: AttentionHook | None
     ) -> None:
         """Show one answer: the scan at the estimate, the map below, what the belief and the attention are."""
-        rr, truth = self._rr, prediction.truth
+        rr, truth = self._rr, scored.truth
         if self._origin_m is None:
             self._origin_m = (truth.x_m, truth.y_m)
-        self._stream.set_time(FRAMES, sequence=prediction.position)
-        self._stream.set_time(TIMELINE, timestamp=np.datetime64(prediction.stamp_ns, "ns"))
+        self._stream.set_time(FRAMES, sequence=scored.frame_index)
+        self._stream.set_time(TIMELINE, timestamp=np.datetime64(scored.stamp_ns, "ns"))
         self._show_map(source, truth)
-        pose = prediction.estimate
+        pose = scored.estimate
         keep = scan.xyz[:: max(1, len(scan) // _MAX_POINTS)].astype(np.float64)
         place_m = self._near(pose.apply(keep[:, :2]))
         height_m = keep[:, 2] - np.percentile(keep[:, 2], 2.0) if len(keep) else keep[:, 2]
@@ -73,19 +72,19 @@ class Recorder:
         for name, shown, colour in (
             ("truth", truth, TRUTH),
             ("estimate", pose, ESTIMATE),
-            ("prior", prediction.prior, PRIOR),
+            ("prior", scored.prior, PRIOR),
         ):
             self._show_pose(name, shown, colour)
         if estimate.belief is not None:
-            self._show_belief(Marginals.of(estimate.belief, estimate.prior))
-        seen = None if watch is None else watch.attention()
-        if watch is not None and seen is not None:
+            self._show_belief(BeliefMarginals.of(estimate.belief, estimate.prior))
+        seen = None if hook is None else hook.attention()
+        if hook is not None and seen is not None:
             for slot, weight in seen.items():
-                self._show_attention(slot, weight, pose, watch.half_extent_m)
+                self._show_attention(slot, weight, pose, hook.half_extent_m)
         errors = {
             "position_m": math.hypot(pose.x_m - truth.x_m, pose.y_m - truth.y_m),
             "heading_deg": abs(math.degrees(math.remainder(pose.yaw_rad - truth.yaw_rad, 2.0 * math.pi))),
-            "confidence": prediction.confidence,
+            "confidence": scored.confidence,
         }
         for name, value in errors.items():
             self._stream.log(f"plots/{name}", rr.Scalars(value))
@@ -114,13 +113,13 @@ class Recorder:
         self._stream.log(
             f"poses/{name}", rr.Arrows3D(origins=[[*start, 2.0]], vectors=[ahead], colors=[colour], radii=0.4)
         )
-        if name in self._courses:
-            self._courses[name].append((float(start[0]), float(start[1])))
-            if len(self._courses[name]) % _COURSE_EVERY == 1:
-                line = [[x, y, 1.0] for x, y in self._courses[name]]
-                self._stream.log(f"courses/{name}", rr.LineStrips3D([line], colors=[colour], radii=0.15))
+        if name in self._trajectories:
+            self._trajectories[name].append((float(start[0]), float(start[1])))
+            if len(self._trajectories[name]) % _TRAJECTORY_EVERY == 1:
+                line = [[x, y, 1.0] for x, y in self._trajectories[name]]
+                self._stream.log(f"trajectories/{name}", rr.LineStrips3D([line], colors=[colour], radii=0.15))
 
-    def _show_belief(self, belief: Marginals) -> None:
+    def _show_belief(self, belief: BeliefMarginals) -> None:
         share = belief.place / max(float(belief.place.max()), 1e-30)
         half_m = float(belief.window.shifts_m()[-1]) + 0.5 * belief.window.cell_m
         picture = np.dstack([_heat(share), np.where(share > _FAINT, 80 + 175 * share, 0)]).astype(np.uint8)

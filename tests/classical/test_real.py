@@ -7,7 +7,7 @@ import pytest
 
 from bevfusion.classical.locator import ClassicalLocator
 from bevfusion.datasets.kitti import KittiRawDrive
-from bevfusion.evaluation.run import Protocol, displaced
+from bevfusion.evaluation.protocol import Protocol, displaced
 from bevfusion.maps.osm import read_osm
 from bevfusion.maps.render import OsmRenderer
 from bevfusion.metrics import heading_error_deg, position_errors_m

@@ -13,7 +13,7 @@ from bevfusion.cli import main
 from bevfusion.config import AttentionConfig, Config
 from bevfusion.datasets.kitti import KittiRawDrive
 from bevfusion.datasets.simulated import map_file
-from bevfusion.evaluation.explain import attention_shares, class_cells, explain, report
+from bevfusion.evaluation.explain import attention_report, attention_shares, class_cells, explain
 from bevfusion.evaluation.protocol import Protocol
 from bevfusion.evaluation.run import evaluate
 from bevfusion.geometry.grid import Grid
@@ -212,7 +212,7 @@ def test_shares():
 def test_report_without_attention_has_no_preference(town_drive):
     drive, source = town_drive
     done = []
-    found = report(
+    found = attention_report(
         tiny_localizer(source, "none", "none"),
         drive,
         source,
@@ -246,7 +246,7 @@ def test_report_needs_labels(town_drive):
         def __iter__(self):
             return iter([self[0], self[1]])
 
-    assert report(tiny_localizer(source), Unlabelled(town_drive[0]), source, protocol=PROTOCOL) == {}
+    assert attention_report(tiny_localizer(source), Unlabelled(town_drive[0]), source, protocol=PROTOCOL) == {}
 
 
 def test_explain_writes_pictures_and_numbers(town_drive, tmp_path):
@@ -266,7 +266,7 @@ def test_explain_writes_pictures_and_numbers(town_drive, tmp_path):
 def test_real_labels(shared_data: Path):
     drive = KittiRawDrive(shared_data / "kitti_raw/2011_10_03/2011_10_03_drive_0027_sync")
     source = open_map(shared_data / "maps/kitti_00.osm.bz2")
-    found = report(tiny_localizer(source), drive, source, frames=1, protocol=PROTOCOL)
+    found = attention_report(tiny_localizer(source), drive, source, frames=1, protocol=PROTOCOL)
     cells = {name: found["refine"][name]["cells_percent"] for name in ("roadside", "vehicles")}
     assert 20.0 < cells["roadside"] < 90.0
     assert 0.0 < cells["vehicles"] < 30.0

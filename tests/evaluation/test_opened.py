@@ -1,5 +1,5 @@
 from bevfusion.classical.locator import ClassicalLocator
-from bevfusion.evaluation.opened import once_a_map
+from bevfusion.evaluation.scoring import one_locator_per_map
 from bevfusion.maps.source import MapSource, open_map
 
 
@@ -11,7 +11,7 @@ def test_a_map_is_opened_once_and_its_twin_is_another(town_drive):
         opened.append(one)
         return ClassicalLocator(one)
 
-    locator_on = once_a_map(make)
+    locator_on = one_locator_per_map(make)
     twin = open_map(next(drive._path.parent.glob("*.osm.gz")))
     assert locator_on(source) is locator_on(source)
     assert locator_on(twin) is not locator_on(source)

@@ -16,11 +16,16 @@ import pytest
 import torch
 
 from bevfusion.evaluation import plots
-from bevfusion.evaluation.marginals import Marginals, WorstMarginals
-from bevfusion.evaluation.plots import worst
-from bevfusion.evaluation.predictions import Prediction
 from bevfusion.evaluation.report import card, flat, headline, rows, warnings, write_report
-from bevfusion.evaluation.trajectories import courses, write_trajectories
+from bevfusion.evaluation.results import (
+    BeliefMarginals,
+    DriveResult,
+    ScoredEstimate,
+    WorstBeliefs,
+    trajectories,
+    worst,
+    write_trajectories,
+)
 from bevfusion.geometry.grid import PoseWindow
 from bevfusion.geometry.se2 import SE2
 from bevfusion.structures import PoseBelief
@@ -105,7 +110,7 @@ def test_nothing_comes_from_elsewhere(page: Page, written: Path) -> None:
 
 def test_pictures_show_something_and_say_what(page: Page) -> None:
     images = page.all("img")
-    assert len(images) == 4 + 2 * 2 + 2 * 10  # curves, two drives, ten worst frames with their beliefs
+    assert len(images) == 4 + 2 * 2 + 2  # curves, two drives, and of 14 frames the two worst, each in one picture
     for image in images:
         assert len(image["alt"]) > 30
         data = base64.b64decode(image["src"].partition(",")[2], validate=True)
@@ -170,10 +175,10 @@ def test_what_is_not_known_is_a_dash(tmp_path: Path, written: Path) -> None:
     assert "<img" not in text
 
 
-def prediction(position: int, draw: int, error_m: float, **changes: object) -> Prediction:
+def prediction(position: int, draw: int, error_m: float, **changes: object) -> ScoredEstimate:
     values: dict = {
         "drive_index": 0,
-        "position": position,
+        "frame_index": position,
         "drive": "d",
         "frame": position,
         "stamp_ns": 1_317_384_000_000_000_001 + position * 100_000_000,
@@ -187,7 +192,7 @@ def prediction(position: int, draw: int, error_m: float, **changes: object) -> P
         "confidence": 0.5,
         "runtime_ms": 1.0,
     }
-    return Prediction(**(values | changes))
+    return ScoredEstimate(**(values | changes))
 
 
 def test_trajectories_are_what_evo_reads(tmp_path: Path) -> None:
@@ -204,12 +209,12 @@ def test_trajectories_are_what_evo_reads(tmp_path: Path) -> None:
     np.testing.assert_allclose(np.linalg.norm(values[:, 4:], axis=1), 1.0, atol=1e-8)
 
 
-def test_courses_have_files_of_their_own() -> None:
+def test_trajectories_have_files_of_their_own() -> None:
     mixed = [
         *(prediction(0, 0, 0.0, drive="a b"), prediction(1, 0, 0.0, drive="a b", map_index=1)),
         *(prediction(0, 0, 0.0, drive="c/d"), prediction(0, 0, 0.0, drive="c d")),
     ]
-    assert [course.file_name for course in courses(mixed)] == ["a_b_map0", "a_b_map1", "c_d", "c_d_2"]
+    assert [one.file_name for one in trajectories(mixed)] == ["a_b_map0", "a_b_map1", "c_d", "c_d_2"]
 
 
 @pytest.mark.usefixtures("_no_drawing")
@@ -226,7 +231,7 @@ def _no_drawing(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_marginals() -> None:
-    found = Marginals.of(belief_at(SE2(2.0, -1.0, math.radians(4))), SE2(10.0, 20.0, 1.0))
+    found = BeliefMarginals.of(belief_at(SE2(2.0, -1.0, math.radians(4))), SE2(10.0, 20.0, 1.0))
     assert found.place.sum() == pytest.approx(1.0)
     assert found.heading.sum() == pytest.approx(1.0)
     y, x = np.unravel_index(found.place.argmax(), found.place.shape)
@@ -238,7 +243,7 @@ def test_marginals() -> None:
 @pytest.mark.parametrize("seed", range(5))
 def test_the_kept_marginals_are_those_of_the_worst(seed: int) -> None:
     rng = np.random.default_rng(seed)
-    kept = WorstMarginals(4)
+    kept = WorstBeliefs(4)
     asked = [
         prediction(position, draw, float(rng.integers(0, 12)))  # with ties
         for draw in range(3)
@@ -260,7 +265,7 @@ def test_odometry_alone_is_drawn_where_it_means_something(
     monkeypatch.setattr(plots, "save_figure", lambda figure, path: figures.__setitem__(path.stem, figure))
     asked = [prediction(p, 0, 0.5) for p in range(3)]
     drive = FakeDrive([SE2(float(p), 0.0, 0.5) for p in range(3)])
-    plots.write_plots(tmp_path / "plots", asked, [drive], [FakeMap()], mode, None)  # type: ignore[list-item]
+    plots.write_plots(tmp_path / "plots", [DriveResult("d", "log", asked)], [drive], [FakeMap()], mode)  # type: ignore[list-item]
     (axis,) = figures["trajectory_d"].axes
     labels = [text.get_text() for text in axis.get_legend().get_texts()]
     assert labels == [*(["odometry alone"] if mode == "filter" else []), "truth", "estimate"]

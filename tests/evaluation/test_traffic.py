@@ -9,12 +9,11 @@ from bevfusion.build import build_model
 from bevfusion.config import Config
 from bevfusion.datasets.augment import VEHICLE_CLASSES
 from bevfusion.datasets.kitti import KittiRawDrive
-from bevfusion.evaluation.protocol import Protocol
+from bevfusion.evaluation.protocol import Protocol, evenly_spaced
+from bevfusion.evaluation.results import TrafficShift
 from bevfusion.evaluation.traffic import (
-    Shift,
     changed_share,
     done_to,
-    evenly_spaced,
     in_words,
     only_hidden,
     summarise_shifts,
@@ -136,12 +135,12 @@ def test_frames_off_the_map_are_left_out(town_drive, tmp_path):
 
 def test_summary_counts_by_what_was_done():
     shifts = [
-        Shift("a", 0, 10, 0.1, 1.0, 0.5),
-        Shift("a", 1, 10, 0.3, 3.0, 1.5),
-        Shift("a", 0, 20, 0.2, 8.0, 2.5),
-        Shift("a", 0, None, 0.2, 2.0, 0.1),
-        Shift("a", 0, 20, 0.2, 5.0, 1.0, hidden_only=True),
-        Shift("a", 0, 0, 0.0, 0.0, 0.0),
+        TrafficShift("a", 0, 10, 0.1, 1.0, 0.5),
+        TrafficShift("a", 1, 10, 0.3, 3.0, 1.5),
+        TrafficShift("a", 0, 20, 0.2, 8.0, 2.5),
+        TrafficShift("a", 0, None, 0.2, 2.0, 0.1),
+        TrafficShift("a", 0, 20, 0.2, 5.0, 1.0, hidden_only=True),
+        TrafficShift("a", 0, 0, 0.0, 0.0, 0.0),
     ]
     found = summarise_shifts(shifts)
     assert list(found) == ["inserted_10", "inserted_20", "hidden_20", "removed", "inserted"]

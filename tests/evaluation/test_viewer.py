@@ -11,7 +11,7 @@ from bevfusion.cli import main
 from bevfusion.datasets.kitti import KittiRawDrive
 from bevfusion.datasets.simulated import map_file
 from bevfusion.evaluation.protocol import Protocol
-from bevfusion.evaluation.scoring import Scorer
+from bevfusion.evaluation.scoring import DriveScorer
 from bevfusion.localizer import open_localizer
 from bevfusion.maps.source import MapSource
 from bevfusion.structures import DataError
@@ -26,15 +26,15 @@ def test_a_recording_holds_scan_map_belief_and_attention(
 ) -> None:
     drive, source = town_drive
     recorder = Recorder(tmp_path / "deep" / "a.rrd", "a")
-    scorer = Scorer(
+    scorer = DriveScorer(
         lambda one: open_localizer("default", one), drive, [source], Protocol(offset_m=10.0), recorder=recorder
     )
     answers = scorer.run()
     recorder.close()
-    assert len(answers.predictions) == len(drive)
+    assert len(answers.estimates) == len(drive)
     words = [sys.executable, "-m", "rerun", "rrd", "print", "-v", str(tmp_path / "deep" / "a.rrd")]
     printed = subprocess.run(words, check=True, capture_output=True, text=True).stdout
-    wanted = ("scan", "map", "poses/truth", "poses/estimate", "courses/truth", "belief/place", "belief/heading")
+    wanted = ("scan", "map", "poses/truth", "poses/estimate", "trajectories/truth", "belief/place", "belief/heading")
     for entity in (*wanted, "attention/fusion", "attention/refine", "attention/saliency", "plots/position_m"):
         assert f"/{entity}" in printed, entity
     assert "/nothing" not in printed

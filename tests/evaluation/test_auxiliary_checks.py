@@ -11,11 +11,10 @@ from bevfusion.classical.locator import ClassicalLocator
 from bevfusion.cli import main
 from bevfusion.datasets.drive import Derived
 from bevfusion.datasets.kitti import KittiRawDrive
-from bevfusion.evaluation.asides import classical_predictions, traffic_shifts
-from bevfusion.evaluation.protocol import Asides, Protocol
+from bevfusion.evaluation.protocol import AuxiliaryChecks, Protocol
+from bevfusion.evaluation.report import terminal_rows
 from bevfusion.evaluation.run import evaluate
-from bevfusion.evaluation.scoring import Scorer
-from bevfusion.evaluation.table import rows
+from bevfusion.evaluation.scoring import DriveScorer, classical_estimates, traffic_shifts
 from bevfusion.maps.source import MapSource
 from bevfusion.structures import Frame, Scan
 
@@ -39,33 +38,33 @@ def _no_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_it_is_asked_for_some_frames_what_the_network_is_asked_for_all(town_drive: Driven) -> None:
     drive, source = town_drive
-    alone = {p.position: p for p in Scorer(ClassicalLocator, drive, [source], NEAR).run().predictions}
-    beside = classical_predictions(Scorer(ClassicalLocator, drive, [source], NEAR), 3)
-    assert [p.position for p in beside] == [0, 2, 5]  # of six
+    alone = {p.frame_index: p for p in DriveScorer(ClassicalLocator, drive, [source], NEAR).run().estimates}
+    beside = classical_estimates(DriveScorer(ClassicalLocator, drive, [source], NEAR), 3)
+    assert [p.frame_index for p in beside] == [0, 2, 5]  # of six
     for prediction in beside:
-        assert prediction.prior == alone[prediction.position].prior
-        assert prediction.estimate == alone[prediction.position].estimate
+        assert prediction.prior == alone[prediction.frame_index].prior
+        assert prediction.estimate == alone[prediction.frame_index].estimate
 
 
 def test_no_frames_and_sequences_have_no_such_row(town_drive: Driven) -> None:
     drive, source = town_drive
-    assert classical_predictions(Scorer(ClassicalLocator, drive, [source], NEAR), 0) == []
-    assert classical_predictions(Scorer(ClassicalLocator, drive, [source], replace(NEAR, mode="filter")), 3) == []
+    assert classical_estimates(DriveScorer(ClassicalLocator, drive, [source], NEAR), 0) == []
+    assert classical_estimates(DriveScorer(ClassicalLocator, drive, [source], replace(NEAR, mode="filter")), 3) == []
 
 
 def test_a_scan_that_it_cannot_use_costs_the_row_not_the_evaluation(
     town_drive: Driven, caplog: pytest.LogCaptureFixture
 ) -> None:
     drive, source = town_drive
-    assert classical_predictions(Scorer(ClassicalLocator, Blinded(drive), [source], NEAR), 2) == []
+    assert classical_estimates(DriveScorer(ClassicalLocator, Blinded(drive), [source], NEAR), 2) == []
     assert "no classical row" in caplog.text
 
 
 def test_the_row_stands_under_the_network_s(town_drive: Driven, tmp_path: Path) -> None:
     drive, source = town_drive
-    asides = Asides(classical=2)
-    report = evaluate(ClassicalLocator, [drive], [source], NEAR, tmp_path / "out", {"path": "net"}, asides)
-    lines = rows(report)
+    checks = AuxiliaryChecks(classical=2)
+    report = evaluate(ClassicalLocator, [drive], [source], NEAR, tmp_path / "out", {"path": "net"}, checks)
+    lines = terminal_rows(report)
     assert [name for name, _, _ in lines] == ["network", "classical", "chance", drive.name]
     assert [frames for _, frames, _ in lines] == ["6", "2", "", "6"]
     written = json.loads((tmp_path / "out/metrics.json").read_text())
@@ -108,15 +107,15 @@ def test_on_the_command_line(town_drive: Driven, tmp_path: Path) -> None:
 
 def test_traffic_is_not_asked_of_sequences_nor_unasked(town_drive: Driven) -> None:
     drive, source = town_drive
-    assert traffic_shifts(Scorer(ClassicalLocator, drive, [source], NEAR), 0) == []
-    assert traffic_shifts(Scorer(ClassicalLocator, drive, [source], replace(NEAR, mode="filter")), 2) == []
+    assert traffic_shifts(DriveScorer(ClassicalLocator, drive, [source], NEAR), 0) == []
+    assert traffic_shifts(DriveScorer(ClassicalLocator, drive, [source], replace(NEAR, mode="filter")), 2) == []
 
 
 def test_a_scan_that_it_cannot_use_costs_the_traffic_not_the_evaluation(
     town_drive: Driven, caplog: pytest.LogCaptureFixture
 ) -> None:
     drive, source = town_drive
-    assert traffic_shifts(Scorer(ClassicalLocator, Blinded(drive), [source], NEAR), 6) == []
+    assert traffic_shifts(DriveScorer(ClassicalLocator, Blinded(drive), [source], NEAR), 6) == []
     assert "no other traffic in" in caplog.text
 
 

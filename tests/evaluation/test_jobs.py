@@ -11,12 +11,9 @@ import pytest
 from bevfusion.cli import main
 from bevfusion.datasets.logged import LogOptions
 from bevfusion.datasets.simulated import map_file, simulated_drive
-from bevfusion.evaluation import jobs, kept
-from bevfusion.evaluation.marginals import Marginals
-from bevfusion.evaluation.predictions import Prediction
+from bevfusion.evaluation import jobs, result_cache
 from bevfusion.evaluation.protocol import Protocol
-from bevfusion.evaluation.scoring import Answers
-from bevfusion.evaluation.traffic import Shift
+from bevfusion.evaluation.results import BeliefMarginals, DriveResult, ScoredEstimate, TrafficShift
 from bevfusion.geometry.grid import PoseWindow
 from bevfusion.geometry.se2 import SE2
 from bevfusion.simulate.drive import DriveOptions
@@ -70,7 +67,7 @@ def test_a_second_run_does_only_what_is_left(
     done: list[str] = []
     perform = jobs.perform
 
-    def counted(task: jobs.DriveTask, **options: object) -> bytes:
+    def counted(task: jobs.DriveTask, **options: object) -> DriveResult:
         done.append(task.name)
         return perform(task, **options)
 
@@ -107,27 +104,32 @@ def test_a_bug_in_one_drive_is_reported(made: tuple[list[Path], Path], tmp_path:
     assert ["internal error: KeyError" in (answers.failed or "") for answers in found] == [True, True]
 
 
-def prediction(position: int, mass: float | None) -> Prediction:
+def prediction(position: int, mass: float | None) -> ScoredEstimate:
     pose = SE2(1.0, 2.0, 0.3)
-    return Prediction(
+    return ScoredEstimate(
         3, position, "d", 7, 10**18 + 1, 2, 1, "m", pose, pose @ pose, pose, np.eye(3), 0.5, 12.5, mass, mass
     )
 
 
 def test_what_is_kept_comes_back() -> None:
-    answers = Answers("d", "kiss-icp", not_covered=1, lost=2, box_deg=(1.0, 2.0, 3.0, 4.0))
-    answers.predictions += [prediction(0, 0.25), prediction(1, None)]
+    answers = DriveResult("d", "kiss-icp", not_covered=1, lost=2, box_deg=(1.0, 2.0, 3.0, 4.0))
+    answers.estimates += [prediction(0, 0.25), prediction(1, None)]
     answers.classical += [prediction(1, 0.5)]
-    answers.traffic += [Shift("drive", 3, None, 0.25, 0.5, 0.125), Shift("drive", 3, 40, 0.5, 1.5, 0.25, True)]
+    answers.traffic += [
+        TrafficShift("drive", 3, None, 0.25, 0.5, 0.125),
+        TrafficShift("drive", 3, 40, 0.5, 1.5, 0.25, True),
+    ]
     window = PoseWindow(2.0, 0.5, 1.0, 0.25)
-    marginals = Marginals(SE2(1.0), window, np.ones((5, 5)), np.ones(5), {"saliency": np.full((4, 4), np.nan)}, 9.0)
-    answers.worst.keep((3, 1), 2, 4.5, marginals)
-    back = kept.from_bytes(kept.to_bytes(answers), 3)
-    assert (len(back.predictions), len(back.classical)) == (2, 1)
+    marginals = BeliefMarginals(
+        SE2(1.0), window, np.ones((5, 5)), np.ones(5), {"saliency": np.full((4, 4), np.nan)}, 9.0
+    )
+    answers.worst.restore((3, 1), 2, 4.5, marginals)
+    back = result_cache.decode(result_cache.encode(answers), 3)
+    assert (len(back.estimates), len(back.classical)) == (2, 1)
     assert back.traffic == answers.traffic
-    for ours, theirs in zip(answers.predictions + answers.classical, back.predictions + back.classical, strict=True):
+    for ours, theirs in zip(answers.estimates + answers.classical, back.estimates + back.classical, strict=True):
         assert np.array_equal(ours.covariance, theirs.covariance)
-        for name in ("drive_index", "position", "stamp_ns", "draw", "map_name", "prior", "truth", "estimate"):
+        for name in ("drive_index", "frame_index", "stamp_ns", "draw", "map_name", "prior", "truth", "estimate"):
             assert getattr(ours, name) == getattr(theirs, name)
         assert (ours.credible_mass, ours.nll, ours.runtime_ms) == (theirs.credible_mass, theirs.nll, theirs.runtime_ms)
     assert (back.odometry, back.not_covered, back.lost, back.box_deg) == ("kiss-icp", 1, 2, (1.0, 2.0, 3.0, 4.0))
@@ -139,8 +141,8 @@ def test_what_is_kept_comes_back() -> None:
 
 @pytest.mark.parametrize("cut", [0, 10, 300])
 def test_half_a_kept_file_is_none(cut: int) -> None:
-    with pytest.raises(ValueError, match="kept drive"):
-        kept.from_bytes(kept.to_bytes(Answers("d", "none"))[:cut], 0)
+    with pytest.raises(ValueError, match="cached result"):
+        result_cache.decode(result_cache.encode(DriveResult("d", "none"))[:cut], 0)
 
 
 def test_on_a_cluster(made: tuple[list[Path], Path], tmp_path: Path) -> None:

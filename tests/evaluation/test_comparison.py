@@ -11,10 +11,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bevfusion.cli import main
-from bevfusion.evaluation import bootstrap
-from bevfusion.evaluation.compare import QUANTITIES, Line, compare, compared_lines, read_run
-from bevfusion.evaluation.predictions import Prediction, write_csv
-from bevfusion.evaluation.side_by_side import markdown, rich_table, write_comparison
+from bevfusion.evaluation import comparison as comparison_module
+from bevfusion.evaluation.comparison import (
+    ComparedFigure,
+    compare_runs,
+    compared_figures,
+    markdown,
+    read_run,
+    rich_table,
+    write_comparison,
+)
+from bevfusion.evaluation.results import QUANTITY_KEYS, ScoredEstimate, write_csv
 from bevfusion.geometry.se2 import SE2
 from bevfusion.structures import DataError
 
@@ -31,7 +38,7 @@ def test_blocks_are_stretches_of_one_drive(answers: list[tuple[str, int]], lengt
     drives, frames = [drive for drive, _ in answers], np.array([frame for _, frame in answers])
     steps_m = np.random.default_rng(seed).choice([0.0, 0.3, 2.0, 500.0], 61, p=[0.2, 0.3, 0.45, 0.05])
     way_m = np.cumsum(steps_m)
-    block = bootstrap.blocks(drives, frames, np.stack([way_m, -way_m], axis=1)[frames], length_m)
+    block = comparison_module.blocks(drives, frames, np.stack([way_m, -way_m], axis=1)[frames], length_m)
     assert sorted(set(block.tolist())) == list(range(block.max() + 1))
     for drive in set(drives):
         of_frame: dict[int, set[int]] = {}
@@ -55,7 +62,7 @@ def test_blocks_go_by_the_way_and_not_by_the_frames() -> None:
     """A frame every 5 m, and the same way with a frame every metre: the same stretches; standing still adds none."""
 
     def stretches(x_m: np.ndarray) -> list[tuple[float, float]]:
-        block = bootstrap.blocks(["d"] * len(x_m), np.arange(len(x_m)), np.stack([x_m, 0.0 * x_m], axis=1))
+        block = comparison_module.blocks(["d"] * len(x_m), np.arange(len(x_m)), np.stack([x_m, 0.0 * x_m], axis=1))
         return [(float(x_m[block == k].min()), float(x_m[block == k].max())) for k in range(block.max() + 1)]
 
     sparse, dense = stretches(np.arange(0.0, 2000.0, 5.0)), stretches(np.arange(2000.0))
@@ -73,11 +80,11 @@ def test_resampled_differences_against_writing_every_resample_out(seed: int) -> 
     block = np.sort(rng.integers(0, 7, 83))
     block = np.unique(block, return_inverse=True)[1].reshape(-1)
     number = int(block.max()) + 1
-    counts = bootstrap.drawn_counts(number, 40, seed)
+    counts = comparison_module.drawn_counts(number, 40, seed)
     assert counts.shape == (40, number)
     assert (counts.sum(axis=1) == number).all()
-    recall = bootstrap.recall_differences(a < 1.0, b < 1.0, block, counts)
-    median = bootstrap.median_differences(a, b, block, counts)
+    recall = comparison_module.recall_differences(a < 1.0, b < 1.0, block, counts)
+    median = comparison_module.median_differences(a, b, block, counts)
     for i, drawn in enumerate(counts):
         rows = np.concatenate([np.flatnonzero(block == k) for k in range(number) for _ in range(drawn[k])])
         assert recall[i] == pytest.approx(100.0 * (np.mean(b[rows] < 1.0) - np.mean(a[rows] < 1.0)))
@@ -91,9 +98,9 @@ def coverage(size: int) -> float:
     for trial in range(150):
         hits = np.repeat(rng.random((2, 50)) < 0.5, 40, axis=1)
         way_m = np.stack([np.arange(2000.0), np.zeros(2000)], axis=1)
-        block = bootstrap.blocks(["d"] * 2000, np.arange(2000), way_m, float(size))
-        counts = bootstrap.drawn_counts(int(block.max()) + 1, 200, trial)
-        low, high = bootstrap.interval_95(bootstrap.recall_differences(hits[0], hits[1], block, counts))
+        block = comparison_module.blocks(["d"] * 2000, np.arange(2000), way_m, float(size))
+        counts = comparison_module.drawn_counts(int(block.max()) + 1, 200, trial)
+        low, high = comparison_module.interval_95(comparison_module.recall_differences(hits[0], hits[1], block, counts))
         held += low <= 0.0 <= high
     return held / 150
 
@@ -107,9 +114,9 @@ def write_run(folder: Path, errors_m: dict[str, np.ndarray], protocol: dict | No
     """A run with the given lateral errors; headings are off by a tenth of that in radians."""
     folder.mkdir()
     predictions = [
-        Prediction(
+        ScoredEstimate(
             drive_index=index,
-            position=i,
+            frame_index=i,
             drive=drive,
             frame=i,
             stamp_ns=i,
@@ -143,58 +150,58 @@ def runs(tmp_path: Path) -> tuple[Path, Path]:
 
 
 def test_the_better_run_is_found(runs: tuple[Path, Path]) -> None:
-    found = compare(*map(read_run, runs), resamples=300)
+    found = compare_runs(*map(read_run, runs), resamples=300)
     assert (found.pairs, found.frames, found.blocks) == (1200, 1200, 12)
-    assert [line.quantity for line in found.lines[::4]] == list(QUANTITIES)
-    line = found.lines[0]
+    assert [line.quantity for line in found.figures[::4]] == list(QUANTITY_KEYS)
+    line = found.figures[0]
     assert line.statistic == "<1"
     assert line.a == pytest.approx(100.0 * np.mean(found.errors_a["lateral_m"] < 1.0))
     low, high = line.interval
     assert low < line.difference < high
     assert line.verdict == "B"
-    median = found.lines[3]
+    median = found.figures[3]
     assert median.b == pytest.approx(0.5 * median.a, rel=1e-4)
     assert (median.statistic, median.verdict) == ("median", "B")
-    assert found.lines[4].interval == (0.0, 0.0)  # along the road both are exact
-    assert found.lines[4].verdict == ""
+    assert found.figures[4].interval == (0.0, 0.0)  # along the road both are exact
+    assert found.figures[4].verdict == ""
     assert set(found.per_drive) == {"first", "second"}
     assert "12 blocks only" in found.notes[0]
     np.testing.assert_allclose(found.errors_a["position_m"], found.errors_a["lateral_m"])
-    back = compare(*map(read_run, runs[::-1]), resamples=300).lines[0]
+    back = compare_runs(*map(read_run, runs[::-1]), resamples=300).figures[0]
     assert back.verdict == "A"
     assert back.interval == pytest.approx((-high, -low))
 
 
 def test_a_run_equals_itself(runs: tuple[Path, Path]) -> None:
-    found = compare(read_run(runs[0]), read_run(runs[0]), resamples=50)
-    assert all(line.interval == (0.0, 0.0) and not line.verdict for line in found.lines)
+    found = compare_runs(read_run(runs[0]), read_run(runs[0]), resamples=50)
+    assert all(line.interval == (0.0, 0.0) and not line.verdict for line in found.figures)
 
 
 def test_few_blocks_give_no_interval(tmp_path: Path) -> None:
     errors = {"d": np.full(499, 0.5)}
     a, b = write_run(tmp_path / "a", errors), write_run(tmp_path / "b", {"d": np.full(499, 2.0)})
-    found = compare(read_run(a), read_run(b))
+    found = compare_runs(read_run(a), read_run(b))
     assert found.blocks == 4
-    assert all(line.interval is None and not line.verdict for line in found.lines)
+    assert all(line.interval is None and not line.verdict for line in found.figures)
     assert found.notes == [
         "No intervals: the way makes 4 blocks of 100 m, and fewer than 5 say too little about chance."
     ]
     assert "Intervals" not in markdown(found)
-    assert found.lines[0] == Line("lateral_m", "<1", 100.0, 0.0, None)
+    assert found.figures[0] == ComparedFigure("lateral_m", "<1", 100.0, 0.0, None)
 
 
 def test_a_drives_own_interval_rests_on_its_own_blocks() -> None:
     block = np.repeat([3, 5, 9], 10)
     errors = {"position_m": np.arange(30.0)}
-    assert compared_lines(errors, errors, block, 20, 0)[0].interval is None
+    assert compared_figures(errors, errors, block, 20, 0)[0].interval is None
     block = np.repeat([3, 5, 9, 11, 12, 40], 5)
-    assert compared_lines(errors, errors, block, 20, 0)[0].interval == (0.0, 0.0)
+    assert compared_figures(errors, errors, block, 20, 0)[0].interval == (0.0, 0.0)
 
 
 def test_only_shared_frames_count_and_the_rest_is_told(tmp_path: Path) -> None:
     a = write_run(tmp_path / "a", {"d": np.ones(30), "only_a": np.ones(5)}, lost={"d": 2})
     b = write_run(tmp_path / "b", {"d": np.ones(20)}, {"seed": 1})
-    found = compare(read_run(a), read_run(b))
+    found = compare_runs(read_run(a), read_run(b))
     assert found.pairs == 20
     assert found.notes[:3] == [
         "15 answers of A have no partner in the other run and do not count here.",
@@ -207,7 +214,7 @@ def test_other_truths_and_priors_are_told(tmp_path: Path) -> None:
     a, b = (write_run(tmp_path / name, {"d": np.ones(3)}) for name in "ab")
     table = b / "predictions.csv"
     table.write_text(table.read_text().replace(",1.000000,1.000000,0.100000,", ",1.000000,1.500000,0.100000,", 1))
-    notes = compare(read_run(a), read_run(b)).notes
+    notes = compare_runs(read_run(a), read_run(b)).notes
     assert notes[0] == "The priors differ in 1 of 3 pairs (another map, or another start)."
     assert len(notes) == 2
 
@@ -215,7 +222,7 @@ def test_other_truths_and_priors_are_told(tmp_path: Path) -> None:
 def test_runs_without_shared_frames_are_refused(tmp_path: Path) -> None:
     a, b = write_run(tmp_path / "a", {"x": np.ones(3)}), write_run(tmp_path / "b", {"y": np.ones(3)})
     with pytest.raises(DataError, match="runs a and b share no frames: a has x, b has y"):
-        compare(read_run(a), read_run(b))
+        compare_runs(read_run(a), read_run(b))
 
 
 @pytest.mark.parametrize(
@@ -248,7 +255,7 @@ def test_broken_runs_are_one_clear_line(tmp_path: Path, name: str, content: str)
 
 
 def test_files_and_tables(runs: tuple[Path, Path], tmp_path: Path) -> None:
-    found = compare(*map(read_run, runs), resamples=50)
+    found = compare_runs(*map(read_run, runs), resamples=50)
     write_comparison(tmp_path / "deep" / "out", found)
     names = {path.name for path in (tmp_path / "deep/out").iterdir()}
     assert names == {"comparison.md", "comparison.png"}
