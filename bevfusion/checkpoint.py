@@ -10,6 +10,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from bevfusion.config import Config, ConfigError, config_from_dict
+from bevfusion.files import atomic_file
 from bevfusion.structures import DataError
 
 _FORMAT = "bevfusion-1"
@@ -29,10 +30,8 @@ def save_checkpoint(path: Path, model: nn.Module, config: Config, provenance: di
     """Write weights, configuration and provenance; the file appears whole or not at all."""
     weights = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
     metadata = {"format": _FORMAT, "config": config.model_dump_json(), "provenance": json.dumps(provenance)}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(path.name + ".unfinished")
-    save_file(weights, unfinished, metadata=metadata)
-    unfinished.replace(path)
+    with atomic_file(path) as draft:
+        save_file(weights, draft, metadata=metadata)
 
 
 def read_checkpoint(path: Path) -> Checkpoint:

@@ -18,6 +18,7 @@ from bevfusion.benchmark.encoders import encoder_rows
 from bevfusion.benchmark.matching import matching_rows
 from bevfusion.benchmark.step import step_rows
 from bevfusion.benchmark.tiles import tiles_rows
+from bevfusion.files import write_text
 from bevfusion.machine import hardware
 from bevfusion.structures import DataError
 
@@ -74,8 +75,7 @@ def benchmark(suites: Sequence[str], device: str | None = None) -> dict[str, Any
 
 def write_json(path: Path, report: Mapping[str, Any]) -> None:
     """Keep a report."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+    write_text(path, json.dumps(report, indent=2) + "\n")
 
 
 def rich_tables(report: Mapping[str, Any]) -> list[Table]:

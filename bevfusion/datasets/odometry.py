@@ -7,7 +7,6 @@ over a drive; the poses are kept in a file and taken from there the next time.
 import contextlib
 import hashlib
 import logging
-import os
 import zipfile
 import zlib
 from collections.abc import Callable
@@ -20,6 +19,7 @@ from jaxtyping import Float
 from bevfusion.datasets.drive import Derived, Drive
 from bevfusion.datasets.logged import LoggedDrive
 from bevfusion.datasets.tracks import PoseTrack
+from bevfusion.files import atomic_file
 from bevfusion.structures import DataError, Frame
 
 log = logging.getLogger(__name__)
@@ -160,9 +160,6 @@ def _load(file: Path, frames: int) -> PoseTrack | None:
 
 
 def _save(file: Path, track: PoseTrack, frames: int) -> None:
-    """Written beside, then moved: an interrupted run leaves no half a file."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    beside = file.with_suffix(f".{os.getpid()}.tmp")
-    with beside.open("wb") as target:
+    """An interrupted run leaves no half a file."""
+    with atomic_file(file) as draft, draft.open("wb") as target:
         np.savez(target, frames=frames, stamps_ns=track.stamps_ns, xy_m=track.xy_m, yaw_rad=track.yaw_rad)
-    beside.replace(file)

@@ -135,7 +135,7 @@ def _folder(path: Path, options: DriveOptions, cache: Path) -> Path:
 
 def _remove_drafts(target: Path) -> None:
     for draft in target.parent.iterdir():
-        if draft.name.startswith(f".{target.name}-"):
+        if draft.name.startswith(f".{target.name}-") and draft.is_dir():
             shutil.rmtree(draft, ignore_errors=True)
-        elif draft.name == f".{target.name}.part":
+        elif draft.name.startswith(f".{target.name}-"):
             draft.unlink(missing_ok=True)

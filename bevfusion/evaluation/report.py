@@ -24,6 +24,7 @@ from bevfusion.evaluation.results import (
     trajectories,
 )
 from bevfusion.evaluation.traffic import in_words
+from bevfusion.files import write_text
 from bevfusion.localizer import CLASSICAL
 from bevfusion.tables import is_number, number
 
@@ -96,7 +97,7 @@ def write_report(
         pictures=_pictures(report, estimates, plots),
         worst=_worst_frames(estimates, plots),
     )
-    path.write_text(page, encoding="utf-8")
+    write_text(path, page)
 
 
 def headline(report: Mapping[str, Any]) -> str:

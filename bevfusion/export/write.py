@@ -10,6 +10,7 @@ import torch
 
 from bevfusion.build import tile_grid
 from bevfusion.export.network import PointsToBeliefs, example_inputs
+from bevfusion.files import atomic_file
 from bevfusion.localizer import open_network
 from bevfusion.maps.schema import LAYERS
 from bevfusion.structures import DataError
@@ -52,18 +53,17 @@ def write_export(checkpoint: str, output: Path, offset_m: float, offset_deg: flo
             "sha256": loaded.sha256,
         }
     )
-    output.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = output.with_name(f"unfinished.{output.name}")
     if output.suffix == ".pt2":
-        torch.export.save(program, unfinished, extra_files={METADATA_KEY: about})
-    else:
-        for chatty in ("onnxscript", "onnx_ir", "torch.onnx"):
-            logging.getLogger(chatty).setLevel(logging.ERROR)
-        onnx = torch.onnx.export(
-            program, (), input_names=INPUTS, output_names=OUTPUTS, dynamo=True, external_data=False, verbose=False
-        )
-        if onnx is None:
-            raise RuntimeError("torch.onnx.export returned no program")
-        onnx.model.metadata_props[METADATA_KEY] = about
-        onnx.save(unfinished, external_data=False)
-    unfinished.replace(output)
+        with atomic_file(output) as draft:
+            torch.export.save(program, draft, extra_files={METADATA_KEY: about})
+        return
+    for chatty in ("onnxscript", "onnx_ir", "torch.onnx"):
+        logging.getLogger(chatty).setLevel(logging.ERROR)
+    onnx = torch.onnx.export(
+        program, (), input_names=INPUTS, output_names=OUTPUTS, dynamo=True, external_data=False, verbose=False
+    )
+    if onnx is None:
+        raise RuntimeError("torch.onnx.export returned no program")
+    onnx.model.metadata_props[METADATA_KEY] = about
+    with atomic_file(output) as draft:
+        onnx.save(draft, external_data=False)

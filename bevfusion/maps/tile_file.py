@@ -11,10 +11,8 @@ not depend on how many there are. Little-endian throughout.
 
 import json
 import mmap
-import os
 import zlib
 from collections.abc import Callable, Iterable, Mapping
-from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +20,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int8
 
+from bevfusion.files import atomic_file
 from bevfusion.geometry.geodesy import GeoPose, LocalFrame
 from bevfusion.maps.schema import LAYER_NAMES, LAYERS
 from bevfusion.structures import DataError
@@ -171,22 +170,16 @@ def write_tile_file(
     """
     count = contents.blocks[0] * contents.blocks[1]
     offsets = np.zeros(count + 1, "<u8")
-    unfinished = path.with_name(f"{path.name}.{os.getpid()}.tmp")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with unfinished.open("wb") as file:
+        with atomic_file(path) as draft, draft.open("wb") as file:
             offsets[0] = file.write(contents.to_line())
             for number, packed in zip(range(1, count + 1), blocks, strict=True):
                 offsets[number] = offsets[number - 1] + file.write(packed)
                 if on_block is not None:
                     on_block(number, count)
             file.write(offsets.tobytes())
-        unfinished.replace(path)
     except OSError as error:
         raise DataError(f"{path} cannot be written: {error.strerror}") from error
-    finally:
-        with suppress(OSError):
-            unfinished.unlink()
 
 
 class TileFile:

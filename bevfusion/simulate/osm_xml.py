@@ -7,6 +7,7 @@ from xml.sax.saxutils import quoteattr
 import numpy as np
 from jaxtyping import Float
 
+from bevfusion.files import atomic_file
 from bevfusion.geometry.geodesy import LocalFrame
 
 Tags = dict[str, str]
@@ -69,9 +70,8 @@ class OsmFile:
         data = ("\n".join([*lines, "</osm>"]) + "\n").encode()
         if path.name.endswith(".gz"):
             data = gzip.compress(data, mtime=0)
-        draft = path.with_name(f".{path.name}.part")
-        draft.write_bytes(data)
-        draft.replace(path)
+        with atomic_file(path) as draft:
+            draft.write_bytes(data)
 
 
 def _element(head: str, rows: list[str], tags: Tags, name: str) -> list[str]:

@@ -199,7 +199,7 @@ def test_what_a_killed_process_left_is_cleared_away(tmp_path: Path):
     wanted = request("town:3")
     name = simulated_drive(wanted.spec, wanted.options, tmp_path).name
     (tmp_path / name).rename(tmp_path / f".{name}-abcdef")
-    (tmp_path / ".town_3.osm.gz.part").touch()
+    (tmp_path / ".town_3.osm.gz-1a2b3c4d.gz").touch()
     map_file("town:3", tmp_path).unlink()
     make_drives([wanted], tmp_path)
     assert not half_made(tmp_path)
