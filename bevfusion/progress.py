@@ -14,7 +14,7 @@ _LINE_EVERY_S = 10.0
 
 
 class _Rate(ProgressColumn):
-    """Frames a second."""
+    """How many frames a second, as a column."""
 
     def render(self, task: Task) -> Text:
         speed = task.finished_speed or task.speed

@@ -63,11 +63,11 @@ class SingleScanEstimator:
         return [FrameEstimate(frame_index, prior, estimate, 1e3 * (time.perf_counter() - started))]
 
     def skip(self, frame: Frame, frame_index: int) -> Sequence[FrameEstimate]:
-        """Nothing: frames know nothing of each other."""
+        """Nothing is known: frames know nothing of each other."""
         return ()
 
     def finish(self) -> Sequence[FrameEstimate]:
-        """Nothing."""
+        """Nothing is left: every frame was answered at once."""
         return ()
 
 
@@ -120,7 +120,7 @@ class FilterEstimator:
         return ()
 
     def finish(self) -> Sequence[FrameEstimate]:
-        """Nothing: all was said at once."""
+        """Nothing is left: every frame was answered at once."""
         return ()
 
 
@@ -154,7 +154,7 @@ class SmootherEstimator:
         return () if self._smoother is None else self._step(self._smoother, frame, frame_index)
 
     def finish(self) -> Sequence[FrameEstimate]:
-        """The last frames."""
+        """The last frames, which no later ones can tell more about."""
         return () if self._smoother is None else self._answers(self._smoother.finish())
 
     def _step(self, smoother: Smoother, frame: Frame, frame_index: int) -> list[FrameEstimate]:

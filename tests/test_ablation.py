@@ -24,7 +24,7 @@ from bevfusion.lidar.packed import pack_scan, read_packed_scan
 from bevfusion.maps.source import open_map
 from bevfusion.structures import DataError
 from bevfusion.training import ablation
-from bevfusion.training.ablation import Run, Scoring, plan_runs, variant
+from bevfusion.training.ablation import AblationRun, Scoring, plan_runs, variant
 from bevfusion.training.drives import Drives
 
 
@@ -94,7 +94,7 @@ def test_all_are_all(tmp_path: Path):
     plan = plan_runs(small(tmp_path), "all", ["fusion", "refine"], [0, 1, 2])
     assert {name for slot, name in plan if slot == "fusion"} == {*SLOT_CHOICES, *JOINS}
     assert {name for slot, name in plan if slot == "refine"} == set(SLOT_CHOICES)
-    assert plan["refine", "sam"] == [Run("cam", "sam", seed) for seed in (0, 1, 2)]
+    assert plan["refine", "sam"] == [AblationRun("cam", "sam", seed) for seed in (0, 1, 2)]
     # the configuration itself is in both slots, and one run
     assert plan["fusion", "cam"] == plan["refine", "none"]
 
@@ -132,7 +132,7 @@ def test_what_does_not_exist_is_refused(tmp_path: Path, attention: str, slots: l
 
 def test_options_stay_with_their_mechanism(tmp_path: Path):
     config = small(tmp_path)
-    own, other = (variant(config, Run(name, "sam", 3, "eca")) for name in ("cam", "se"))
+    own, other = (variant(config, AblationRun(name, "sam", 3, "eca")) for name in ("cam", "se"))
     assert own.model.fusion.options == {"reduction": 2}
     assert other.model.fusion == AttentionConfig(attention="se")
     assert (other.model.refine.attention, other.model.blocks.attention, other.seed) == ("sam", "eca", 3)

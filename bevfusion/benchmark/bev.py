@@ -5,7 +5,7 @@ import math
 import numpy as np
 import torch
 
-from bevfusion.benchmark.comparison import Row, Task, compared
+from bevfusion.benchmark.comparison import MethodTiming, Task, compared
 from bevfusion.config import Config
 from bevfusion.geometry.grid import Grid
 from bevfusion.lidar.ground import height_above_ground
@@ -16,7 +16,7 @@ POINTS = 120_000
 GRID = Grid.square(48.0, 0.5)
 
 
-def bev_rows(device: torch.device) -> list[Row]:
+def bev_rows(device: torch.device) -> list[MethodTiming]:
     """All of it from points in memory (ground is fitted on the CPU), and the planes alone where they are computed."""
     scan, slices_m = dense_scan(0), Config().bev.slices_m
     xyz, intensity = (torch.from_numpy(values).to(device) for values in (scan.xyz, scan.intensity))

@@ -20,7 +20,7 @@ class Task:
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class MethodTiming:
     """One way to do one task on one device."""
 
     task: str
@@ -31,14 +31,14 @@ class Row:
     speed_up: float  # over the first method of the same task
 
 
-def compared(task: Task, methods: Mapping[str, Callable[[], object]], device: torch.device) -> list[Row]:
+def compared(task: Task, methods: Mapping[str, Callable[[], object]], device: torch.device) -> list[MethodTiming]:
     """Measure every method; the first is what the others are compared with."""
     floor = floor_ms(task.least_bytes, task.least_operations, device)
-    rows: list[Row] = []
+    rows: list[MethodTiming] = []
     for name, run in methods.items():
         timed = timing(run, device)
         first_ms = rows[0].timed.median_ms if rows else timed.median_ms
-        rows.append(Row(task.name, name, timed, peak_mb(run, device), floor, first_ms / timed.median_ms))
+        rows.append(MethodTiming(task.name, name, timed, peak_mb(run, device), floor, first_ms / timed.median_ms))
     return rows
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from bevfusion.benchmark.comparison import Row, Task, compared
+from bevfusion.benchmark.comparison import MethodTiming, Task, compared
 from bevfusion.build import bev_grid, build_model, voxel_grid
 from bevfusion.config import Config, ModelConfig, SparseConfig
 from bevfusion.lidar.ground import height_above_ground
@@ -19,10 +19,10 @@ from bevfusion.structures import Scan, Voxels
 POINTS = 120_000
 
 
-def encoder_rows(device: torch.device) -> list[Row]:
+def encoder_rows(device: torch.device) -> list[MethodTiming]:
     """Voxelizing on its own and with all that goes before, then the encoders, forward and with backward."""
-    rows: list[Row] = []
-    jobs: list[Callable[[torch.device], list[Row]]] = [_inputs, _encoders]
+    rows: list[MethodTiming] = []
+    jobs: list[Callable[[torch.device], list[MethodTiming]]] = [_inputs, _encoders]
     with frame_progress(f"encoders on {device.type}", len(jobs)) as show:
         for done, job in enumerate(jobs, start=1):
             rows.extend(job(device))
@@ -49,7 +49,7 @@ def street_scan(points: int, seed: int) -> Scan:
     return Scan(xyz.astype(np.float32), rng.random(points).astype(np.float32))
 
 
-def _inputs(device: torch.device) -> list[Row]:
+def _inputs(device: torch.device) -> list[MethodTiming]:
     config, scan = sparse_config("reference"), street_scan(POINTS, 0)
     bev, grid = bev_grid(config), _grid(config)
     xyz, intensity = (torch.from_numpy(values).to(device) for values in (scan.xyz, scan.intensity))
@@ -75,7 +75,7 @@ def _moved(given: tuple[Tensor, Voxels], device: torch.device) -> None:
     given[1].to(device)
 
 
-def _encoders(device: torch.device) -> list[Row]:
+def _encoders(device: torch.device) -> list[MethodTiming]:
     scan, bev = street_scan(POINTS, 0), bev_grid(sparse_config("reference"))
     raster = rasterize_scan(scan, bev, Config().bev.slices_m)[None].to(device)
     seen, voxels = voxelize_scan(scan, bev, _grid(sparse_config("reference")))

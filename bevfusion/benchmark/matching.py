@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from bevfusion.benchmark.comparison import Row, Task, compared
+from bevfusion.benchmark.comparison import MethodTiming, Task, compared
 from bevfusion.geometry.grid import Grid
 from bevfusion.heads.correlation import fast_length
 from bevfusion.heads.matching import match
@@ -25,9 +25,9 @@ WINDOW_REACH, WINDOW_HEADINGS = 44, 15  # +-22 m; +-10 degrees in steps of 360 /
 TRAINING_HEADINGS = 64
 
 
-def matching_rows(device: torch.device) -> list[Row]:
+def matching_rows(device: torch.device) -> list[MethodTiming]:
     """The whole volume, the part that a prior allows, and a training step through the whole volume."""
-    jobs: list[Callable[[torch.device], list[Row]]] = [_window, _training, _full]
+    jobs: list[Callable[[torch.device], list[MethodTiming]]] = [_window, _training, _full]
     rows = []
     with frame_progress(f"matching on {device.type}", len(jobs)) as show:
         for done, job in enumerate(jobs, start=1):
@@ -72,7 +72,7 @@ def circle_rad(batch: int, headings: int, device: torch.device) -> Tensor:
     return (torch.arange(headings, device=device) * (2.0 * math.pi / headings)).expand(batch, -1)
 
 
-def _full(device: torch.device) -> list[Row]:
+def _full(device: torch.device) -> list[MethodTiming]:
     reach = MAP // 2
     template, features = problem(1, _padding(reach), device)
     yaw_rad = circle_rad(1, HEADINGS, device)
@@ -87,7 +87,7 @@ def _full(device: torch.device) -> list[Row]:
         )
 
 
-def _window(device: torch.device) -> list[Row]:
+def _window(device: torch.device) -> list[MethodTiming]:
     template, features = problem(1, 0, device)
     yaw_rad = circle_rad(1, HEADINGS, device)[:, :WINDOW_HEADINGS]
     side = 2 * WINDOW_REACH + 1
@@ -102,7 +102,7 @@ def _window(device: torch.device) -> list[Row]:
         )
 
 
-def _training(device: torch.device) -> list[Row]:
+def _training(device: torch.device) -> list[MethodTiming]:
     batch = 1 if device.type == "cpu" else 4  # four are 8 GB on the baseline's way
     reach = MAP // 2
     template, features = problem(batch, _padding(reach), device)

@@ -74,7 +74,7 @@ def benchmark(suites: Sequence[str], device: str | None = None) -> dict[str, Any
 
 
 def write_json(path: Path, report: Mapping[str, Any]) -> None:
-    """Keep a report."""
+    """Write a report of `benchmark`, for later comparison."""
     write_text(path, json.dumps(report, indent=2) + "\n")
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 
 from bevfusion.benchmark.bev import POINTS, dense_scan
-from bevfusion.benchmark.comparison import Row, Task, compared
+from bevfusion.benchmark.comparison import MethodTiming, Task, compared
 from bevfusion.config import Config
 from bevfusion.datasets.simulated import map_file
 from bevfusion.geometry.se2 import SE2
@@ -20,7 +20,7 @@ OFFSET_M, OFFSET_RAD = 20.0, math.radians(10.0)
 _SCANS = 4
 
 
-def step_rows(device: torch.device) -> list[Row]:
+def step_rows(device: torch.device) -> list[MethodTiming]:
     """`Localizer.locate` and `SequenceLocalizer.step` along a road of an invented town, a cell farther each time."""
     source = open_map(map_file("town:101", Path(Config().simulation.cache)))
     opened = open_localizer(DEFAULT, source)

@@ -9,7 +9,7 @@ from tempfile import TemporaryDirectory
 import numpy as np
 import torch
 
-from bevfusion.benchmark.comparison import Row, Task, compared
+from bevfusion.benchmark.comparison import MethodTiming, Task, compared
 from bevfusion.benchmark.measuring import Timing, floor_ms
 from bevfusion.config import Config
 from bevfusion.datasets.simulated import map_file
@@ -27,7 +27,7 @@ DRIVE_TILES, _DRIVES = 600, 5
 _CPU = torch.device("cpu")
 
 
-def tiles_rows(device: torch.device) -> list[Row]:
+def tiles_rows(device: torch.device) -> list[MethodTiming]:
     """On the CPU whatever the device is: maps are drawn there."""
     extract = map_file("town:101", Path(Config().simulation.cache))
     source = open_map(extract)
@@ -35,7 +35,7 @@ def tiles_rows(device: torch.device) -> list[Row]:
         return [*disk_rows(extract, Path(folder) / "town.tiles"), *drive_rows(TileStore(source, GRID))]
 
 
-def disk_rows(extract: Path, output: Path) -> list[Row]:
+def disk_rows(extract: Path, output: Path) -> list[MethodTiming]:
     """An extract drawn to disk as a whole (tiles a second: those of the task's name over its time), and read again."""
     source = open_map(extract)
     tile_extract(extract, output)
@@ -63,7 +63,7 @@ def disk_rows(extract: Path, output: Path) -> list[Row]:
     ]
 
 
-def drive_rows(store: TileStore) -> list[Row]:
+def drive_rows(store: TileStore) -> list[MethodTiming]:
     """Tiles of a drive, a metre apart, from blocks that are all in memory; and the same as a network takes them.
 
     Most tiles are a view, and one that enters a new block copies megabytes: of each the quantiles over single tiles are
@@ -97,8 +97,8 @@ def _drive_ms(
     return clock, spent
 
 
-def _row(method: str, timed: Timing) -> Row:
-    return Row(TILE.name, method, timed, 0.0, floor_ms(TILE.least_bytes, TILE.least_operations, _CPU), 1.0)
+def _row(method: str, timed: Timing) -> MethodTiming:
+    return MethodTiming(TILE.name, method, timed, 0.0, floor_ms(TILE.least_bytes, TILE.least_operations, _CPU), 1.0)
 
 
 def shown_centres(source: MapSource) -> list[SE2]:

@@ -1,4 +1,4 @@
-"""The subcommand `export`."""
+"""Networks for other runtimes: the subcommand `export`."""
 
 from pathlib import Path
 from typing import Annotated

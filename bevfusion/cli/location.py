@@ -1,4 +1,4 @@
-"""The subcommand `locate`."""
+"""Single scans on a map: the subcommand `locate`."""
 
 import json
 import math

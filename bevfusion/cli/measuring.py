@@ -1,4 +1,4 @@
-"""The subcommand `benchmark`."""
+"""Time and memory of the parts: the subcommand `benchmark`."""
 
 from pathlib import Path
 from typing import Annotated

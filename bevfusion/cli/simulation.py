@@ -1,4 +1,4 @@
-"""The subcommand `simulate`."""
+"""Simulated drives: the subcommand `simulate`."""
 
 from collections.abc import Sequence
 from dataclasses import fields, replace

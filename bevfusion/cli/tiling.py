@@ -1,4 +1,4 @@
-"""The subcommand `tile`."""
+"""Maps drawn to disk: the subcommand `tile`."""
 
 from pathlib import Path
 from typing import Annotated

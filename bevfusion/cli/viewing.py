@@ -1,4 +1,4 @@
-"""The subcommand `view`."""
+"""Recordings in the rerun viewer: the subcommand `view`."""
 
 from pathlib import Path
 from typing import Annotated

@@ -60,7 +60,7 @@ class ComparedFigure:
 
     @property
     def difference(self) -> float:
-        """B less A."""
+        """How much more run B has than run A."""
         return self.b - self.a
 
     @property
@@ -359,7 +359,7 @@ def about(comparison: RunComparison) -> list[str]:
 
 
 def rich_table(comparison: RunComparison) -> Table:
-    """For the terminal."""
+    """The figures of all drives as a table for the terminal."""
     table = Table(title=f"A: {comparison.name_a}    B: {comparison.name_b}")
     for title in TITLES:
         table.add_column(title, justify="right" if title else "left", no_wrap=True)

@@ -97,7 +97,7 @@ class GlobalSearch:
         self._places = with_roads or lattice
 
     def __len__(self) -> int:
-        """Number of tiles."""
+        """Number of tiles that a search asks for."""
         return len(self._places)
 
     def candidates(self, scan: Scan, keep: int, on_tile: Callable[[int, int], None] | None = None) -> list[Candidate]:

@@ -90,7 +90,7 @@ class SequenceLocalizer:
 
     @property
     def track(self) -> Track | None:
-        """What is followed."""
+        """The hypothesis that is followed; None while idle or lost."""
         return None if self._memory is None else self._memory.track
 
     @property

@@ -85,7 +85,7 @@ def updated_log_odds(
 
 
 def probability(log_odds: float) -> float:
-    """Of log odds."""
+    """The probability that log odds stand for."""
     return 1.0 / (1.0 + math.exp(-log_odds)) if log_odds > -700.0 else 0.0
 
 

@@ -48,7 +48,7 @@ class WindowMove:
         return _rolled(prob, -self.bins, self.axis, self.wraps)
 
     def backward(self, message: Float[Tensor, "r y x"]) -> Float[Tensor, "r y x"]:
-        """The adjoint."""
+        """The content back where it was; zero where the moved window did not reach."""
         return _rolled(message, self.bins, self.axis, self.wraps)
 
 
@@ -83,7 +83,7 @@ class Narrowing:
         return torch.einsum("no,oyx->nyx", self.mixing, prob)
 
     def backward(self, message: Float[Tensor, "new y x"]) -> Float[Tensor, "old y x"]:
-        """The adjoint."""
+        """What is known at the new headings, told to the old ones that they were mixed of."""
         return torch.einsum("no,nyx->oyx", self.mixing, message)
 
 

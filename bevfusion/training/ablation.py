@@ -18,7 +18,7 @@ from bevfusion.files import write_text
 from bevfusion.fusion.fuse import JOINS
 from bevfusion.machine import hardware
 from bevfusion.structures import DataError
-from bevfusion.training.ablation_table import Row, Values, compared, write_comparison
+from bevfusion.training.ablation_table import AblationRow, Values, row_of, write_tables
 from bevfusion.training.drives import Drives
 from bevfusion.training.run import CHECKPOINTS, train
 
@@ -34,8 +34,8 @@ RESULT = "result.json"  # what makes a run's folder a finished one
 
 
 @dataclass(frozen=True, slots=True)
-class Run:
-    """One training."""
+class AblationRun:
+    """One training: a mechanism in each slot, and a seed."""
 
     fusion: str
     refine: str
@@ -44,7 +44,7 @@ class Run:
 
     @property
     def name(self) -> str:
-        """Its folder."""
+        """Of its folder, and of the run in messages."""
         blocks = "" if self.blocks == "none" else f"+{self.blocks}"
         return f"{self.fusion}+{self.refine}{blocks}-seed{self.seed}"
 
@@ -59,7 +59,9 @@ class Scoring:
     about: str  # what a reader must know of these numbers, Markdown
 
 
-Plan = dict[tuple[str, str], list[Run]]  # (slot, mechanism) -> its runs; slots share the run of the configuration
+Plan = dict[
+    tuple[str, str], list[AblationRun]
+]  # (slot, mechanism) -> its runs; slots share the run of the configuration
 
 
 def ablate(
@@ -105,9 +107,9 @@ def ablate(
             # what a mechanism can do wrong: not build, diverge, not fit into memory
             failed[run.name] = " ".join(str(error).split()) or type(error).__name__
             log.error("%s failed: %s", run.name, failed[run.name])
-        write_comparison(output, _rows(plan, results), refused | failed, _about(config, seeds, scoring.about, logs))
+        write_tables(output, _rows(plan, results), refused | failed, _about(config, seeds, scoring.about, logs))
     if not missing:
-        write_comparison(output, _rows(plan, results), refused, _about(config, seeds, scoring.about, logs))
+        write_tables(output, _rows(plan, results), refused, _about(config, seeds, scoring.about, logs))
     return failed
 
 
@@ -129,11 +131,11 @@ def plan_runs(config: Config, attention: str, slots: Sequence[str], seeds: Seque
         chosen = [own[slot] if name == OWN else name for name in names]
         for name in (name for name in chosen if name in SLOTS[slot]):
             held = own | {slot: name}
-            plan[slot, name] = [Run(held["fusion"], held["refine"], seed, held["blocks"]) for seed in seeds]
+            plan[slot, name] = [AblationRun(held["fusion"], held["refine"], seed, held["blocks"]) for seed in seeds]
     return plan
 
 
-def variant(config: Config, run: Run) -> Config:
+def variant(config: Config, run: AblationRun) -> Config:
     """The configuration of a run: options stay with the mechanism that they were written for."""
     model = config.model
     own: dict[str, AttentionConfig] = {slot: getattr(model, slot) for slot in SLOTS}
@@ -146,7 +148,7 @@ def variant(config: Config, run: Run) -> Config:
     return config.model_copy(update={"name": name, "seed": run.seed, "model": model.model_copy(update=slots)})
 
 
-def _run(config: Config, run: Run, output: Path, scoring: Scoring, logs: Drives) -> Values:
+def _run(config: Config, run: AblationRun, output: Path, scoring: Scoring, logs: Drives) -> Values:
     """Train and measure, as far as neither is done."""
     own, folder = variant(config, run), output / "runs" / run.name
     if not (folder / "evaluation" / "metrics.json").is_file():
@@ -163,7 +165,7 @@ def _run(config: Config, run: Run, output: Path, scoring: Scoring, logs: Drives)
     return values
 
 
-def _finished(config: Config, run: Run, output: Path, logs: Drives) -> Values | None:
+def _finished(config: Config, run: AblationRun, output: Path, logs: Drives) -> Values | None:
     """The numbers of a run that is done; None if it is not."""
     folder = output / "runs" / run.name
     written = folder / "config.yaml"
@@ -215,14 +217,14 @@ def _possible(config: Config, plan: Plan) -> tuple[Plan, dict[str, str]]:
     return possible, refused
 
 
-def _rows(plan: Plan, results: Mapping[Run, Values]) -> list[Row]:
+def _rows(plan: Plan, results: Mapping[AblationRun, Values]) -> list[AblationRow]:
     rows = []
     for (slot, name), runs in plan.items():
         found = [results[run] for run in runs if run in results]
         if found:
             bare = plan.get((slot, "none"), []) if name != "none" else []  # of the same seeds, in the same order
             pairs = [(a, b) for a, b in zip(runs, bare, strict=False) if a in results and b in results]
-            rows.append(compared(slot, name, found, [(results[a], results[b]) for a, b in pairs]))
+            rows.append(row_of(slot, name, found, [(results[a], results[b]) for a, b in pairs]))
     return rows
 
 
@@ -246,7 +248,7 @@ def _about(config: Config, seeds: Sequence[int], scored: str, logs: Drives) -> s
     training, simulation, model = config.train, config.simulation, config.model
     machine = hardware()
     return (
-        "## Attention mechanisms compared\n\n"
+        "## Attention mechanisms row_of\n\n"
         f"Every run: {training.steps} steps of {training.batch_size} scans, trained on {', '.join(simulation.train)} "
         f"({simulation.frames} frames each), tested on {', '.join(simulation.test)} ({simulation.eval_frames} frames "
         f"each), prior within {config.search.offset_m:g} m and {config.search.offset_deg:g} degrees; seeds "

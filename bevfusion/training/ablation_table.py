@@ -62,7 +62,7 @@ Values = Mapping[str, float]
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class AblationRow:
     """One mechanism in one slot."""
 
     slot: str
@@ -73,7 +73,7 @@ class Row:
     gain: Mapping[str, tuple[float, float]]  # of `GAINS`, over the runs without: mean and half its 95 % interval
 
 
-def compared(slot: str, name: str, runs: Sequence[Values], without: Sequence[tuple[Values, Values]] = ()) -> Row:
+def row_of(slot: str, name: str, runs: Sequence[Values], without: Sequence[tuple[Values, Values]] = ()) -> AblationRow:
     """The row of a mechanism; what a run does not know is left out of the mean.
 
     Args:
@@ -89,7 +89,9 @@ def compared(slot: str, name: str, runs: Sequence[Values], without: Sequence[tup
     gains = {
         key: _gain([run.get(key, math.nan) - base.get(key, math.nan) for run, base in without]) for key, _ in GAINS
     }
-    return Row(slot, name, len(runs), mean, spread, {key: gain for key, gain in gains.items() if gain is not None})
+    return AblationRow(
+        slot, name, len(runs), mean, spread, {key: gain for key, gain in gains.items() if gain is not None}
+    )
 
 
 def _gain(differences: Sequence[float]) -> tuple[float, float] | None:
@@ -101,7 +103,7 @@ def _gain(differences: Sequence[float]) -> tuple[float, float] | None:
     return float(known.mean()), float(quantile * known.std(ddof=1) / math.sqrt(len(known)))
 
 
-def write_comparison(folder: Path, rows: Sequence[Row], failed: Mapping[str, str], about: str) -> None:
+def write_tables(folder: Path, rows: Sequence[AblationRow], failed: Mapping[str, str], about: str) -> None:
     """Write ablation.md, ablation.csv and, where there are rows, ablation.png; earlier ones are replaced.
 
     Args:
@@ -118,7 +120,7 @@ def write_comparison(folder: Path, rows: Sequence[Row], failed: Mapping[str, str
         _draw({slot: _points(ranked, slot) for slot in _slots(ranked)}, folder / "ablation.png")
 
 
-def markdown(rows: Sequence[Row], failed: Mapping[str, str], about: str) -> str:
+def markdown(rows: Sequence[AblationRow], failed: Mapping[str, str], about: str) -> str:
     """A table for each slot, and what is missing."""
     parts = [about.rstrip(), ""]
     columns = COLUMNS + tuple(column for column in LOGGED if any(column[0] in row.mean for row in rows))
@@ -132,7 +134,7 @@ def markdown(rows: Sequence[Row], failed: Mapping[str, str], about: str) -> str:
     return "\n".join(parts)
 
 
-def _gains(slot: str, rows: Sequence[Row]) -> list[str]:
+def _gains(slot: str, rows: Sequence[AblationRow]) -> list[str]:
     """The table of what mechanisms bring; nothing where no row knows."""
     if not rows:
         return []
@@ -155,7 +157,7 @@ def _gained(mean: float, half: float) -> str:
     return f"**{text}**" if abs(mean) > half else text
 
 
-def _cells(row: Row, columns: Sequence[tuple[str, str, int]]) -> list[str]:
+def _cells(row: AblationRow, columns: Sequence[tuple[str, str, int]]) -> list[str]:
     cells = [f"`{row.name}`"]
     for key, _, digits in columns:
         mean, spread = (values.get(key.format(slot=row.slot), math.nan) for values in (row.mean, row.spread))
@@ -164,7 +166,7 @@ def _cells(row: Row, columns: Sequence[tuple[str, str, int]]) -> list[str]:
     return [*cells, str(row.runs)]
 
 
-def _write_csv(file: TextIO, rows: Sequence[Row]) -> None:
+def _write_csv(file: TextIO, rows: Sequence[AblationRow]) -> None:
     keys = list(dict.fromkeys(key for row in rows for key in row.mean))
     writer = csv.writer(file)
     writer.writerow(["slot", "mechanism", "runs", *(f"{key}_{kind}" for key in keys for kind in ("mean", "std"))])
@@ -180,7 +182,7 @@ def _write_csv(file: TextIO, rows: Sequence[Row]) -> None:
         )
 
 
-def _points(rows: Sequence[Row], slot: str) -> dict[str, dict[str, tuple[float, float]]]:
+def _points(rows: Sequence[AblationRow], slot: str) -> dict[str, dict[str, tuple[float, float]]]:
     """Title of a panel -> mechanism -> (mean, spread)."""
     return {
         title: {
@@ -190,7 +192,7 @@ def _points(rows: Sequence[Row], slot: str) -> dict[str, dict[str, tuple[float, 
     }
 
 
-def _slots(rows: Sequence[Row]) -> list[str]:
+def _slots(rows: Sequence[AblationRow]) -> list[str]:
     return list(dict.fromkeys(row.slot for row in rows))
 
 

@@ -9,11 +9,11 @@ import pytest
 
 from bevfusion.attention import ATTENTION
 from bevfusion.fusion.fuse import JOINS
-from bevfusion.training.ablation_table import compared, markdown, write_comparison
+from bevfusion.training.ablation_table import markdown, row_of, write_tables
 
 
 def test_means_and_spread():
-    row = compared("fusion", "se", [{"a": 1.0, "b": 5.0}, {"a": 3.0, "c": math.nan}])
+    row = row_of("fusion", "se", [{"a": 1.0, "b": 5.0}, {"a": 3.0, "c": math.nan}])
     assert (row.runs, row.mean["a"], row.mean["b"]) == (2, 2.0, 5.0)
     assert row.spread["a"] == pytest.approx(math.sqrt(2.0))
     assert math.isnan(row.spread["b"])
@@ -25,20 +25,20 @@ def test_gains_are_paired_by_seed():
     runs, bare = (
         [{"heading_1deg": value, "other": 1.0} for value in values] for values in ((5.0, 7.0, 12.0), (1.0, 4.0, 6.0))
     )
-    row = compared("fusion", "se", runs, list(zip(runs, bare, strict=True)))
+    row = row_of("fusion", "se", runs, list(zip(runs, bare, strict=True)))
     mean, half = row.gain["heading_1deg"]
     assert mean == pytest.approx(13 / 3)
     assert half == pytest.approx(3.795, abs=0.005)
     text = markdown([row], {}, "About.")
     assert "What it brings over `none` in the fusion slot" in text
     assert "| `se` | - | **+4.33 (+0.54 to +8.13)** |" in text
-    assert compared("fusion", "se", runs[:1], [(runs[0], bare[0])]).gain == {}, "one seed says nothing of chance"
+    assert row_of("fusion", "se", runs[:1], [(runs[0], bare[0])]).gain == {}, "one seed says nothing of chance"
 
 
 def test_tables(tmp_path: Path):
     rng = np.random.default_rng(0)
     rows = [
-        compared(
+        row_of(
             slot,
             name,
             [
@@ -55,7 +55,7 @@ def test_tables(tmp_path: Path):
         for slot, names in (("fusion", [*ATTENTION, *JOINS]), ("refine", ATTENTION))
         for name in names
     ]
-    write_comparison(tmp_path, rows, {"x": "broke"}, "About.")
+    write_tables(tmp_path, rows, {"x": "broke"}, "About.")
     assert {path.name for path in tmp_path.iterdir()} == {"ablation.md", "ablation.csv", "ablation.png"}
     table = list(csv.DictReader((tmp_path / "ablation.csv").open()))
     assert len(table) == len(rows)
