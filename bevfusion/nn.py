@@ -85,7 +85,7 @@ class UNet(nn.Module):
         self.levels = levels
 
     def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c2 h2 w2"]:
-        """Encode.
+        """Features at `stride` times the cell size of x.
 
         Raises:
             ValueError: if the size does not halve often enough.

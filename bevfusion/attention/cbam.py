@@ -138,10 +138,6 @@ class CBAM(nn.Module):
         self.spatial = SAM(channels, kernel_size=kernel_size, norm=norm, padding=padding, occupancy=occupancy)
         self.needs = self.channel.needs
 
-    def channel_gate(self, x: Float[Tensor, "b c h w"], seen: Seen | None = None) -> Float[Tensor, "b c 1 1"]:
-        """The channel half of the gate alone, which can scale another map of the same channels."""
-        return self.channel.gate(x, seen)
-
     def gate(self, x: Float[Tensor, "b c h w"], seen: Seen | None = None) -> Float[Tensor, "b c h w"]:
         """The factor of every value, in (0, 1)."""
         of_channels = self.channel.gate(x, seen)

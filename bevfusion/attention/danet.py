@@ -128,7 +128,7 @@ class DualAttention(nn.Module):
         self.channel = ChannelAffinity(channels, energy=energy, energy_scale=energy_scale, temperature=temperature)
 
     def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
-        """`B C H W -> B C H W`."""
+        """Adds what cells and channels gather; `B C H W -> B C H W`."""
         y: Tensor = self.position(x) + self.channel(x) - x
         return y
 
@@ -182,12 +182,10 @@ class DualHead(nn.Module):
         channel = self.conv52(self.sc(self.conv5c(x)))
         return DualOutputs(self.conv8(position + channel), self.conv6(position), self.conv7(channel))
 
-    def loss(
-        self, outputs: DualOutputs, target: Int[Tensor, "b h w"], *, auxiliary_weight: float = 1.0
-    ) -> Float[Tensor, ""]:
-        """Cross-entropy of the fused output plus those of the two halves, weighted (the authors weigh all alike)."""
+    def loss(self, outputs: DualOutputs, target: Int[Tensor, "b h w"]) -> Float[Tensor, ""]:
+        """Sum of the cross-entropies of the three outputs, which the authors weigh alike."""
         auxiliary = F.cross_entropy(outputs.position, target) + F.cross_entropy(outputs.channel, target)
-        return F.cross_entropy(outputs.fused, target) + auxiliary_weight * auxiliary
+        return F.cross_entropy(outputs.fused, target) + auxiliary
 
 
 def _conv_norm_relu(in_channels: int, out_channels: int) -> nn.Sequential:

@@ -38,7 +38,6 @@ class Action(NamedTuple):
 
     mask: Float[Tensor, "b 1 h w"]  # 1 where the cell passes
     log_prob: Float[Tensor, "b 1 h w"]  # of each cell's decision
-    entropy: Float[Tensor, "b 1 h w"]  # of each cell's coin
     baseline: Float[Tensor, " b"]  # the reward that was to be expected
 
 
@@ -84,9 +83,8 @@ class HardAttention(nn.Module):
         mask = self._drawn(logit)
         log_pass, log_block = F.logsigmoid(logit), F.logsigmoid(-logit)
         log_prob = torch.where(mask > 0, log_pass, log_block)
-        entropy = -(log_pass.exp() * log_pass + log_block.exp() * log_block)
         baseline = self.value(x.detach().mean((2, 3)))[:, 0]
-        return x * mask, Action(mask, log_prob, entropy, baseline)
+        return x * mask, Action(mask, log_prob, baseline)
 
     def with_auxiliary_loss(self, x: Float[Tensor, "b c h w"]) -> tuple[Float[Tensor, "b c h w"], AuxiliaryLoss]:
         """The output of `sample`, and the policy's loss for a reward of minus the loss of each sample."""
@@ -101,17 +99,14 @@ class HardAttention(nn.Module):
         self,
         action: Action,
         reward: Float[Tensor, " b"] | Float[Tensor, "b 1 h w"],
-        *,
-        entropy_weight: float = 0.0,
-        baseline_weight: float = 1.0,
     ) -> Float[Tensor, ""]:
-        """The loss whose gradient raises the expected reward; mean over samples, summed over cells.
+        """The loss whose gradient raises the expected reward, and fits the baseline to it.
+
+        Mean over samples; summed over cells, but for the squared error of the baseline, which is their mean.
 
         Args:
             action: from `sample`.
             reward: the larger the better, one a sample or one a cell; no gradient flows into it.
-            entropy_weight: for keeping the coins fair (exploration).
-            baseline_weight: of the squared error of the baseline.
         """
         reward = reward.detach()
         reward = reward.reshape(-1, 1, 1, 1) if reward.dim() == 1 else reward
@@ -120,7 +115,7 @@ class HardAttention(nn.Module):
         samples = max(1, len(action.mask))
         policy = -(gain * action.log_prob).sum() / samples
         fit = (reward - baseline).square().flatten(1).mean(1).sum() / samples
-        return policy + baseline_weight * fit - entropy_weight * action.entropy.sum() / samples
+        return policy + fit
 
     def _drawn(self, logit: Float[Tensor, "b 1 h w"]) -> Float[Tensor, "b 1 h w"]:
         with torch.no_grad():

@@ -56,10 +56,9 @@ def max_over(
     x: Float[Tensor, "b c h w"],
     dims: tuple[int, ...],
     seen: Bool[Tensor, "b 1 h w"] | None = None,
-    keepdim: bool = False,
 ) -> Float[Tensor, "..."]:
     """Maximum over spatial axes, of seen cells where a mask is given; zero where no cell was seen."""
     if seen is None:
-        return x.amax(dims, keepdim=keepdim)
-    peak = x.masked_fill(~seen, -torch.inf).amax(dims, keepdim=keepdim)
-    return peak.masked_fill(~seen.any(dims, keepdim=keepdim), 0)
+        return x.amax(dims)
+    peak = x.masked_fill(~seen, -torch.inf).amax(dims)
+    return peak.masked_fill(~seen.any(dims), 0)

@@ -19,7 +19,7 @@ class GroupNormByRows(nn.Module):
         self.weight, self.bias = norm.weight, norm.bias
 
     def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
-        """Normalize."""
+        """Normalize each group of channels of each sample."""
         batch, channels, height, width = x.shape
         y = x.reshape(batch, self.groups, channels // self.groups, height, width)
         y = y - _mean(y)

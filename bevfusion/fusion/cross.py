@@ -9,15 +9,15 @@ After the cross-attention of P-MapNet, https://arxiv.org/abs/2403.10521, which i
 gate can only weigh what lies at the same cell, this can fetch it from next door. An offset of the map of up to
 window // 2 cells is mended; `weights` shows which. At the start it is the LiDAR branch alone.
 
-Neighbours outside the grid and cells without a map (`map_valid` False) are left out of the softmax; a cell with none
-left keeps its LiDAR features. Cost: the weights take window^2 numbers a cell, nothing is unfolded, no N x N.
+Neighbours outside the grid are left out of the softmax. Cost: the weights take window^2 numbers a cell, nothing is
+unfolded, no N x N.
 """
 
 import math
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from bevfusion.attention.options import check_at_least, check_odd, hidden_width
@@ -49,34 +49,25 @@ class CrossFusion(nn.Module):
         self.gate = nn.Parameter(torch.zeros(1))
 
     def forward(
-        self,
-        lidar: Float[Tensor, "b c h w"],
-        map_in_ego: Float[Tensor, "b c h w"],
-        map_valid: Bool[Tensor, "b 1 h w"] | None = None,
+        self, lidar: Float[Tensor, "b c h w"], map_in_ego: Float[Tensor, "b c h w"]
     ) -> Float[Tensor, "b c h w"]:
-        """The joint tensor of two maps that may be a few cells apart; `map_valid` says where there is a map."""
-        weights = self.weights(lidar, map_in_ego, map_valid)
+        """The joint tensor of two maps that may be a few cells apart."""
+        weights = self.weights(lidar, map_in_ego)
         value = self._padded(self.value(map_in_ego))
         gathered = torch.zeros_like(value[:, :, : lidar.shape[2], : lidar.shape[3]])
         for place, (row, col) in enumerate(self._places()):
             shifted = value[:, :, row : row + lidar.shape[2], col : col + lidar.shape[3]]
             gathered = torch.addcmul(gathered, weights[:, place : place + 1], shifted)
-        # Without the factor, the bias of `out` would reach cells that have no map around them.
-        reached = weights.sum(1, keepdim=True)
-        y: Tensor = lidar + self.gate * reached * self.out(gathered)
+        y: Tensor = lidar + self.gate * self.out(gathered)
         return y
 
     def weights(
-        self,
-        lidar: Float[Tensor, "b c h w"],
-        map_in_ego: Float[Tensor, "b c h w"],
-        map_valid: Bool[Tensor, "b 1 h w"] | None = None,
+        self, lidar: Float[Tensor, "b c h w"], map_in_ego: Float[Tensor, "b c h w"]
     ) -> Float[Tensor, "b p h w"]:
-        """How much each cell reads from each of its neighbours `offsets()`; sums to one over p (to zero if none)."""
+        """How much each cell reads from each of its neighbours, which are told row by row; sums to one over p."""
         query = self.query(lidar) / math.sqrt(self.query.out_channels)
         key = self._padded(self.key(map_in_ego))
-        there = torch.ones_like(lidar[:, :1], dtype=torch.bool) if map_valid is None else map_valid
-        there = self._padded(there)
+        there = self._padded(torch.ones_like(lidar[:, :1], dtype=torch.bool))
         height, width = lidar.shape[2:]
         logits, usable = [], []
         for place, (row, col) in enumerate(self._places()):
@@ -84,15 +75,7 @@ class CrossFusion(nn.Module):
             logits.append((query * shifted).sum(1) + self.offset_bias[place])
             usable.append(there[:, 0, row : row + height, col : col + width])
         mask = torch.stack(usable, dim=1)
-        # The lowest finite number, not -inf: a cell without any map would divide zero by zero.
-        scores = torch.stack(logits, dim=1)
-        weights: Tensor = scores.masked_fill(~mask, torch.finfo(scores.dtype).min).softmax(1) * mask
-        return weights
-
-    def offsets(self) -> Int[Tensor, "p 2"]:
-        """(row, column) of each neighbour relative to the cell, in the order of `weights`."""
-        reach = self.window // 2
-        return torch.tensor([(row - reach, col - reach) for row, col in self._places()])
+        return torch.stack(logits, dim=1).masked_fill(~mask, -torch.inf).softmax(1)
 
     def _places(self) -> list[tuple[int, int]]:
         return [(row, col) for row in range(self.window) for col in range(self.window)]

@@ -6,12 +6,12 @@
     per="cell":     z = ReLU(norm(W [lidar ; map])) by 1 x 1 convolutions,  one a a cell
 
 z has max(C / r, 32) channels. Where the map is missing the softmax runs over the LiDAR alone: a = 1 there, and those
-cells do not count in the mean of the map. Without a mask, cells whose map features are all exactly 0 count as missing:
-that is what sampling outside a tile gives.
+cells do not count in the mean of the map. It is missing where all its features are exactly 0: that is what sampling
+outside a tile gives.
 """
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from bevfusion.attention.options import check_choice, hidden_width
@@ -42,29 +42,22 @@ class SelectFusion(nn.Module):
         self.select = nn.Conv2d(width, outputs, 1, bias=False)
 
     def forward(
-        self,
-        lidar: Float[Tensor, "b c h w"],
-        map_in_ego: Float[Tensor, "b c h w"],
-        map_valid: Bool[Tensor, "b 1 h w"] | None = None,
+        self, lidar: Float[Tensor, "b c h w"], map_in_ego: Float[Tensor, "b c h w"]
     ) -> Float[Tensor, "b c h w"]:
-        """The joint tensor of two aligned maps; `map_valid` says where there is a map."""
-        of_lidar, of_map = self.weights(lidar, map_in_ego, map_valid).unbind(1)
+        """The joint tensor of two aligned maps."""
+        of_lidar, of_map = self.weights(lidar, map_in_ego).unbind(1)
         return of_lidar * lidar + of_map * map_in_ego
 
     def weights(
-        self,
-        lidar: Float[Tensor, "b c h w"],
-        map_in_ego: Float[Tensor, "b c h w"],
-        map_valid: Bool[Tensor, "b 1 h w"] | None = None,
+        self, lidar: Float[Tensor, "b c h w"], map_in_ego: Float[Tensor, "b c h w"]
     ) -> Float[Tensor, "b 2 c2 h w"]:
         """Weight of the LiDAR and of the map, summing to one over axis 1; c2 is C ("channel") or 1 ("cell")."""
-        if map_valid is None:
-            map_valid = (map_in_ego != 0).any(1, keepdim=True)
+        there = (map_in_ego != 0).any(1, keepdim=True)
         if self.per == "channel":
-            seen = mean_over(map_in_ego, (2, 3), map_valid, keepdim=True)
+            seen = mean_over(map_in_ego, (2, 3), there, keepdim=True)
             logits = self.select(self.squeeze(lidar.mean((2, 3), keepdim=True) + seen))
         else:
-            logits = self.select(self.squeeze(torch.cat([lidar, map_in_ego * map_valid], dim=1)))
+            logits = self.select(self.squeeze(torch.cat([lidar, map_in_ego], dim=1)))
         of_lidar, of_map = logits.chunk(2, dim=1)
-        of_map = torch.where(map_valid, of_map, -torch.inf)
+        of_map = torch.where(there, of_map, -torch.inf)
         return torch.stack([of_lidar.expand_as(of_map), of_map], dim=1).softmax(1)

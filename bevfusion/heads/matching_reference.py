@@ -32,16 +32,3 @@ def correlate_all(
     scores: Tensor = torch.fft.irfft2(product, s=size)
     side = 2 * reach + 1
     return scores[..., row : row + side, column : column + side]
-
-
-def correlate_direct(
-    templates: Float[Tensor, "b r c h w"], map_features: Float[Tensor, "b c hm wm"], reach: int
-) -> Float[Tensor, "b r s s"]:
-    """The sum of products for every shift, by a plain convolution."""
-    row, column = ((map_features.shape[axis] - templates.shape[axis]) // 2 - reach for axis in (-2, -1))
-    side = 2 * reach + 1
-    scores = [
-        F.conv2d(features[None], kernels)[0, :, row : row + side, column : column + side]
-        for features, kernels in zip(map_features, templates, strict=True)
-    ]
-    return torch.stack(scores)

@@ -5,6 +5,7 @@ import torch
 from torch import nn
 
 from bevfusion.attention.norm import BatchNorm
+from bevfusion.attention.needs import SEEN
 from bevfusion.attention.pooling import max_over, mean_over, seen_mask
 
 
@@ -32,7 +33,7 @@ def test_pooling_by_hand() -> None:
     assert mean_over(x, (3,), seen).flatten().tolist() == [1, 0]
     assert mean_over(x, (2,), seen).flatten().tolist() == [-1, 3, 0]
     assert max_over(-x, (2, 3), seen).item() == 1
-    assert max_over(-x, (3,), seen, keepdim=True).tolist() == [[[[1], [0]]]]
+    assert max_over(-x, (3,), seen).tolist() == [[[1, 0]]]
     assert mean_over(x, (2, 3), keepdim=True).shape == (1, 1, 1, 1)
 
 
@@ -55,8 +56,8 @@ def test_half_precision_means_of_large_maps_neither_overflow_nor_drift(dtype: to
 def test_a_seen_map_of_another_size_is_refused() -> None:
     x = torch.zeros(2, 3, 4, 5)
     with pytest.raises(ValueError, match=r"\(2, 1, 4, 5\), got \(2, 1, 5, 4\)"):
-        seen_mask(x, torch.ones(2, 1, 5, 4), occupancy=True)
-    mask = seen_mask(x, torch.tensor([-1.0, 0.0, 0.2, 1.0, 2.0]).expand(2, 1, 4, 5), occupancy=True)
+        seen_mask(x, torch.ones(2, 1, 5, 4), SEEN)
+    mask = seen_mask(x, torch.tensor([-1.0, 0.0, 0.2, 1.0, 2.0]).expand(2, 1, 4, 5), SEEN)
     assert mask is not None
     assert mask[0, 0, 0].tolist() == [False, False, True, True, True]
 

@@ -10,9 +10,10 @@ from hypothesis.extra import numpy as hnp
 from bevfusion.export.norm import GroupNormByRows, norms_by_rows
 from bevfusion.export.products import match_by_products
 from bevfusion.geometry.grid import Grid
-from bevfusion.heads.matching_reference import correlate_direct, rotate_all
+from bevfusion.heads.matching_reference import rotate_all
 from bevfusion.lidar.rasterize import rasterize
 from bevfusion.lidar.visibility import cell_rays
+from tests.heads.direct import correlate_direct
 
 GRID = Grid(16, 16, 1.0)
 SLICES = (0.3, 1.0, 3.0)

@@ -77,7 +77,7 @@ def select_reference(module: SelectFusion, lidar: np.ndarray, other: np.ndarray,
         logits = select @ normed(squeeze @ (lidar.mean(axis=(1, 2)) + mean))
         logits = np.broadcast_to(logits.reshape(2, -1, 1, 1), (2, *lidar.shape))
     else:
-        both = np.concatenate([lidar, other * valid])
+        both = np.concatenate([lidar, other])
         logits = np.einsum("oc,chw->ohw", select, normed(np.einsum("oc,chw->ohw", squeeze, both)))[:, None]
     exponential = np.exp(logits)
     of_lidar = np.where(valid, exponential[0] / exponential.sum(axis=0), 1.0)
@@ -89,7 +89,8 @@ def select_reference(module: SelectFusion, lidar: np.ndarray, other: np.ndarray,
 def test_select_formula(per: str, masked: bool) -> None:
     module, (lidar, map_in_ego) = randomized(SelectFusion(CHANNELS, per=per)), pair()
     valid = torch.rand(2, 1, 5, 6, generator=torch.Generator().manual_seed(2)) < (0.6 if masked else 2.0)
-    y = module(lidar, map_in_ego, valid if masked else None)
+    map_in_ego = map_in_ego * valid  # as sampling outside of a tile leaves it
+    y = module(lidar, map_in_ego)
     for i in range(2):
         expected = select_reference(module, lidar[i].numpy(), map_in_ego[i].numpy(), valid[i, 0].numpy())
         torch.testing.assert_close(y[i], torch.from_numpy(expected), rtol=0, atol=1e-10)
@@ -106,25 +107,20 @@ def test_weights_sum_to_one_and_differ(per: str, channels: int) -> None:
 @pytest.mark.parametrize("per", ["channel", "cell"])
 def test_a_missing_map_leaves_the_lidar(per: str) -> None:
     module, (lidar, _) = randomized(SelectFusion(CHANNELS, per=per)), pair()
-    nothing, nowhere = torch.zeros_like(lidar), torch.zeros(2, 1, 5, 6, dtype=torch.bool)
-    for arguments in ((nothing, nowhere), (nothing,)):
-        of_lidar, of_map = module.weights(lidar, *arguments).unbind(1)
-        assert (of_lidar == 1).all()
-        assert (of_map == 0).all()
-        assert torch.equal(module(lidar, *arguments), lidar)
+    nothing = torch.zeros_like(lidar)
+    of_lidar, of_map = module.weights(lidar, nothing).unbind(1)
+    assert (of_lidar == 1).all()
+    assert (of_map == 0).all()
+    assert torch.equal(module(lidar, nothing), lidar)
 
 
 @pytest.mark.parametrize("per", ["channel", "cell"])
 def test_half_a_map_is_used_where_it_is(per: str) -> None:
     module, (lidar, map_in_ego) = randomized(SelectFusion(CHANNELS, per=per)), pair()
-    valid = torch.zeros(2, 1, 5, 6, dtype=torch.bool)
-    valid[..., 3:] = True
-    y = module(lidar, map_in_ego, valid)
+    map_in_ego[..., :3] = 0.0
+    y = module(lidar, map_in_ego)
     assert torch.equal(y[..., :3], lidar[..., :3])
     assert (y[..., 3:] - lidar[..., 3:]).abs().min() > 1e-6
-    # What stands in cells without a map is not looked at.
-    other = torch.where(valid, map_in_ego, 7.0)
-    torch.testing.assert_close(module(lidar, other, valid)[..., 3:], y[..., 3:])
 
 
 def test_equal_logits_give_the_mean_of_both() -> None:

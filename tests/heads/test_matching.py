@@ -8,7 +8,8 @@ from bevfusion.geometry.grid import Grid
 from bevfusion.heads import correlation
 from bevfusion.heads.correlation import fast_length
 from bevfusion.heads.matching import correlate, disc, match, rotate_templates
-from bevfusion.heads.matching_reference import correlate_all, correlate_direct, rotate_all
+from bevfusion.heads.matching_reference import correlate_all, rotate_all
+from tests.heads.direct import correlate_direct
 
 
 def problem(dtype: torch.dtype = torch.float32) -> tuple[torch.Tensor, torch.Tensor]:

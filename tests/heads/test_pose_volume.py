@@ -6,9 +6,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bevfusion.geometry.grid import Grid, PoseWindow
-from bevfusion.heads.matching_reference import correlate_direct, rotate_all
+from bevfusion.heads.matching_reference import rotate_all
 from bevfusion.heads.pose_volume import PoseVolumeHead, negative_log_likelihood
 from bevfusion.structures import PoseBelief
+from tests.heads.direct import correlate_direct
 
 WINDOW = PoseWindow(5.0, math.radians(10.0), 1.0, math.radians(2.0))
 CIRCLE = PoseWindow(3.0, math.pi, 1.0, math.radians(10.0))
