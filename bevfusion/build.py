@@ -7,9 +7,8 @@ from torch import nn
 
 from bevfusion.attention import ATTENTION, SLOT_CHOICES, make
 from bevfusion.config import AttentionConfig, Config, ConfigError, Option
-from bevfusion.fusion.attend import needs_of
+from bevfusion.fusion.attend import Refinement, needs_of
 from bevfusion.fusion.fuse import JOINS, Fusion
-from bevfusion.fusion.refine import Refinement
 from bevfusion.geometry.grid import Grid, PoseWindow
 from bevfusion.heads.blur import BeliefBlur
 from bevfusion.heads.direction import DirectionHead

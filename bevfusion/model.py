@@ -8,9 +8,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from bevfusion.fusion.align import map_in_ego
-from bevfusion.fusion.attend import Scene
+from bevfusion.fusion.attend import Refinement, Scene
 from bevfusion.fusion.fuse import Fusion
-from bevfusion.fusion.refine import Refinement
 from bevfusion.geometry.grid import Grid, PoseWindow
 from bevfusion.heads.blur import BeliefBlur
 from bevfusion.heads.direction import DirectionHead

@@ -138,7 +138,7 @@ class Fused:
     lidar: Float[Tensor, "b c h w"]  # ego frame
     map: Float[Tensor, "b c hm wm"]  # tile frame
     joint: Float[Tensor, "b c h w"]  # ego frame, map sampled at the prior pose
-    auxiliary_losses: tuple[Callable[[Tensor, Tensor], Tensor], ...] = ()  # of mechanisms, see attention/needs.py
+    auxiliary_losses: tuple[Callable[[Tensor, Tensor], Tensor], ...] = ()  # of mechanisms, see attention/contract.py
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,17 +8,15 @@ That is mode "sum". The authors' released weights belong to mode "product": sigm
 hidden layer instead of after the last. There a pair of logits and its negative give the same gate. The equation has
 no ReLU between the convolutions, which would leave one linear map; the authors' code has them, and so has this.
 
-Batch normalization of the C/r-wide descriptor cannot work at batch 1: see `norm`.
+Batch normalization of the C/r-wide descriptor cannot work at batch 1: see `descriptors`.
 """
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from bevfusion.attention.needs import FEATURES, SEEN
-from bevfusion.attention.norm import BatchNorm
-from bevfusion.attention.options import check_at_least, check_choice, hidden_width
-from bevfusion.attention.pooling import Seen, mean_over, seen_mask
+from bevfusion.attention.contract import FEATURES, SEEN, check_at_least, check_choice, hidden_width
+from bevfusion.attention.descriptors import BatchNorm, Seen, mean_over, seen_mask
 
 
 class BAM(nn.Module):

@@ -6,17 +6,15 @@
 
 Where sources differ: the authors' code normalizes after f (absent from the equation; `norm=False` leaves it out),
 stacks (max, mean) instead of (mean, max) (`load_reference_state` swaps), and gives the MLP biases, which some ports
-drop. At initialization the whole gate is about a quarter. How the maximum treats ties: see `pooling`.
+drop. At initialization the whole gate is about a quarter. How the maximum treats ties: see `descriptors`.
 """
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from bevfusion.attention.needs import FEATURES, SEEN
-from bevfusion.attention.norm import BatchNorm
-from bevfusion.attention.options import check_at_least, check_choice, check_odd, hidden_width
-from bevfusion.attention.pooling import Seen, max_over, mean_over, seen_mask
+from bevfusion.attention.contract import FEATURES, SEEN, check_at_least, check_choice, check_odd, hidden_width
+from bevfusion.attention.descriptors import BatchNorm, Seen, max_over, mean_over, seen_mask
 
 
 class CAM(nn.Module):

@@ -13,10 +13,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from bevfusion.attention.needs import FEATURES, SEEN
-from bevfusion.attention.norm import BatchNorm
-from bevfusion.attention.options import hidden_width
-from bevfusion.attention.pooling import Seen, mean_over, seen_mask
+from bevfusion.attention.contract import FEATURES, SEEN, hidden_width
+from bevfusion.attention.descriptors import BatchNorm, Seen, mean_over, seen_mask
 
 
 class Coordinate(nn.Module):

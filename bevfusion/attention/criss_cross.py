@@ -16,7 +16,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from bevfusion.attention.options import check_at_least, hidden_width
+from bevfusion.attention.contract import check_at_least, hidden_width
 
 
 class CrissCross(nn.Module):

@@ -21,8 +21,8 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from bevfusion.attention.norm import BatchNorm
-from bevfusion.attention.options import check_choice, hidden_width
+from bevfusion.attention.contract import check_choice, hidden_width
+from bevfusion.attention.descriptors import BatchNorm
 from bevfusion.attention.self_attention import as_map, attend, tokens
 
 

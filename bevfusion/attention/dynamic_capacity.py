@@ -27,8 +27,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from bevfusion.attention.needs import AuxiliaryLoss, Need, Needs
-from bevfusion.attention.options import check_at_least
+from bevfusion.attention.contract import AuxiliaryLoss, Need, Needs, check_at_least
 
 _REACH = 2  # of the fine features: two 3 x 3 convolutions
 

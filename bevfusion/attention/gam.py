@@ -12,8 +12,8 @@ by the gate of another and no groups mix. That is not offered, but its weights l
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from bevfusion.attention.norm import BatchNorm
-from bevfusion.attention.options import check_at_least, check_odd, hidden_width
+from bevfusion.attention.contract import check_at_least, check_odd, hidden_width
+from bevfusion.attention.descriptors import BatchNorm
 
 
 class GAM(nn.Module):

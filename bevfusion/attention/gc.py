@@ -11,9 +11,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from bevfusion.attention.needs import FEATURES, SEEN
-from bevfusion.attention.options import hidden_width
-from bevfusion.attention.pooling import Seen, seen_mask
+from bevfusion.attention.contract import FEATURES, SEEN, hidden_width
+from bevfusion.attention.descriptors import Seen, seen_mask
 
 
 class GC(nn.Module):

@@ -11,9 +11,8 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from bevfusion.attention.needs import FEATURES, SEEN
-from bevfusion.attention.options import check_at_least
-from bevfusion.attention.pooling import Seen, mean_over, seen_mask
+from bevfusion.attention.contract import FEATURES, SEEN, check_at_least
+from bevfusion.attention.descriptors import Seen, mean_over, seen_mask
 
 
 def make_divisible(value: float, divisor: int) -> int:

@@ -29,8 +29,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from bevfusion.attention.needs import AuxiliaryLoss, Need, Needs
-from bevfusion.attention.options import check_at_least
+from bevfusion.attention.contract import AuxiliaryLoss, Need, Needs, check_at_least
 
 
 class Action(NamedTuple):

@@ -30,8 +30,8 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from bevfusion.attention.norm import BatchNorm
-from bevfusion.attention.options import check_at_least, check_choice, hidden_width
+from bevfusion.attention.contract import check_at_least, check_choice, hidden_width
+from bevfusion.attention.descriptors import BatchNorm
 from bevfusion.attention.self_attention import as_map, attend, tokens
 
 _CONV = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}

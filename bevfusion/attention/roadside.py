@@ -40,8 +40,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from bevfusion.attention.needs import Need, Needs
-from bevfusion.attention.options import check_at_least, check_odd
+from bevfusion.attention.contract import Need, Needs, check_at_least, check_odd
 
 _PRIOR = 0.02  # of the x axis against a fully coherent gradient
 _SMALL = 1e-6

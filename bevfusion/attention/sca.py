@@ -14,9 +14,8 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from bevfusion.attention.needs import FEATURES, SEEN
-from bevfusion.attention.options import check_at_least, check_choice
-from bevfusion.attention.pooling import Seen, mean_over, seen_mask
+from bevfusion.attention.contract import FEATURES, SEEN, check_at_least, check_choice
+from bevfusion.attention.descriptors import Seen, mean_over, seen_mask
 
 
 class SCA(nn.Module):

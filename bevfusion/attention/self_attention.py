@@ -19,7 +19,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm as normalized
 
-from bevfusion.attention.options import check_choice, hidden_width
+from bevfusion.attention.contract import check_choice, hidden_width
 
 
 def attend(

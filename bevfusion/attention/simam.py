@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from bevfusion.attention.options import check_at_least
+from bevfusion.attention.contract import check_at_least
 
 
 class SimAM(nn.Module):

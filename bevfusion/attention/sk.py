@@ -5,7 +5,7 @@
     Y_c = sum_m w_mc U_mc,  w_c = softmax over m of (A_m z)_c;   M = 2, G = 32, r = 16, L = 32, no biases
 
 A popular PyTorch port has a true 5 x 5 kernel, biases, and neither BN nor ReLU on z; timm has no floor L. Here G is
-lowered to the greatest common divisor with the channels. BN of z cannot work at batch 1: see `norm`.
+lowered to the greatest common divisor with the channels. BN of z cannot work at batch 1: see `descriptors`.
 """
 
 import math
@@ -14,10 +14,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from bevfusion.attention.needs import FEATURES, SEEN
-from bevfusion.attention.norm import BatchNorm
-from bevfusion.attention.options import check_at_least, hidden_width
-from bevfusion.attention.pooling import Seen, mean_over, seen_mask
+from bevfusion.attention.contract import FEATURES, SEEN, check_at_least, hidden_width
+from bevfusion.attention.descriptors import BatchNorm, Seen, mean_over, seen_mask
 
 
 class SK(nn.Module):

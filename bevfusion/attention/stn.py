@@ -24,7 +24,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from bevfusion.attention.options import check_at_least, check_choice
+from bevfusion.attention.contract import check_at_least, check_choice
 from bevfusion.geometry.grid import Grid
 
 _MOMENTS = 6

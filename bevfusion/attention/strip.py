@@ -14,10 +14,8 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from bevfusion.attention.needs import FEATURES, SEEN
-from bevfusion.attention.norm import BatchNorm
-from bevfusion.attention.options import check_at_least, check_odd
-from bevfusion.attention.pooling import Seen, mean_over, seen_mask
+from bevfusion.attention.contract import FEATURES, SEEN, check_at_least, check_odd
+from bevfusion.attention.descriptors import BatchNorm, Seen, mean_over, seen_mask
 
 
 class Strip(nn.Module):

@@ -5,15 +5,15 @@
 
 The authors' code scales three rotated copies of X and averages them; that is the same sum with one multiplication. Some
 ports put a ReLU in front of the sigmoid (gates then start at 1/2). The kernels slide over the channels too, so their
-order matters. At initialization the gate is about a half. How the maximum treats ties: see `pooling`.
+order matters. At initialization the gate is about a half. How the maximum treats ties: see `descriptors`.
 """
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from bevfusion.attention.norm import BatchNorm
-from bevfusion.attention.options import check_at_least, check_odd
+from bevfusion.attention.contract import check_at_least, check_odd
+from bevfusion.attention.descriptors import BatchNorm
 
 
 class PlaneGate(nn.Module):

@@ -8,8 +8,7 @@ from torch import Tensor, nn
 
 from bevfusion.build import search_window
 from bevfusion.config import Config
-from bevfusion.export.norm import norms_by_rows
-from bevfusion.export.products import match_by_products
+from bevfusion.export.operations import match_by_products, norms_by_rows
 from bevfusion.geometry.grid import PoseWindow
 from bevfusion.lidar.rasterize import rasterize
 from bevfusion.lidar.visibility import cell_rays

@@ -20,7 +20,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from bevfusion.attention.options import check_at_least, check_odd, hidden_width
+from bevfusion.attention.contract import check_at_least, check_odd, hidden_width
 
 
 class CrossFusion(nn.Module):

@@ -7,9 +7,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from bevfusion.fusion.attend import Scene, attend
-from bevfusion.fusion.concat import ConcatFusion
+from bevfusion.fusion.concat import ConcatFusion, DynamicFusion
 from bevfusion.fusion.cross import CrossFusion
-from bevfusion.fusion.dynamic import DynamicFusion
 from bevfusion.fusion.select import SelectFusion
 from bevfusion.structures import Fused
 

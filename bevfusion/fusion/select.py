@@ -14,8 +14,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from bevfusion.attention.options import check_choice, hidden_width
-from bevfusion.attention.pooling import mean_over
+from bevfusion.attention.contract import check_choice, hidden_width
+from bevfusion.attention.descriptors import mean_over
 from bevfusion.nn import group_norm
 
 

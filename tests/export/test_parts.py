@@ -7,8 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from bevfusion.export.norm import GroupNormByRows, norms_by_rows
-from bevfusion.export.products import match_by_products
+from bevfusion.export.operations import GroupNormByRows, match_by_products, norms_by_rows
 from bevfusion.geometry.grid import Grid
 from bevfusion.heads.matching_reference import rotate_all
 from bevfusion.lidar.rasterize import rasterize

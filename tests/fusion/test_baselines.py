@@ -5,8 +5,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from bevfusion.fusion.concat import ConcatFusion
-from bevfusion.fusion.dynamic import DynamicFusion
+from bevfusion.fusion.concat import ConcatFusion, DynamicFusion
 from bevfusion.fusion.select import SelectFusion
 
 CHANNELS = 4

@@ -3,11 +3,10 @@ import torch
 from torch import nn
 
 from bevfusion.attention import ATTENTION, attention_options, make, make_attention
-from bevfusion.attention.needs import Need
-from bevfusion.fusion.attend import Scene, attend, needs_of
+from bevfusion.attention.contract import Need
+from bevfusion.fusion.attend import Refinement, Scene, attend, needs_of
 from bevfusion.fusion.concat import ConcatFusion
 from bevfusion.fusion.fuse import JOINS, Fusion, channel_gate
-from bevfusion.fusion.refine import Refinement
 from bevfusion.structures import Fused
 
 SCENE = Scene(torch.ones(2, 1, 10, 12), torch.zeros(2, 2, 10, 12))

@@ -6,9 +6,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from bevfusion.fusion.concat import ConcatFusion
+from bevfusion.fusion.concat import ConcatFusion, DynamicFusion
 from bevfusion.fusion.cross import CrossFusion
-from bevfusion.fusion.dynamic import DynamicFusion
 from bevfusion.fusion.select import SelectFusion
 
 CASES = {

@@ -1,6 +1,30 @@
-"""What the constructors of the mechanisms refuse, each with the same words."""
+"""What all mechanisms keep to: what they say they need, and how they refuse an option, each with the same words.
 
-from collections.abc import Sequence
+A mechanism is built as `Mechanism(channels, *, plain keyword options)`. Most need features and nothing else. The others
+say what beside them in `needs`, of the class or of what was built with some option.
+"""
+
+from collections.abc import Callable, Sequence
+from enum import Enum
+
+from torch import Tensor
+
+
+class Need(Enum):
+    """One thing that a mechanism needs; the value is what it is called in messages."""
+
+    SEEN = "the cells that the scan reached"
+    ROAD = "the direction of the mapped road"
+    LOSS = "the loss in training"
+
+
+Needs = frozenset[Need]
+FEATURES: Needs = frozenset()  # nothing beside them
+SEEN: Needs = frozenset({Need.SEEN})
+
+AuxiliaryLoss = Callable[[Tensor, Tensor], Tensor]
+"""A loss of the mechanism's own, from the task's loss of each sample (B,) and the truth (B, 3): x, y in m and yaw in
+rad, offsets from the prior. What has `Need.LOSS` makes one with every output of `with_auxiliary_loss`."""
 
 
 def check_choice(option: str, value: object, choices: Sequence[object]) -> None:

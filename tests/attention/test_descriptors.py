@@ -4,9 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from bevfusion.attention.norm import BatchNorm
-from bevfusion.attention.needs import SEEN
-from bevfusion.attention.pooling import max_over, mean_over, seen_mask
+from bevfusion.attention.contract import SEEN
+from bevfusion.attention.descriptors import BatchNorm, max_over, mean_over, seen_mask
 
 
 def test_the_gradient_of_a_maximum_is_shared_evenly_among_ties() -> None:

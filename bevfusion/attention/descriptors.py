@@ -1,4 +1,4 @@
-"""Pooling over all cells, or over the cells that the LiDAR has seen.
+"""From a map to descriptors: pooling over all cells or over those that the LiDAR has seen, and their normalization.
 
 Most cells of a bird's-eye view are empty, so a plain mean says how full the map is rather than what is in it, and
 every border of empty cells dilutes it. With `seen`, mean and maximum are taken over seen cells alone: adding cells
@@ -10,10 +10,11 @@ of a permutation-invariant gate would depend on the order of the cells.
 """
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Bool, Float
-from torch import Tensor
+from torch import Tensor, nn
 
-from bevfusion.attention.needs import Need, Needs
+from bevfusion.attention.contract import Need, Needs
 
 Seen = Bool[Tensor, "b 1 h w"] | Float[Tensor, "b 1 h w"]
 
@@ -62,3 +63,25 @@ def max_over(
         return x.amax(dims)
     peak = x.masked_fill(~seen, -torch.inf).amax(dims)
     return peak.masked_fill(~seen.any(dims), 0)
+
+
+class BatchNorm(nn.BatchNorm2d):
+    """`nn.BatchNorm2d` for (B, C, *) and any further axes, also where one value a channel is left.
+
+    The papers of BAM and SK normalize a descriptor over the batch. Where one value a channel is left (batch 1 on a
+    1 x 1 descriptor, the usual case when training on large maps) torch raises, because one value has no spread. Here
+    the running statistics serve instead, as in evaluation, and stay as they are. Weights of public implementations
+    stay loadable.
+    """
+
+    def forward(self, input: Tensor) -> Tensor:  # the name is that of the class it replaces
+        """Normalizes each channel; (B, C, *) -> (B, C, *)."""
+        if self.training and input.numel() == input.shape[1]:
+            return F.batch_norm(
+                input, self.running_mean, self.running_var, self.weight, self.bias, False, 0.0, self.eps
+            )
+        return super().forward(input)
+
+    def _check_input_dim(self, input: Tensor) -> None:
+        if input.dim() < 2 or input.shape[1] != self.num_features:
+            raise ValueError(f"expected (B, {self.num_features}, ...), got {tuple(input.shape)}")
