@@ -21,6 +21,7 @@ from bevfusion.datasets.mcap import Mcap
 from bevfusion.datasets.ros_messages import deserialized
 from bevfusion.datasets.rosbag1 import Rosbag1
 from bevfusion.datasets.rosbag2_sqlite import Rosbag2Sqlite
+from bevfusion.datasets.side_files import ways_to
 from bevfusion.structures import DataError
 from bevfusion.summary import InputSummary
 
@@ -158,7 +159,8 @@ class Bag:
         if file.stat().st_size == 0:
             raise DataError(f"{file}: an empty file")
         packed = file.name.lower().endswith(COMPRESSED)
-        ahead = file.with_name(file.name + WRITE_AHEAD)
+        beside = (way.with_name(way.name + WRITE_AHEAD) for way in ways_to(file))  # also where the file is a link
+        ahead = next((log for log in beside if log.is_file()), file.with_name(file.name + WRITE_AHEAD))
         unmoved = _suffix(file) == ".db3" and not packed and ahead.is_file() and ahead.stat().st_size > 0
         if not packed and not unmoved:
             return CONTAINERS[_suffix(file)](file)
@@ -169,8 +171,8 @@ class Bag:
             unpack(file, plain)
             return CONTAINERS[_suffix(file)](plain)
         # sqlite would write beside the log to read both: it does so beside a copy
-        for part in (file, ahead):
-            shutil.copyfile(part, folder / part.name)
+        shutil.copyfile(file, folder / file.name)
+        shutil.copyfile(ahead, folder / (file.name + WRITE_AHEAD))
         self._note("used", file.name, f"with {ahead.stat().st_size} bytes that were never moved out of {ahead.name}")
         return Rosbag2Sqlite(folder / file.name, merge_log=True)
 

@@ -24,6 +24,7 @@ SENSORS = (
     *("lidar", "velodyne", "laser", "imu", "gps", "gnss", "camera", "cam", "antenna", "radar", "ouster", "os_"),
     *("livox", "hesai", "rslidar", "sensor", "navsat", "ins", "optical", "body"),
 )
+TRANSFORM_TYPES = (TRANSFORMS, OLD_TRANSFORMS, FOXGLOVE_TRANSFORM, FOXGLOVE_TRANSFORMS)
 SAMPLED_TRANSFORMS = 600  # messages of a moving /tf tell which of its transforms stand still
 STILL_M, STILL_RAD = 0.002, 0.002
 
@@ -117,7 +118,7 @@ def _is_sensor(frame: str) -> bool:
 
 def _transforms(bag: Bag, summary: InputSummary) -> FrameTree:
     """Every transform that stands still; /tf_static has the last word."""
-    topics = bag.of_type(TRANSFORMS, OLD_TRANSFORMS, FOXGLOVE_TRANSFORM, FOXGLOVE_TRANSFORMS)
+    topics = bag.of_type(*TRANSFORM_TYPES)
     static = [topic for topic in topics if topic.name.endswith("tf_static")]
     tree = FrameTree()
     moving = []

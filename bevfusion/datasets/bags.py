@@ -15,7 +15,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from bevfusion.datasets.bag import Bag, Topic, bag_files
-from bevfusion.datasets.bag_frames import BagFrames, is_world, read_frames
+from bevfusion.datasets.bag_frames import TRANSFORM_TYPES, BagFrames, is_world, read_frames
 from bevfusion.datasets.bag_tracks import (
     Messages,
     fix_row,
@@ -43,6 +43,7 @@ from bevfusion.datasets.ros_messages import (
     POSE_COVARIANCE,
     read_head,
 )
+from bevfusion.datasets.side_files import name_of
 from bevfusion.structures import DataError
 from bevfusion.summary import InputSummary
 
@@ -128,7 +129,7 @@ def open_bag(path: Path, options: LogOptions | None = None) -> LoggedDrive:
         DataError: if it cannot be read, has no scans, or several LiDARs and none is named.
     """
     options = options or LogOptions()
-    name = path.resolve().name.removesuffix(path.suffix) if path.is_file() else path.resolve().name
+    name = name_of(path).removesuffix(path.suffix) if path.is_file() else name_of(path)
     summary = InputSummary(name)
     bag = Bag(path, summary)
     chosen = choose_topics(bag, dict(options.topics), summary)
@@ -188,6 +189,7 @@ def choose_topics(bag: Bag, named: dict[str, str], summary: InputSummary) -> dic
             summary.add("used", topics[0].name, f"{part}, {len(topics[0])} messages of {kind}", count=len(topics[0]))
         chosen[part] = topics[0] if topics else None
     taken = {topic.name for topic in chosen.values() if topic is not None}
+    taken |= {topic.name for topic in bag.of_type(*TRANSFORM_TYPES)}  # told of by their frames
     left = [topic for topic in bag.topics.values() if topic.name not in taken]
     if left:
         summary.add("ignored", "other topics", _listed(left), count=len(left))

@@ -229,14 +229,14 @@ def _leap(apart_s: float, stamp_ns: int) -> tuple[float, str] | None:
         day = datetime.fromtimestamp(stamp_ns / 1e9, tz=timezone.utc).strftime("%Y-%m-%d")
     except (OverflowError, ValueError, OSError):
         return None
-    gps_s = GPS_AHEAD_NOW_S if day >= NOW_SINCE else max((s for since, s in GPS_AHEAD_S if since <= day), default=0)
-    for seconds, scales in (
-        (gps_s, "GPS time against UTC"),
-        (gps_s + TAI_AHEAD_OF_GPS_S, "TAI against UTC"),
-        (TAI_AHEAD_OF_GPS_S, "TAI against GPS time"),
-    ):
-        if gps_s and abs(abs(apart_s) - seconds) <= LEAP_TOLERANCE_S:
-            return float(np.copysign(seconds, apart_s)), scales
+    then_s = GPS_AHEAD_NOW_S if day >= NOW_SINCE else max((s for since, s in GPS_AHEAD_S if since <= day), default=0)
+    scales = {TAI_AHEAD_OF_GPS_S: "TAI against GPS time"}
+    for gps_s in (GPS_AHEAD_NOW_S, then_s):  # sensors that do not know the date have the number of today
+        if gps_s:
+            scales |= {gps_s: "GPS time against UTC", gps_s + TAI_AHEAD_OF_GPS_S: "TAI against UTC"}
+    for seconds, names in scales.items():
+        if abs(abs(apart_s) - seconds) <= LEAP_TOLERANCE_S:
+            return float(np.copysign(seconds, apart_s)), names
     return None
 
 

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bevfusion.datasets.fields import seconds_after
-from bevfusion.datasets.pointcloud2 import TYPES, decode_pointcloud2
+from bevfusion.datasets.pointcloud2 import TYPES, CloudStream, decode_pointcloud2
 from bevfusion.structures import DataError
 from tests.datasets.bag_writing import ORIGIN_NS, plain_cloud
 
@@ -172,3 +172,40 @@ def test_the_data_are_not_copied_before_they_are_checked():
     message = plain_cloud(XYZ, struct.pack("<3f", 1, 2, 3), 20_000_000, step=2400)
     with pytest.raises(DataError, match="48000000000 in all"):
         decode_pointcloud2(message)
+
+
+# as a node hears clouds: what a whole log would be asked for is known of those before
+
+
+def piece(number, intensity=lambda r: r, spoil=False):
+    """A piece of a turn of half a millisecond, in ns, and intensities of any scale."""
+    count = 300
+    stamp_ns = ORIGIN_NS + 552_000 * number
+    time = np.round(np.linspace(0, 550_000, count)).astype("u4")
+    strength = np.random.default_rng(number).beta(4.0, 8.0, count)
+    if spoil:
+        time[7] = 4_000_000_000
+    fields = (*XYZ, ("intensity", 12, 7), ("t", 16, 6))
+    data = filled(fields, 20, count, x=3.0, y=number + 1.0, z=0.5, intensity=intensity(strength), t=time)
+    return plain_cloud(fields, data, count, step=20, stamp_ns=stamp_ns), strength
+
+
+@pytest.mark.parametrize("spoil", [False, True])
+def test_a_stream_knows_the_unit_of_times_by_the_pace_of_its_clouds(spoil):
+    stream = CloudStream()
+    for number in range(6):
+        cloud = stream.decode(piece(number, spoil=spoil)[0])
+    expected = np.round(np.linspace(0, 550_000, 300)) / 1e9
+    known = np.isfinite(cloud.time_s)
+    assert (~known).sum() == spoil
+    np.testing.assert_allclose(cloud.time_s[known], expected[known], atol=1e-9)
+
+
+def test_a_stream_scales_intensities_by_the_clouds_so_far():
+    plain, signal = CloudStream(), CloudStream()
+    for number in range(30):
+        message, strength = piece(number)
+        np.testing.assert_array_equal(plain.decode(message).intensity, strength.astype(np.float32))
+        found = signal.decode(piece(number, lambda r: 3000.0 * r)[0]).intensity
+    assert np.quantile(found, 0.5) == pytest.approx(0.32, abs=0.05)
+    assert (np.diff(found[np.argsort(strength)]) >= 0).all()
