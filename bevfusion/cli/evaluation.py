@@ -13,6 +13,7 @@ from bevfusion.cli.options import (
     ODOMETRIES,
     Checkpoint,
     Extrinsics,
+    MapError,
     Maps,
     Overwrite,
     Topics,
@@ -97,6 +98,7 @@ def evaluate(
         ),
     ] = None,
     output: Annotated[Path | None, typer.Option(help="Folder.", show_default="runs/evaluation/NAME-DATE-TIME")] = None,
+    map_error_m: MapError = 1.0,
     overwrite: Overwrite = False,
     start: Annotated[int, typer.Option(min=0, help="First frame of each drive, counted from 0.")] = 0,
     frames: Annotated[
@@ -133,7 +135,7 @@ def evaluate(
         raise typer.BadParameter(f"--traffic asks frames one by one, which is --mode single; got --mode {mode}")
     described = describe_checkpoint(checkpoint)
     try:
-        protocol = Protocol(mode, offset_m, offset_deg, draws, seed, scans)
+        protocol = Protocol(mode, offset_m, offset_deg, draws, seed, scans, map_error_m)
     except ValueError as error:
         raise typer.BadParameter(str(error)) from error
     if overrides and mode == "single":

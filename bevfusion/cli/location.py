@@ -10,7 +10,16 @@ from typing import Annotated, Any
 import typer
 
 from bevfusion.cli.fetching import Overpass, with_fetched
-from bevfusion.cli.options import Checkpoint, Maps, Overwrite, fail, parse_near, refuse_to_replace, wide_console
+from bevfusion.cli.options import (
+    Checkpoint,
+    MapError,
+    Maps,
+    Overwrite,
+    fail,
+    parse_near,
+    refuse_to_replace,
+    wide_console,
+)
 
 WINDOW_M, WINDOW_DEG, ANY_HEADING_DEG = 20.0, 10.0, 180.0
 
@@ -43,6 +52,7 @@ def locate(
     backend: Annotated[
         Backend, typer.Option(help="onnx: CHECKPOINT is a file that tools/export.py wrote, run by onnxruntime.")
     ] = Backend.TORCH,
+    map_error_m: MapError = 1.0,
     overpass: Overpass = None,
 ) -> None:
     """Find scans on a map, given about where they were taken.
@@ -58,6 +68,7 @@ def locate(
         refuse_to_replace([file for path in scans for file in files_of(explain, path.stem)], overwrite)
     from bevfusion.datasets.open import read_scan
     from bevfusion.geometry.geodesy import GeoPose
+    from bevfusion.heads.map_error import with_map_error
     from bevfusion.localizer import open_locator
     from bevfusion.maps.source import first_covering, open_map
     from bevfusion.structures import DataError, Locator
@@ -85,7 +96,8 @@ def locate(
     for path in scans:
         try:
             scan = read_scan(path)
-            estimate = locator.locate(scan, prior, WINDOW_M, math.radians(offset_deg))
+            found = locator.locate(scan, prior, WINDOW_M, math.radians(offset_deg))
+            estimate = with_map_error(found, map_error_m, locator.map_error_m)
         except DataError as error:  # one bad scan does not cost the answers of the others
             failed.append(str(error))
             continue

@@ -70,6 +70,14 @@ Truth = Annotated[
         "which are laid onto the GNSS of the log.",
     ),
 ]
+MapError = Annotated[
+    float,
+    typer.Option(
+        min=0.0,
+        max=20.0,
+        help="How far the map may be off as a whole, in m (standard deviation): added to the doubt of every answer.",
+    ),
+]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what an earlier run has written there.")]
 ODOMETRIES, PARTS = ("log", "kiss-icp", "truth"), ("lidar", "gnss", "imu", "odometry")
 

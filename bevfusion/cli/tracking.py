@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from bevfusion.cli.fetching import Overpass, places_of, with_fetched
-from bevfusion.cli.options import ODOMETRIES, Extrinsics, Maps, Topics, fail, log_options, parse_near
+from bevfusion.cli.options import ODOMETRIES, Extrinsics, MapError, Maps, Topics, fail, log_options, parse_near
 
 INTERRUPTED = 130
 _HEADING_DEG = 20.0  # how far the heading of --near may be off
@@ -40,9 +40,7 @@ def track(
     frames: Annotated[int | None, typer.Option(min=1, help="Most frames.", show_default="all")] = None,
     every: Annotated[int, typer.Option(min=1, help="Take one frame in so many.")] = 1,
     offset_m: Annotated[float, typer.Option(min=1.0, max=200.0, help="How far the start may be off.")] = 20.0,
-    map_error_m: Annotated[
-        float, typer.Option(min=0.0, max=20.0, help="How far the map may be off as a whole (standard deviation).")
-    ] = 1.0,
+    map_error_m: MapError = 1.0,
     mcap: Annotated[bool, typer.Option("--mcap", help="Also poses.mcap, for Foxglove.")] = False,
     plots: Annotated[bool, typer.Option("--plots/--no-plots", help="Write report.html.")] = True,
     output: Annotated[Path | None, typer.Option(help="Folder.", show_default="runs/track/NAME-DATE-TIME")] = None,

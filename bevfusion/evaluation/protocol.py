@@ -8,6 +8,7 @@ import numpy as np
 
 from bevfusion.filters.settings import FilterConfig
 from bevfusion.geometry.se2 import SE2, wrap_angle
+from bevfusion.heads.map_error import MAP_ERROR_M, MOST_M
 from bevfusion.sequence import ESTIMATORS
 
 
@@ -25,6 +26,7 @@ class Protocol:
     draws: int = 1  # priors a frame
     seed: int = 0
     scans: int = 1  # the last so many make one cloud, by odometry
+    map_error_m: float = MAP_ERROR_M  # how far the map may be off as a whole, which every answer carries
     filter: FilterConfig = field(default_factory=FilterConfig)  # of sequences
 
     def __post_init__(self) -> None:
@@ -34,6 +36,8 @@ class Protocol:
             raise ValueError(f"offset_m is a positive distance in metres, got {self.offset_m}")
         if not 0 < self.offset_deg <= 180:
             raise ValueError(f"offset_deg lies above 0 and up to 180, got {self.offset_deg}")
+        if not 0.0 <= self.map_error_m <= MOST_M:
+            raise ValueError(f"map_error_m is a standard deviation from 0 to {MOST_M:g} m, got {self.map_error_m}")
         if self.draws < 1 or self.seed < 0:
             raise ValueError(f"draws is at least 1 and seed at least 0, got {self.draws} and {self.seed}")
         if self.scans < 1 or (self.scans > 1 and self.mode != "single"):

@@ -172,6 +172,7 @@ def card(report: Mapping[str, Any], written: datetime) -> list[tuple[str, str]]:
             "recall",
             f"share of errors {protocol['threshold']} {', '.join(report['position_m']['recall'])} m or °, in percent",
         ),
+        ("error of the map", f"{protocol['map_error_m']:g} m, standard deviation, added to the doubt of every answer"),
         ("read-out of the belief", str(protocol["readout"])),
         ("odometry", str(protocol["odometry"])),
         ("scans in one cloud", str(protocol["scans"])),

@@ -18,6 +18,7 @@ from bevfusion.evaluation.results import DriveResult, ScoredEstimate, TrafficShi
 from bevfusion.evaluation.traffic import HIDING, vehicle_shifts
 from bevfusion.evaluation.viewer import Recorder
 from bevfusion.geometry.se2 import SE2
+from bevfusion.heads.map_error import with_map_error
 from bevfusion.introspection import AttentionHook
 from bevfusion.maps.source import MapSource, first_covering
 from bevfusion.progress import frame_progress
@@ -196,10 +197,13 @@ class DriveScorer:
                 self._score(answer, questions[answer.frame_index], draw, asked)
 
     def _score(self, answer: FrameEstimate, question: _Question, draw: int, asked: Frame | None) -> None:
-        estimate = answer.estimate
-        if estimate is None:
+        if answer.estimate is None:
             self.result.lost += 1
             return
+        # a sequence multiplies beliefs: what each of them counts of the map's error is lost in the product
+        locator = self.locator_on(self.maps[question.map_index])
+        counted_m = locator.map_error_m if self.protocol.mode == "single" else 0.0
+        estimate = with_map_error(answer.estimate, self.protocol.map_error_m, counted_m)
         mass, nll = None, None
         if estimate.belief is not None:
             mass, nll = metrics.credibility(estimate.belief, estimate.prior, question.truth)

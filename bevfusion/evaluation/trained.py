@@ -36,7 +36,9 @@ THINNED = 0.5  # share of the trees, hedges, fences, poles and signs that is lef
 
 def as_trained(config: Config) -> Protocol:
     """How the test drives are asked for: each scan on its own, as far from the truth as in training."""
-    return Protocol(offset_m=config.search.offset_m, offset_deg=config.search.offset_deg, seed=config.seed)
+    return Protocol(
+        offset_m=config.search.offset_m, offset_deg=config.search.offset_deg, seed=config.seed, map_error_m=0.0
+    )
 
 
 def evaluate_run(config: Config, folder: Path) -> None:

@@ -26,6 +26,7 @@ from bevfusion.filters.sequence import SequenceLocalizer
 from bevfusion.filters.settings import FilterConfig
 from bevfusion.geometry.geodesy import GeoPose, LocalFrame
 from bevfusion.geometry.se2 import SE2
+from bevfusion.heads.map_error import with_map_error
 from bevfusion.localizer import filter_config, open_locator
 from bevfusion.maps.source import MapSource
 from bevfusion.ros.extrinsics import Extrinsics, PlanarPose
@@ -229,10 +230,11 @@ class NodeCore:
         began_s = time.perf_counter()
         try:
             frame = Frame(self._frames, queued.stamp_ns, scan, odom_from_ego)
-            estimate = self._start_control.step(frame, base_from_ego)
+            found = self._start_control.step(frame, base_from_ego)
         except SearchStopped:
             return
         self._frames += 1
+        estimate = None if found is None else with_map_error(found, self.parameters.map_error_m)
         pose = None if estimate is None else PlanarPose.of_base(estimate, base_from_ego)
         tf = None if pose is None else self._transform(pose.map_from_base, odom_from_base)
         stages_ms["step_ms"] = 1e3 * (time.perf_counter() - began_s)

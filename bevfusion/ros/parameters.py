@@ -80,6 +80,9 @@ class NodeParameters(Section):
     start_from_fix: bool = Field(True, description="start at the first valid ~/fix, with any heading")
     offset_m: float = Field(20.0, gt=0, le=100, description="a start may be off by so much, east and north")
     offset_deg: float = Field(10.0, gt=0, le=180, description="the same for its heading; 180: any")
+    map_error_m: float = Field(
+        1.0, ge=0, le=20, description="the map may be off as a whole by so much (std), which covariances then hold"
+    )
 
     filter: str = Field(
         "",

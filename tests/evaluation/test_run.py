@@ -108,7 +108,8 @@ def straight_drive(count: int = 4, yaw_rad: float = 0.0, **options: object) -> F
 
 def run(locator: FakeLocator, drives: list[FakeDrive], output: Path, **options: object) -> dict:
     maps = options.pop("maps", [FakeMap()])
-    protocol = Protocol(**options)  # type: ignore[arg-type]
+    # what a locator says is compared as it is
+    protocol = Protocol(**({"map_error_m": 0.0} | options))  # type: ignore[arg-type]
     return evaluate(lambda source: locator, drives, maps, protocol, output, {"sha256": "abc"})  # type: ignore[arg-type]
 
 
@@ -164,7 +165,15 @@ def test_schema_of_the_report(tmp_path: Path) -> None:
         *("per_drive", "runtime_ms", "hardware", "checkpoint", "map", "not_covered"),
     }
     assert report["frames"] == 4
-    asked = {"mode": "single", "offset_m": 20.0, "offset_deg": 10.0, "draws": 2, "seed": 0, "scans": 1}
+    asked = {
+        "mode": "single",
+        "offset_m": 20.0,
+        "offset_deg": 10.0,
+        "draws": 2,
+        "seed": 0,
+        "scans": 1,
+        "map_error_m": 0.0,
+    }
     assert report["protocol"] == asked | {"threshold": "<", "readout": "argmax", "odometry": "none"}
     assert set(report["runtime_ms"]) == {"p50", "p95"}
     assert set(report["hardware"]) == {"cpu", "cores", "gpu", "torch"}
@@ -216,6 +225,22 @@ def test_credibility_is_taken_about_the_locators_own_centre(tmp_path: Path) -> N
     report = run(FakeLocator(answers, PoseBelief(log_prob, window)), [straight_drive()], tmp_path / "out")
     assert report["calibration"]["coverage_68"] == 100.0
     assert report["calibration"]["nll"] == pytest.approx(-math.log(0.9 / math.radians(2)), abs=1e-5)
+
+
+def test_answers_carry_the_error_of_the_map_apart_from_what_the_locator_counts(tmp_path: Path) -> None:
+    answers = [SE2(10.0 * i, 5.0, 0.0) for i in range(4)]
+
+    class Counting(FakeLocator):
+        map_error_m = 0.6
+
+    run(Counting(answers), [straight_drive()], tmp_path / "out", map_error_m=1.0)
+    run(FakeLocator(answers), [straight_drive()], tmp_path / "bare", map_error_m=0.0)
+    with (tmp_path / "out/predictions.csv").open() as wide, (tmp_path / "bare/predictions.csv").open() as narrow:
+        for one, other in zip(csv.DictReader(wide), csv.DictReader(narrow), strict=True):
+            columns = [name for name in one if name.startswith("cov")]
+            changed = [float(one[name]) - float(other[name]) for name in columns]
+            assert sorted(round(value, 6) for value in changed)[-2:] == [0.64, 0.64]
+            assert sum(value != 0.0 for value in changed) == 2
 
 
 def test_frames_off_the_map_are_counted_not_scored(tmp_path: Path) -> None:
