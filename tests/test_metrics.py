@@ -12,6 +12,7 @@ from bevfusion import metrics
 from bevfusion.geometry.grid import PoseWindow
 from bevfusion.geometry.se2 import SE2
 from bevfusion.structures import PoseBelief
+from tests.chance import chance_recalls
 
 
 def poses(*rows: tuple[float, float, float]) -> np.ndarray:
@@ -66,14 +67,14 @@ def test_constant_offset_is_the_median_in_map_axes() -> None:
 
 def test_chance_recalls_by_hand() -> None:
     # facing east in a window of 20 m: every coordinate uniform in +-20 m
-    chance = metrics.chance_recalls(20.0, 10.0, np.array([0.0]))
+    chance = chance_recalls(20.0, 10.0, np.array([0.0]))
     assert chance["lateral_m"] == pytest.approx({"1": 5.0, "3": 15.0, "5": 25.0}, abs=1e-3)
     assert chance["longitudinal_m"] == pytest.approx({"1": 5.0, "3": 15.0, "5": 25.0}, abs=1e-3)
     assert chance["position_m"]["5"] == pytest.approx(100 * math.pi * 25 / 1600)
     assert chance["heading_deg"] == pytest.approx({"1": 10.0, "3": 30.0, "5": 50.0})
     # facing north-east: a triangle of half width 20 sqrt 2
     half_m = 20 * math.sqrt(2)
-    diagonal = metrics.chance_recalls(20.0, 3.0, np.array([math.pi / 4]))
+    diagonal = chance_recalls(20.0, 3.0, np.array([math.pi / 4]))
     assert diagonal["lateral_m"]["5"] == pytest.approx(100 * (1 - (1 - 5 / half_m) ** 2))
     assert diagonal["heading_deg"]["5"] == 100.0
 
@@ -87,7 +88,7 @@ def test_chance_recalls_against_drawing_lots(offset_m: float) -> None:
     truth[..., 2] = yaws_rad[:, None]
     truth, prior = truth.reshape(-1, 3), (truth + draws).reshape(-1, 3)
     along, across = metrics.position_errors_m(prior, truth).T
-    chance = metrics.chance_recalls(offset_m, 10.0, yaws_rad)
+    chance = chance_recalls(offset_m, 10.0, yaws_rad)
     measured = {
         "lateral_m": metrics.recalls(across),
         "longitudinal_m": metrics.recalls(along),

@@ -65,7 +65,8 @@ class DriveTask:
         """Of all that the answers depend on, but for the content of files that are replaced under the same name."""
         words = asdict(replace(self, index=0, odometry_folder=Path(), threads=None))
         words["protocol"]["filter"] = self.protocol.filter.model_dump()
-        stamps = [path.stat().st_mtime_ns for path in (*self.maps, self.drive) if path.exists()]
+        truth = () if self.options.truth is None else (self.options.truth,)
+        stamps = [path.stat().st_mtime_ns for path in (*self.maps, self.drive, *truth) if path.exists()]
         text = json.dumps([__version__, words, stamps], default=str, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
@@ -180,7 +181,7 @@ def perform_all(
     return [result for result in found.values() if result is not None]
 
 
-def kept_results(tasks: Sequence[DriveTask], folder: Path) -> list[DriveResult]:
+def cached_results(tasks: Sequence[DriveTask], folder: Path) -> list[DriveResult]:
     """What the folder holds of these drives: finished, or as far as they came."""
     both = (
         result_cache.load(finished_file(folder, task), task.index)

@@ -13,7 +13,7 @@ from bevfusion.datasets.drive import Drive
 from bevfusion.datasets.logged import LogOptions
 from bevfusion.datasets.open import open_drive
 from bevfusion.datasets.selection import ALL_FRAMES, FrameSelection
-from bevfusion.evaluation.jobs import DriveTask, forget, kept_results, perform_all
+from bevfusion.evaluation.jobs import DriveTask, cached_results, forget, perform_all
 from bevfusion.evaluation.plots import write_plots
 from bevfusion.evaluation.protocol import NO_CHECKS, AuxiliaryChecks, Protocol
 from bevfusion.evaluation.report import write_report
@@ -127,8 +127,8 @@ def evaluate_files(
         DataError: if a map cannot be read, nothing was scored, or a report is in the way.
         KeyboardInterrupt: once what was answered is written beside `output`, and told.
     """
-    kept = output.with_name(output.name + "-finished")
-    if not overwrite and not kept.is_dir() and output.is_dir() and any(output.iterdir()):
+    cache = output.with_name(output.name + "-finished")
+    if not overwrite and not cache.is_dir() and output.is_dir() and any(output.iterdir()):
         raise DataError(f"{output}: is not empty; name another --output, or replace what is there with --overwrite")
     _make_room_for(output)
     maps = [open_map(path) for path in map_paths]
@@ -148,7 +148,7 @@ def evaluate_files(
             options,
             odometry,
             output.with_name(output.name + "-odometry"),
-            kept / f"{file_name(name)}{SUFFIX}" if viewer else None,
+            cache / f"{file_name(name)}{SUFFIX}" if viewer else None,
             checks=checks,
             selection=selection,
         )
@@ -156,9 +156,9 @@ def evaluate_files(
         if drive is not None
     }
     try:
-        performed = perform_all(list(tasks.values()), kept, jobs, ray, maps)
+        performed = perform_all(list(tasks.values()), cache, jobs, ray, maps)
     except KeyboardInterrupt:
-        _tell_what_is_kept(list(tasks.values()), kept, output)
+        _tell_what_is_kept(list(tasks.values()), cache, output)
         raise
     found = dict(zip(tasks, performed, strict=True))
     results = [
@@ -173,14 +173,14 @@ def evaluate_files(
     try:
         report = _finish(results, asked, maps, protocol, output, provenance, about, plots=plots)
     except DataError:  # nothing was scored: no use in keeping it
-        forget(kept)
+        forget(cache)
         raise
     for task in tasks.values():
         if task.recording is not None and task.recording.is_file():
             (output / "viewer").mkdir(exist_ok=True)
             task.recording.replace(output / "viewer" / task.recording.name)
     if not report["failed"]:
-        forget(kept)
+        forget(cache)
     return report
 
 
@@ -213,20 +213,20 @@ def _make_room_for(output: Path) -> None:
     output.parent.mkdir(parents=True, exist_ok=True)
 
 
-def _tell_what_is_kept(tasks: Sequence[DriveTask], kept: Path, output: Path) -> None:
+def _tell_what_is_kept(tasks: Sequence[DriveTask], cache: Path, output: Path) -> None:
     """After an interruption: all that was answered as a table, and how to go on."""
-    estimates = all_estimates(kept_results(tasks, kept))
+    estimates = all_estimates(cached_results(tasks, cache))
     if not estimates:
         log.warning("interrupted before the first answer; nothing is kept")
         return
-    write_csv(kept / "predictions.csv", estimates)
+    write_csv(cache / "predictions.csv", estimates)
     ahead = (
         "goes on from there" if tasks[0].protocol.mode == "single" else "begins sequences that are not finished anew"
     )
     log.warning(
         "interrupted: %d answers are kept in %s; the same command with --output %s %s",
         len(estimates),
-        kept / "predictions.csv",
+        cache / "predictions.csv",
         output,
         ahead,
     )

@@ -270,6 +270,8 @@ def test_files_and_tables(runs: tuple[Path, Path], tmp_path: Path) -> None:
 
 def test_the_command(runs: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main("compare", [*map(str, runs), "--output", str(tmp_path / "out")]) == 0
+    assert main("compare", [*map(str, runs), "--output", str(tmp_path / "out")]) == 2  # nothing is replaced unasked
+    assert main("compare", [*map(str, runs), "--output", str(tmp_path / "out"), "--overwrite"]) == 0
     out = capsys.readouterr().out
     assert "95 % interval" in out
     assert "12 stretches" in out

@@ -291,3 +291,9 @@ def test_the_command(town_drive, tmp_path, monkeypatch: pytest.MonkeyPatch):
     assert prior.yaw_rad == pytest.approx(source.frame.map_from_ego(place).yaw_rad)
     assert (offset_m, offset_rad) == (20.0, math.radians(10.0))
     assert (folder, name) == (tmp_path / "pictures", "000012")
+    (tmp_path / "pictures").mkdir()
+    (tmp_path / "pictures" / "000012_belief.png").write_bytes(b"of an earlier run")
+    assert main("locate", [*arguments, "--explain", str(tmp_path / "pictures")]) == 2  # before any work
+    assert len(calls) == 1
+    assert main("locate", [*arguments, "--explain", str(tmp_path / "pictures"), "--overwrite"]) == 0
+    assert len(calls) == 2

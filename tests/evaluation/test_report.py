@@ -16,7 +16,7 @@ import pytest
 import torch
 
 from bevfusion.evaluation import plots
-from bevfusion.evaluation.report import card, flat, headline, rows, warnings, write_report
+from bevfusion.evaluation.report import card, flat, headline, rich_table, rows, warnings, write_report
 from bevfusion.evaluation.results import (
     BeliefMarginals,
     DriveResult,
@@ -298,3 +298,21 @@ def test_in_a_browser(written: Path, tmp_path: Path) -> None:
         assert near.sum() > 500, name
         assert np.ptp(np.nonzero(near.any(axis=1))[0]) > 3000, name  # in more than one picture
     assert (picture.std(axis=(1, 2)) > 3.0).mean() > 0.5  # half of the rows have something on them
+
+
+def test_the_headline_says_what_share_was_answered(written: Path) -> None:
+    report = json.loads((written / "metrics.json").read_text())
+    assert report["answered_percent"] == 100.0
+    assert headline(report).startswith("14 frames of 2 drives: the position")
+    # fourteen of twenty: recalls count the answers alone
+    report["lost"]["other"], report["answered_percent"] = 6, 70.0
+    shown = headline(report)
+    assert shown.startswith("14 frames of 2 drives, 70.0 % of what was asked (6 without an answer count in no figure):")
+    table = rich_table(report)
+    assert "70.0 % of what was asked" in str(table.caption)
+
+
+@pytest.mark.parametrize(("frames", "drawn"), [(1, 1), (9, 1), (12, 2), (49, 9), (500, 10)])
+def test_so_many_of_the_worst_are_drawn_that_drawing_costs_less_than_asking(frames: int, drawn: int) -> None:
+    asked = [prediction(number, draw, 0.01 * number) for number in range(frames) for draw in (0, 1)]
+    assert [estimate.frame for estimate in plots.drawn_worst(asked)] == list(range(frames))[::-1][:drawn]

@@ -22,6 +22,7 @@ from bevfusion.heads.read_out import read_out
 from bevfusion.localizer import Localizer, open_localizer
 from bevfusion.maps.schema import layer_index
 from bevfusion.maps.source import MapSource, open_map
+from bevfusion.sequence import sequence_localizer
 from bevfusion.simulate.drive import DriveOptions
 from bevfusion.structures import Frame, PoseEstimate
 from tests.datasets.drive_writing import FORMATS, as_kitti_raw, carried_off
@@ -86,7 +87,7 @@ def test_from_twenty_metres_and_any_heading(
 
 def test_carried_off_it_is_lost(recorded: tuple[KittiRawDrive, Path], carried: list[Frame]) -> None:
     source = open_map(recorded[1])
-    localizer = open_localizer("default", source)
+    localizer = sequence_localizer(open_localizer("default", source), source)
     assert carried[0].truth is not None
     prior = displaced(source.frame.map_from_ego(carried[0].truth), Protocol(offset_deg=180.0), "carried", 0, 0)
     localizer.start(prior, 20.0, math.pi)
