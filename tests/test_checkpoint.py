@@ -1,8 +1,13 @@
+import json
+from pathlib import Path
+
 import pytest
 import torch
+from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import nn
 
+import bevfusion
 from bevfusion.checkpoint import load_weights, read_checkpoint, save_checkpoint
 from bevfusion.config import Config
 from bevfusion.structures import DataError
@@ -55,3 +60,26 @@ def test_a_pickle_is_never_opened(tmp_path):
 def test_a_missing_file_is_named(tmp_path):
     with pytest.raises(DataError, match="no such checkpoint"):
         read_checkpoint(tmp_path / "m.safetensors")
+
+
+def test_a_checkpoint_with_former_keys_is_read_without_a_word(tmp_path: Path, caplog: pytest.LogCaptureFixture):
+    values = Config().model_dump(mode="json")
+    values["train"]["lesson_weight"] = 0.5
+    del values["train"]["auxiliary_weight"]
+    metadata = {"format": "bevfusion-1", "config": json.dumps(values), "provenance": "{}"}
+    save_file({"weight": torch.zeros(1)}, tmp_path / "m.safetensors", metadata=metadata)
+    assert read_checkpoint(tmp_path / "m.safetensors").config.train.auxiliary_weight == 0.5
+    assert not caplog.text
+
+
+SHIPPED = sorted((Path(bevfusion.__file__).parent / "weights").glob("*.safetensors"))
+
+
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
+def test_a_checkpoint_that_ships_is_read_without_a_word(path: Path, caplog: pytest.LogCaptureFixture):
+    loaded = read_checkpoint(path)
+    assert not caplog.text
+    with safe_open(path, framework="pt") as file:
+        written = json.loads(file.metadata()["config"])
+    assert loaded.config.model.channels == written["model"]["channels"]
+    assert loaded.config.train.steps == written["train"]["steps"]

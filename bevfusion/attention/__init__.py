@@ -2,7 +2,8 @@
 
 Every class is built as `Mechanism(channels, *, plain keyword options)`. Those that multiply also say by what:
 `gate(x)` broadcasts to x and `forward(x) == x * gate(x)`. Those with an option `occupancy` take the cells that the
-LiDAR has seen as a second argument and pool over them alone.
+LiDAR has seen as a second argument and pool over them alone. What one needs beside features it says in `needs`
+(`contract.Need`). Any of them stands alone: `from bevfusion.attention import CBAM` imports torch and nothing heavy.
 """
 
 import difflib
