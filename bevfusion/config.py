@@ -172,7 +172,7 @@ class TrainConfig(Section):
     )
     devices: int | Literal["auto"] = "auto"
     precision: Literal["auto", "32-true", "bf16-mixed"] = "auto"
-    compile: bool = Field(False, description="training steps by torch.compile: minutes at the start, faster after")
+    compile: bool = Field(False, description="training steps by torch.compile; for GPUs: no faster on a CPU")
 
 
 class Config(Section):
