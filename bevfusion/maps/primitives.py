@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import shapely
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 
 from bevfusion.maps.features import OsmMap
 from bevfusion.maps.schema import LAYERS, layer_index
@@ -212,22 +212,38 @@ def build_segments(osm_map: OsmMap) -> Segments:
     lines += [(r, outline) for area in osm_map.areas if area.kind == "building" for r in (area.outer_m, *area.holes_m)]
     ends_m, owner = _segments_of_lines([line[0] for line in lines])
     layer = np.array([line[1] for line in lines], np.int64)[owner]
+    wall = (layer != outline) | ~_along_border(ends_m, osm_map.bounds_m)
+    ends_m, layer = ends_m[wall], layer[wall]
     reach_m = 0.5 * np.abs(ends_m[:, 1] - ends_m[:, 0]).max(axis=1, initial=0)
     index, order = BucketIndex.build(ends_m.mean(axis=1), reach_m)
     return Segments(index, ends_m[order], layer[order])
 
 
+def _along_border(
+    ends_m: Float[np.ndarray, "n 2 2"], bounds_m: tuple[float, float, float, float]
+) -> Bool[np.ndarray, " n"]:
+    """Whether segments lie on the extract's border: there buildings were cut, and no wall stands."""
+    along = np.zeros(len(ends_m), bool)
+    for number, border_m in enumerate(bounds_m):
+        across_m = ends_m[:, :, number % 2]
+        along |= (np.abs(across_m - border_m) < 1e-6).all(axis=1)
+    return along
+
+
 def junctions_m(osm_map: OsmMap) -> Float[np.ndarray, "n 2"]:
     """Nodes where three or more arms of drivable roads meet (where two roads only join end to end is none)."""
-    arms: dict[int, int] = {}
-    place: dict[int, Float[np.ndarray, " 2"]] = {}
-    for road in osm_map.roads:
-        if road.drivable:
-            for position, node in enumerate(road.node_ids):
-                inner = 0 < position < len(road.node_ids) - 1
-                arms[node] = arms.get(node, 0) + (2 if inner else 1)
-                place[node] = road.xy_m[position]
-    return np.array([place[node] for node, count in arms.items() if count > 2], np.float64).reshape(-1, 2)
+    roads = [road for road in osm_map.roads if road.drivable and len(road.node_ids) > 1]
+    if not roads:
+        return np.zeros((0, 2))
+    nodes = np.concatenate([np.array(road.node_ids, np.int64) for road in roads])
+    places_m = np.concatenate([road.xy_m for road in roads])
+    owner = np.repeat(np.arange(len(roads)), [len(road.node_ids) for road in roads])
+    ids, first, nodes = np.unique(nodes, return_index=True, return_inverse=True)
+    follows = owner[1:] == owner[:-1]
+    steps = np.stack([nodes[:-1][follows], nodes[1:][follows]], axis=1)
+    steps = steps[steps[:, 0] != steps[:, 1]]
+    arms = np.unique(np.concatenate([steps, steps[:, ::-1]]), axis=0)  # a street that is mapped twice has no more arms
+    return places_m[first[np.bincount(arms[:, 0], minlength=len(ids)) > 2]]
 
 
 def build_discs(osm_map: OsmMap) -> Discs:

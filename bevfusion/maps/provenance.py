@@ -1,12 +1,14 @@
 """Which map file that was, and how old: for reports."""
 
 import hashlib
+import re
 from datetime import datetime, timezone
+from io import BufferedIOBase
 from pathlib import Path
 
 import osmium
 
-from bevfusion.maps.osm import osm_format
+from bevfusion.maps.osm_formats import PACKING_ERRORS, open_content, suffix_of
 from bevfusion.maps.tile_file import SUFFIX, TileFile
 
 _SEARCHED_BYTES = 30_000_000
@@ -14,6 +16,10 @@ _SEARCHED_BYTES = 30_000_000
 
 _EDITED = (osmium.osm.Node, osmium.osm.Way, osmium.osm.Relation)
 _HEADER_DATES = ("osmosis_replication_timestamp", "timestamp")
+_DATE = rb"(\d{4}-\d\d-\d\d)T"
+_SERVER_DATE = re.compile(rb"\b(?:timestamp_)?osm_base\"?\s*[=:]\s*[\"']" + _DATE)
+_EDIT_DATE = re.compile(rb"\btimestamp\"?\s*[=:]\s*[\"']" + _DATE)
+_OVERLAP_BYTES = 64
 
 
 def map_provenance(path: Path) -> dict[str, str | None]:
@@ -34,20 +40,44 @@ def map_provenance(path: Path) -> dict[str, str | None]:
 def _data_date(path: Path) -> str | None:
     if path.suffix == SUFFIX:
         return TileFile(path).contents.made_from.get("data_date")
-    return _osm_date(path) if osm_format(path) is not None else None
-
-
-def _osm_date(path: Path) -> str | None:
-    """What the header says, else the newest edit of any object."""
+    if suffix_of(path) is None:
+        return None
     try:
-        stream = osmium.FileProcessor(osmium.io.File(str(path), osm_format(path) or ""))
-        for key in _HEADER_DATES:
-            if stream.header.get(key):
-                return str(stream.header.get(key))[:10]
-        if path.stat().st_size > _SEARCHED_BYTES:
-            return None
-        edits = (item.timestamp for item in stream if isinstance(item, _EDITED))
-        newest = max(edits, default=None)
-    except (RuntimeError, ValueError):
+        content, stream, packed = open_content(path)
+        with stream:
+            if content in ("xml", "json"):
+                return _date_of_text(stream)
+            return None if packed else _date_of_binary(path, content)
+    except (RuntimeError, ValueError, *PACKING_ERRORS):
         return None  # the map was read, so this is no reason to stop
-    return None if newest is None or newest.year < 2004 else f"newest edit {newest:%Y-%m-%d}"
+
+
+def _date_of_text(stream: BufferedIOBase) -> str | None:
+    """What a server says of its data, else the newest edit of any object, in a file of moderate size."""
+    newest, searched, rest = "", 0, b""
+    while (block := stream.read(1 << 20)) and searched < _SEARCHED_BYTES:
+        text = rest + block
+        server = _SERVER_DATE.search(text)
+        if server is not None:
+            return server[1].decode()
+        newest = max((newest, *(date.decode() for date in _EDIT_DATE.findall(text))))
+        searched, rest = searched + len(block), block[-_OVERLAP_BYTES:]
+    return _newest_edit(newest) if searched < _SEARCHED_BYTES else None
+
+
+def _date_of_binary(path: Path, content: str) -> str | None:
+    """What the header says, else the newest edit of any object, in a file of moderate size."""
+    stream = osmium.FileProcessor(osmium.io.File(str(path), content))
+    for key in _HEADER_DATES:
+        if stream.header.get(key):
+            return str(stream.header.get(key))[:10]
+    if path.stat().st_size > _SEARCHED_BYTES:
+        return None
+    edits = (item.timestamp for item in stream if isinstance(item, _EDITED))
+    newest = max(edits, default=None)
+    return None if newest is None else _newest_edit(f"{newest:%Y-%m-%d}")
+
+
+def _newest_edit(date: str) -> str | None:
+    """OpenStreetMap began in 2004; what is older is no date."""
+    return f"newest edit {date}" if date >= "2004" else None

@@ -20,6 +20,8 @@ NEVER = frozenset({"no", "none", "proposed", "construction", "razed", "demolishe
 
 LEVEL_HEIGHT_M = 3.0
 LANE_WIDTH_M = 3.25
+RAISED_FROM_M = 2.0
+"""Height of a building's lower edge from which on it does not stand on the ground: scans and cars pass below."""
 
 ROAD_WIDTHS_M: Mapping[str, float] = {
     "motorway": 11.0,
@@ -56,8 +58,8 @@ PATH_WIDTHS_M: Mapping[str, float] = {
 WATERWAY_WIDTHS_M: Mapping[str, float] = {"river": 8.0, "canal": 6.0, "stream": 1.5, "ditch": 1.0, "drain": 1.0}
 """Width of a watercourse drawn as a line."""
 
-ROOFS_ON_POSTS = frozenset({"roof", "carport", "canopy"})
-"""Values of building without walls: scans see through them and cars drive under them."""
+ROOFS_ON_POSTS = frozenset({"roof", "carport", "canopy", "bridge", "skywalk"})
+"""Values of building without walls on the ground: scans see through them and cars drive under them."""
 
 
 _GREEN_LANDUSE = (
@@ -173,12 +175,19 @@ _FIRST = ("building", "signal")  # a car park may be a building, and a signal ma
 _BY_PRIORITY = sorted(LAYERS, key=lambda layer: layer.name not in _FIRST)
 
 
-def layer_of_tags(tags: Mapping[str, str], geometries: frozenset[Geometry]) -> str | None:
-    """The layer, of one of these geometries, that a feature with these tags belongs to; None if there is none."""
+def layers_of_tags(tags: Mapping[str, str], geometries: frozenset[Geometry]) -> tuple[str, ...]:
+    """All layers, of these geometries, that a feature with these tags belongs to: a street may carry a tram."""
+    found = []
     for layer in _BY_PRIORITY:
         if layer.geometry in geometries:
             for key, values in layer.tags:
                 value = tags.get(key)
                 if value is not None and value not in NEVER and (values == ANY or value in values):
-                    return layer.name
-    return None
+                    found.append(layer.name)
+                    break
+    return tuple(found)
+
+
+def layer_of_tags(tags: Mapping[str, str], geometries: frozenset[Geometry]) -> str | None:
+    """The first of `layers_of_tags`; None if there is none."""
+    return next(iter(layers_of_tags(tags, geometries)), None)

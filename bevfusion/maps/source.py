@@ -13,7 +13,9 @@ from bevfusion.geometry.geodesy import GeoPose, LocalFrame
 from bevfusion.geometry.grid import Grid
 from bevfusion.geometry.se2 import SE2
 from bevfusion.maps.image import ImageMap
-from bevfusion.maps.osm import FORMATS, osm_format, read_osm
+from bevfusion.maps.osm import read_osm
+from bevfusion.maps.osm_formats import SUFFIXES as OSM_SUFFIXES
+from bevfusion.maps.osm_formats import suffix_of
 from bevfusion.maps.raster import SUFFIXES
 from bevfusion.maps.render import OsmRenderer
 from bevfusion.maps.tile_file import SUFFIX, TileFile
@@ -66,13 +68,13 @@ def open_map(path: str | os.PathLike[str]) -> MapSource:
 
 
 def _opened(path: Path) -> MapSource:
-    if osm_format(path) is not None:
+    if suffix_of(path) is not None:
         return OsmRenderer(read_osm(path))
     if path.suffix.lower() in SUFFIXES:
         return ImageMap.open(path)
     if path.suffix == SUFFIX:
         return TiledMap(TileFile(path))
-    raise DataError(f"{path} is no map by its suffix; maps are {', '.join((*FORMATS, *SUFFIXES, SUFFIX))}")
+    raise DataError(f"{path} is no map by its suffix; maps are {', '.join((*OSM_SUFFIXES, *SUFFIXES, SUFFIX))}")
 
 
 def first_covering(sources: Sequence[MapSource], place: GeoPose) -> tuple[int, SE2] | None:

@@ -6,21 +6,81 @@ from collections.abc import Mapping
 
 from bevfusion.maps import schema
 
+_METRES: Mapping[str, float] = {
+    unit: metres
+    for units, metres in {
+        "m metre metres meter meters mt mts mtr mtrs": 1.0,
+        "km kilometre kilometres kilometer kilometers": 1000.0,
+        "cm centimetre centimetres centimeter centimeters": 0.01,
+        "mm millimetre millimetres millimeter millimeters": 0.001,
+        "' ft feet foot": 0.3048,
+        '" in inch inches': 0.0254,
+        "yd yds yard yards": 0.9144,
+        "mi mile miles": 1609.344,
+    }.items()
+    for unit in units.split()
+}
+_FEET, _INCHES = ("'", "ft", "feet", "foot"), ('"', "in", "inch", "inches", "")
+_MARKS = str.maketrans(
+    dict.fromkeys("\N{PRIME}\N{RIGHT SINGLE QUOTATION MARK}\N{LEFT SINGLE QUOTATION MARK}\N{ACUTE ACCENT}`", "'")
+    | dict.fromkeys("\N{DOUBLE PRIME}\N{RIGHT DOUBLE QUOTATION MARK}\N{LEFT DOUBLE QUOTATION MARK}", '"')
+    | dict.fromkeys("\N{EN DASH}\N{EM DASH}\N{MINUS SIGN}\N{HYPHEN}\N{NON-BREAKING HYPHEN}", "-")
+    | {"\N{NO-BREAK SPACE}": " "}
+)
+_ABOUT = re.compile(r"^(?:~|≈|<=?|>=?|\+|ca\.?|c\.|approx\.?|about|circa)\s*")
+_NUMBER = r"([0-9]+(?:[.,][0-9]+)?|[.,][0-9]+)"
+_LENGTH = re.compile(rf"^{_NUMBER}\s*([a-z]+|'|\")?\.?$")
+_FEET_INCHES = re.compile(rf"^{_NUMBER}\s*({'|'.join(_FEET)})\.?\s*{_NUMBER}\s*([a-z]+|\")?\.?$")
+_RANGE = re.compile(rf"^{_NUMBER}\s*([a-z'\"]*)\s*(?:-|\bto\b)\s*(.+)$")
+_LEVEL = re.compile(r"^\s*(-?[0-9]+(?:\.[0-9]+)?)\s*(?:-\s*(-?[0-9]+(?:\.[0-9]+)?)\s*)?$")
+
 
 def parse_length_m(text: str | None) -> float | None:
-    """Metres of a tag such as "12", "12.5 m", "3,5", "3;4" (the first), "40'", "6 ft 6 in", "~2 m"; None of others."""
+    """Metres of a tag; None where the text as a whole is no length ("6.5km/h", "-3", "narrow").
+
+    Read are "12" (metres), "12.5 m", "3,5 Metres", "40'", "6 ft 6 in", "~2 m", the first of "3;4", the middle of "5-7".
+    """
     if text is None:
         return None
-    number = r"(\d+(?:[.,]\d+)?)"
-    feet = re.match(rf"\s*[~<>]?\s*{number}\s*(?:'|ft\b|feet\b|foot\b)\s*(?:{number}\s*(?:\"|''|in\b))?", text)
-    if feet:
-        inches = float(feet[2].replace(",", ".")) if feet[2] else 0.0
-        return 0.3048 * float(feet[1].replace(",", ".")) + 0.0254 * inches
-    metric = re.match(rf"\s*[~<>]?\s*{number}\s*(mm|cm|km|m)?(?![a-z])", text)
-    if metric is None:
+    plain = text.translate(_MARKS).replace("''", '"').lower().split(";")[0].strip()
+    plain = _ABOUT.sub("", plain)
+    between = _RANGE.match(plain)
+    if between is None:
+        return _single_length_m(plain)
+    highest = _single_length_m(between[3])
+    unit = between[2] or _unit_of(between[3])
+    lowest = _single_length_m(between[1] + unit)
+    return None if lowest is None or highest is None or lowest > highest else 0.5 * (lowest + highest)
+
+
+def _unit_of(text: str) -> str:
+    single = _LENGTH.match(text)
+    return (single[2] or "") if single else ""
+
+
+def _single_length_m(text: str) -> float | None:
+    feet = _FEET_INCHES.match(text)
+    if feet and (feet[4] or "") in _INCHES:
+        return _finite(0.3048 * _number(feet[1]) + 0.0254 * _number(feet[3]))
+    single = _LENGTH.match(text)
+    if single is None or (single[2] or "m") not in _METRES:
         return None
-    scale = {None: 1.0, "m": 1.0, "cm": 0.01, "mm": 0.001, "km": 1000.0}[metric[2]]
-    return scale * float(metric[1].replace(",", "."))
+    return _finite(_METRES[single[2] or "m"] * _number(single[1]))
+
+
+def _number(text: str) -> float:
+    return float(text.replace(",", "."))
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None
+
+
+def parse_count(text: str | None) -> float | None:
+    """A number without a unit, of lanes or levels: "2", "2.5", "3;4" (the first), "5-7" (the middle); else None."""
+    if text is None or re.search(r"[a-z'\"]", text.translate(_MARKS).lower()):
+        return None
+    return parse_length_m(text)
 
 
 def plausible(value: float | None, lowest: float, highest: float) -> float | None:
@@ -35,7 +95,7 @@ def road_width_m(tags: Mapping[str, str]) -> float:
         tagged = plausible(parse_length_m(tags.get(key)), 0.5, 60.0)
         if tagged is not None:
             return tagged
-    lanes = plausible(parse_length_m(tags.get("lanes")), 1.0, 16.0)
+    lanes = plausible(parse_count(tags.get("lanes")), 1.0, 16.0)
     if lanes is not None and kind in schema.ROAD_WIDTHS_M:
         return lanes * schema.LANE_WIDTH_M
     return schema.ROAD_WIDTHS_M.get(kind) or schema.PATH_WIDTHS_M[kind]
@@ -73,20 +133,45 @@ def building_height_m(tags: Mapping[str, str]) -> float | None:
         tagged = plausible(parse_length_m(tags.get(key)), 0.5, 1000.0)
         if tagged is not None:
             return tagged
-    levels = plausible(parse_length_m(tags.get("building:levels")), 0.5, 200.0)
+    levels = plausible(parse_count(tags.get("building:levels")), 0.5, 200.0)
     if levels is None:
         return None
-    roof = plausible(parse_length_m(tags.get("roof:levels")), 0.0, 20.0) or 0.0
+    roof = plausible(parse_count(tags.get("roof:levels")), 0.0, 20.0) or 0.0
     return (levels + roof) * schema.LEVEL_HEIGHT_M
 
 
+def is_raised(tags: Mapping[str, str]) -> bool:
+    """Whether a building begins above the street: nobody at its foot meets a wall."""
+    bottom_m = parse_length_m(tags.get("min_height") or tags.get("building:min_height"))
+    if bottom_m is not None:
+        return bottom_m >= schema.RAISED_FROM_M
+    return (parse_count(tags.get("min_level") or tags.get("building:min_level")) or 0.0) >= 1.0
+
+
 def is_out_of_sight(tags: Mapping[str, str]) -> bool:
-    """Whether a feature lies in a tunnel, under the ground or indoors, where a scan of the street never sees it."""
+    """Whether a feature lies in a tunnel, under a cover or the ground, or indoors, where no scan of the street sees it.
+
+    `layer` is no reason: it orders what crosses, and a street in a cutting has a negative one.
+    """
     if tags.get("tunnel", "no") not in ("no", "building_passage"):
         return True
-    if tags.get("location") in ("underground", "underwater", "indoor", "roof") or tags.get("indoor", "no") != "no":
+    if tags.get("indoor", "no") != "no":
+        return True
+    if tags.get("covered", "no") != "no" and "building" not in tags:  # a building that is covered is one with a roof
+        return True
+    if tags.get("location") in ("underground", "underwater", "indoor", "inside", "roof", "rooftop"):
         return True
     if tags.get("parking") in ("underground", "rooftop"):
         return True
-    levels = re.findall(r"-?\d+(?:\.\d+)?", tags.get("level", ""))
-    return tags.get("layer", "0").strip().startswith("-") or (bool(levels) and all(float(x) < 0 for x in levels))
+    return _is_below_ground(tags.get("level", ""))
+
+
+def _is_below_ground(level: str) -> bool:
+    """Whether `level` names floors that are all below the ground: "-1", "-2--1", "-1;-2", not "-1-1" or "-1;0"."""
+    highest = []
+    for part in level.translate(_MARKS).split(";"):
+        floors = _LEVEL.match(part)
+        if floors is None:
+            return False
+        highest.append(float(floors[2] if floors[2] is not None else floors[1]))
+    return max(highest) < 0.0

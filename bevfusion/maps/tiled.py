@@ -9,7 +9,8 @@ from jaxtyping import Int, Int8
 from bevfusion.geometry.geodesy import LocalFrame
 from bevfusion.geometry.grid import Grid
 from bevfusion.geometry.se2 import SE2
-from bevfusion.maps.osm import FORMATS, osm_format, read_osm
+from bevfusion.maps.osm import read_osm
+from bevfusion.maps.osm_formats import SUFFIXES, suffix_of
 from bevfusion.maps.provenance import map_provenance
 from bevfusion.maps.render import OsmRenderer
 from bevfusion.maps.schema import LAYERS, layer_index
@@ -39,8 +40,8 @@ def tile_extract(
     """
     if output.suffix != SUFFIX:
         raise DataError(f"expected an output that ends in {SUFFIX}, by which maps are known, got {output}")
-    if osm_format(extract) is None:
-        raise DataError(f"{extract} is no OpenStreetMap extract by its suffix; expected {', '.join(FORMATS)}")
+    if suffix_of(extract) is None:
+        raise DataError(f"{extract} is no OpenStreetMap extract by its suffix; expected {', '.join(SUFFIXES)}")
     renderer = OsmRenderer(read_osm(extract))
     try:
         contents = _contents_of(renderer, cell_m, extract)

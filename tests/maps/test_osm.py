@@ -25,6 +25,11 @@ def _polygon(area) -> shapely.Polygon:
         *(("12", 12.0), ("12.5 m", 12.5), ("3,5", 3.5), ("3;4", 3.0), ("40'", 12.192), ("6'6\"", 1.9812)),
         *(("12 ft", 3.6576), ("~2 m", 2.0), ("250 cm", 2.5), (" 4m", 4.0), ("0", 0.0), ("2 meters", 2.0)),
         *((None, None), ("", None), ("narrow", None), ("-3", None), ("nan", None), ("1e", None)),
+        *(("3.5metres", 3.5), ("7.5mt", 7.5), ("30 FT", 9.144), ("16\N{PRIME}3\N{DOUBLE PRIME}", 4.953)),
+        *(("40\N{PRIME}", 12.192), ('72"', 1.8288), ("12 in", 0.3048), ("10 yd", 9.144), ("6.5km/h", None)),
+        *(("3,5 m", 3.5), ("10'6\"", 3.2004), ("0.006 km", 6.0), ("2 METERS", 2.0), ("1.5 mi", 2414.016)),
+        *(("5-7", 6.0), ("5 m - 7 m", 6.0), ("5\N{EN DASH}7 m", 6.0), ("7-5", None), ("5-", None), ("2x3", None)),
+        *(("12 m2", None), ("3 m (approx)", None), ("4 m; 5 m", 4.0), ("9" * 5000, None), ("6ft6in", 1.9812)),
     ],
 )
 def test_lengths_as_people_type_them(text: str | None, metres: float | None) -> None:
@@ -106,8 +111,8 @@ def test_multipolygon_of_the_old_kind_keeps_its_hole(osm_text: OsmText, write_os
 @pytest.mark.parametrize(
     "hidden",
     [
-        *({"tunnel": "yes"}, {"tunnel": "culvert"}, {"layer": "-1"}, {"location": "underground"}, {"indoor": "yes"}),
-        *({"level": "-1"}, {"tunnel": "covered"}),
+        *({"tunnel": "yes"}, {"tunnel": "culvert"}, {"location": "underground"}, {"indoor": "yes"}),
+        *({"level": "-1"}, {"tunnel": "covered"}, {"level": "-2--1"}, {"level": "-1;-2"}, {"location": "indoor"}),
     ],
 )
 def test_what_lies_out_of_sight_is_dropped(hidden: dict[str, str], osm_text: OsmText, write_osm: Write) -> None:
@@ -121,7 +126,13 @@ def test_what_lies_out_of_sight_is_dropped(hidden: dict[str, str], osm_text: Osm
     assert (len(osm_map.roads), len(osm_map.areas), len(osm_map.lines), len(osm_map.points)) == (1, 0, 0, 0)
 
 
-@pytest.mark.parametrize("shown", [{"tunnel": "building_passage"}, {"tunnel": "no"}, {"layer": "1"}, {"level": "0;-1"}])
+@pytest.mark.parametrize(
+    "shown",
+    [
+        *({"tunnel": "building_passage"}, {"tunnel": "no"}, {"layer": "1"}, {"level": "0;-1"}, {"covered": "no"}),
+        *({"layer": "-1"}, {"layer": "-1;0"}, {"level": "-1-1"}, {"level": "-1;0"}, {"level": "5-7"}),
+    ],
+)
 def test_what_is_in_sight_is_kept(shown: dict[str, str], osm_text: OsmText, write_osm: Write) -> None:
     osm_text.line([(0, 10), (50, 10)], {"highway": "residential", **shown})
     assert len(read_osm(write_osm(osm_text)).roads) == 1
@@ -203,6 +214,13 @@ _FILE_ENTITY = """<?xml version="1.0"?><!DOCTYPE osm [<!ENTITY a SYSTEM "file://
         ("bad_id.osm", b'<osm version="0.6"><node id="x" lat="9" lon="2"/></osm>'),
         ("bytes.osm", b'<osm version="0.6"><node id="1" lat="9" lon="2"><tag k="a" v="\xff\xfe"/></node></osm>'),
         ("bare.osm", b'<osm version="0.6"><node id="1" lat="49" lon="8"/></osm>'),
+        ("long_id.osm", b'<osm version="0.6"><node id="' + b"9" * 5000 + b'" lat="49" lon="8"/></osm>'),
+        ("no_id.osm", b'<osm version="0.6"><node lat="49" lon="8"/></osm>'),
+        ("deep.json", b'{"elements": ' + b"[" * 200_000),
+        ("long.json", b'{"elements": [{"type": "node", "id": ' + b"9" * 5000 + b', "lat": 1, "lon": 1}]}'),
+        ("wrong.json", b'{"elements": [{"type": "node"}]}'),
+        ("places.json", b'{"type": "FeatureCollection", "features": []}'),
+        ("roads.osm", b"<gpx></gpx>"),
     ],
 )
 def test_bad_files_say_so_in_one_line(name: str, content: bytes, tmp_path: Path) -> None:

@@ -1,0 +1,51 @@
+"""OpenStreetMap PBF and o5m, histories among them -> `ElementCollector`, by pyosmium."""
+
+import math
+from pathlib import Path
+from typing import Any
+
+import osmium
+
+from bevfusion.maps.elements import Box, ElementCollector, Member, Tags
+
+_KINDS = {"n": "node", "w": "way", "r": "relation"}
+
+
+def read_binary(source: "Path | bytes", content: str, elements: ElementCollector) -> None:
+    """Read a file.
+
+    Args:
+        source: the file, or what is in it.
+        content: osmium's name of the format.
+        elements: where they go.
+
+    Raises:
+        ValueError: if osmium cannot read it.
+    """
+    try:
+        if isinstance(source, bytes):
+            file: osmium.io.File | osmium.io.FileBuffer = osmium.io.FileBuffer(source, content)
+        else:
+            file = osmium.io.File(str(source), content)
+        with osmium.io.Reader(file) as reader:
+            box = reader.header().box()
+            if box.valid():
+                low, high = box.bottom_left, box.top_right
+                elements.boxes.append(Box(low.lon, low.lat, high.lon, high.lat))
+            for item in osmium.OsmFileIterator(reader):
+                _add(item, elements)
+    except (RuntimeError, IndexError, OverflowError, osmium.InvalidLocationError) as error:
+        raise ValueError(str(error)) from error
+
+
+def _add(item: Any, elements: ElementCollector) -> None:
+    tags: Tags | None = None if item.deleted else {tag.k: tag.v for tag in item.tags}
+    if item.is_node():
+        place = item.location
+        lon, lat = (place.lon, place.lat) if place.valid() else (math.nan, math.nan)
+        elements.add_node(item.id, item.version, lon, lat, tags)
+    elif item.is_way():
+        elements.add_way(item.id, item.version, [node.ref for node in item.nodes], tags)
+    elif item.is_relation():
+        members = [Member(_KINDS[member.type], member.ref, member.role) for member in item.members]
+        elements.add_relation(item.id, item.version, members, tags)
