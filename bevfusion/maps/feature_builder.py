@@ -242,7 +242,7 @@ class FeatureBuilder:
                 if not result.whole:
                     self._relation_account.cut.append(relation.id)
                 at_box += result.closed_at_box
-                height_m = building_height_m(tags) if kind == "building" else None
+                height_m = self._height_m(tags, parts) if kind == "building" else None
                 for polygon in result.polygons:
                     areas.extend(self._areas_of_polygon(kind, polygon, height_m))
                 drawn.update(self._same_area(relation, parts, kind))
@@ -271,6 +271,11 @@ class FeatureBuilder:
                 of_kind = [part for part, differs in zip(parts, other, strict=True) if not differs]
                 kinds[kind] = (self._elements.way_tags[way] | relation.tags, of_kind)
         return kinds
+
+    def _height_m(self, tags: Tags, parts: Sequence[tuple[int, str]]) -> float | None:
+        """Height of a building by its own tags, else by those of its outer ways."""
+        outer = (self._elements.way_tags[way] for way, role in parts if way >= 0 and role != "inner")
+        return next((height for each in (tags, *outer) if (height := building_height_m(each)) is not None), None)
 
     def _is_drawn_by_its_ways(self, kind: str, parts: Sequence[tuple[int, str]]) -> bool:
         """Whether all that the file holds of a multipolygon are rings with its tags, which are drawn as they are."""

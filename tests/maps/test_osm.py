@@ -276,11 +276,11 @@ def test_mutated_pbf_never_crashes(shared_data: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "roads", "buildings"),
     [
-        ("maps/kitti_05.osm.bz2", 306, 621),
-        ("maps/world/villeurbanne-gratteciel_fr.osm.pbf", 245, 2010),
+        ("maps/kitti_05.osm.bz2", 306, 622),
+        ("maps/world/villeurbanne-gratteciel_fr.osm.pbf", 247, 2009),
         ("formats/osm/West-Oakland.osm.bz2", 31, 23),
-        ("formats/osm/planet_10.068,48.135_10.071,48.137.osm", 14, 31),
-        ("formats/osm/test.osm.pbf", 322, 2170),
+        ("formats/osm/planet_10.068,48.135_10.071,48.137.osm", 14, 33),
+        ("formats/osm/test.osm.pbf", 322, 2212),
     ],
 )
 def test_real_extracts(name: str, roads: int, buildings: int, shared_data: Path) -> None:
