@@ -15,6 +15,7 @@ from bevfusion.cli.evaluation import compare, evaluate
 from bevfusion.cli.exporting import export
 from bevfusion.cli.fetching import fetch_map
 from bevfusion.cli.info import info
+from bevfusion.cli.gap import gap
 from bevfusion.cli.location import locate
 from bevfusion.cli.measuring import benchmark
 from bevfusion.cli.options import fail
@@ -35,7 +36,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for command in (train, evaluate, locate, track, info, simulate, tile, compare, view, ablate, benchmark, export):
+for command in (train, evaluate, locate, track, info, simulate, tile, compare, view, ablate, benchmark, gap, export):
     app.command()(command)
 # a latitude may be negative, which is no option
 app.command("map", context_settings={"ignore_unknown_options": True})(fetch_map)

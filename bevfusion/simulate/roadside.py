@@ -82,7 +82,13 @@ class _Course:
 
 
 def furnish(
-    roads: list[Road], obstacles: Obstacles, terrain: Terrain, vehicles: float, rng: np.random.Generator
+    roads: list[Road],
+    obstacles: Obstacles,
+    terrain: Terrain,
+    vehicles: float,
+    rng: np.random.Generator,
+    *,
+    left_hand_traffic: bool = False,
 ) -> Surfaces:
     """Everything invented along the roads.
 
@@ -92,6 +98,7 @@ def furnish(
         terrain: the land below.
         vehicles: density of parked ones, 1 for a usual street.
         rng: makes every street different, and each alike along its length.
+        left_hand_traffic: which way parked cars face.
     """
     parts: list[Surfaces] = []
     parked: list[tuple[np.ndarray, np.ndarray]] = []
@@ -106,7 +113,7 @@ def furnish(
             parts += _rows(course, obstacles, terrain, greenery, rng)
             parts += _gardens(course, obstacles, terrain, greenery, rng)
             if road.kind != "service" or rng.random() < 0.3:
-                parked.append(_parked(course, obstacles, vehicles, rng))
+                parked.append(_parked(course, obstacles, vehicles, -1.0 if left_hand_traffic else 1.0, rng))
     if parked:
         xy, yaw = (np.concatenate(column) for column in zip(*parked, strict=True))
         parts.append(Vehicles.random(xy, yaw, rng).surfaces(terrain, moving=False))
@@ -175,7 +182,7 @@ def _gardens(
 
 
 def _parked(
-    course: _Course, obstacles: Obstacles, vehicles: float, rng: np.random.Generator
+    course: _Course, obstacles: Obstacles, vehicles: float, keeps: float, rng: np.random.Generator
 ) -> tuple[Float[np.ndarray, "n 2"], Float[np.ndarray, " n"]]:
     """Cars along the kerb, in some streets densely and in others not at all."""
     taken = np.clip(vehicles * rng.choice([0.0, 0.1, 0.25, 0.6], p=[0.35, 0.3, 0.2, 0.15]), 0.0, 1.0)
@@ -184,7 +191,8 @@ def _parked(
     ticks = ticks[rng.random(len(ticks)) < taken]
     away = max(course.edge_m - 1.0, lane_offset_m(course.road) + 2.7)  # half on the pavement where it is narrow
     xy, yaw = course.at(ticks, away + rng.normal(0.0, 0.08, len(ticks)))
-    turned = np.where(rng.random(len(ticks)) < 0.9, 0.0, np.pi) + (np.pi if course.side > 0 else 0.0)
+    against = course.road.oneway < 0 if course.road.oneway else course.side * keeps > 0
+    turned = np.where(rng.random(len(ticks)) < 0.9, 0.0, np.pi) + (np.pi if against else 0.0)
     # bow and stern too: round a corner the path comes nearer to them than to the middle
     along = np.stack([np.cos(yaw), np.sin(yaw)], axis=1)
     free = np.all([obstacles.free(xy + _BOW_M * end * along, 1.1, -1.0, 1.4) for end in (-1.0, 0.0, 1.0)], axis=0)

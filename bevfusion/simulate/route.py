@@ -1,4 +1,4 @@
-"""A way to drive: a walk over the streets, then a smooth path in the right-hand lane."""
+"""A way to drive: a walk over the streets, then a smooth path in the lane on the side that traffic keeps to."""
 
 import itertools
 import math
@@ -26,7 +26,8 @@ class Path:
 
     xy_m: Float[np.ndarray, "n 2"]  # map frame
     yaw_rad: Float[np.ndarray, " n"]  # direction of travel, continuous (not wrapped)
-    lane_m: Float[np.ndarray, " n"]  # distance to the right of the road's centre line
+    lane_m: Float[np.ndarray, " n"]  # distance from the road's centre line, to the side that traffic keeps to
+    side: float = 1.0  # of traffic: 1 keeps right, -1 left
 
     @property
     def length_m(self) -> float:
@@ -47,7 +48,7 @@ class Path:
 
 
 def lane_offset_m(road: Road) -> float:
-    """How far right of the centre line one drives: in narrow streets nearer to the middle."""
+    """How far beside the centre line one drives: in narrow streets nearer to the middle."""
     if road.oneway:
         return 0.0
     return float(np.clip(0.25 * road.width_m, 0.5, 1.75)) if road.width_m > 6.0 else 0.5
@@ -81,7 +82,7 @@ def plan_path(
         for new_m, steps in ranked:
             if new_m <= found_m:
                 break
-            path = _smooth(steps, graph, wander_m, rng)
+            path = _smooth(steps, graph, -1.0 if osm.left_hand_traffic else 1.0, wander_m, rng)
             longest_m = max(longest_m, path.length_m)
             if path.length_m >= needed_m:
                 found_m, found = new_m, path
@@ -97,10 +98,12 @@ def _cut(path: Path, length_m: float) -> Path:
     """The path without its ends, where smoothing lacks a neighbour."""
     first = int(2.0 * _SMOOTHING_M / _STEP_M)
     last = first + math.ceil(length_m / _STEP_M) + 1
-    return Path(path.xy_m[first:last], path.yaw_rad[first:last], path.lane_m[first:last])
+    return Path(path.xy_m[first:last], path.yaw_rad[first:last], path.lane_m[first:last], path.side)
 
 
-def _smooth(steps: list[Edge], graph: StreetGraph, wander_m: float, rng: np.random.Generator) -> Path:
+def _smooth(
+    steps: list[Edge], graph: StreetGraph, side: float, wander_m: float, rng: np.random.Generator
+) -> Path:
     """The walk's centre line with round corners, moved into the lane, sampled evenly."""
     nodes = np.array([graph.place[steps[0][0]]] + [graph.place[b] for _, b in steps])
     sizes = np.hypot(*np.diff(nodes, axis=0).T)
@@ -108,7 +111,7 @@ def _smooth(steps: list[Edge], graph: StreetGraph, wander_m: float, rng: np.rand
     lane = np.array([lane_offset_m(graph.road[edge]) for edge in steps])[keep[1:]]
     nodes, ticks = nodes[keep], np.concatenate([[0.0], np.cumsum(sizes[keep[1:]])])
     if len(nodes) < 2:
-        return Path(nodes, np.zeros(len(nodes)), np.zeros(len(nodes)))
+        return Path(nodes, np.zeros(len(nodes)), np.zeros(len(nodes)), side)
     even = np.arange(0.0, ticks[-1], _STEP_M)
     centre = np.stack([np.interp(even, ticks, nodes[:, axis]) for axis in (0, 1)], axis=1)
     lane_even = lane[np.clip(np.searchsorted(ticks, even, side="right") - 1, 0, len(lane) - 1)]
@@ -116,7 +119,7 @@ def _smooth(steps: list[Edge], graph: StreetGraph, wander_m: float, rng: np.rand
     # changes of lane take longer than corners
     lane_even = _blur(lane_even, 3.0 * _SMOOTHING_M)
     heading = _blur(_yaws(centre), 1.0)
-    aside = lane_even + _wander(len(even), wander_m, rng)
+    aside = side * (lane_even + _wander(len(even), wander_m, rng))
     shifted = centre + aside[:, None] * np.stack([np.sin(heading), -np.cos(heading)], axis=1)
     xy, lane_even = _evenly(shifted, lane_even)
     for _ in range(_TRIES):
@@ -124,8 +127,8 @@ def _smooth(steps: list[Edge], graph: StreetGraph, wander_m: float, rng: np.rand
             break
         xy, lane_even = _evenly(np.stack([_blur(xy[:, axis], 1.5) for axis in (0, 1)], axis=1), lane_even)
     if len(xy) < 3:
-        return Path(xy, np.zeros(len(xy)), np.zeros(len(xy)))
-    return Path(xy, _blur(_yaws(xy), 1.0), lane_even)
+        return Path(xy, np.zeros(len(xy)), np.zeros(len(xy)), side)
+    return Path(xy, _blur(_yaws(xy), 1.0), lane_even, side)
 
 
 def _wander(count: int, wander_m: float, rng: np.random.Generator) -> Float[np.ndarray, " n"]:

@@ -104,7 +104,7 @@ class Traffic:
     """Vehicles that move along the path of the recording one."""
 
     path: Path
-    left_m: Float[np.ndarray, " k"]  # line of the oncoming lane
+    left_m: Float[np.ndarray, " k"]  # line of the oncoming lane, to the left of the path
     oncoming: Vehicles
     oncoming_start_m: Float[np.ndarray, " n"]  # place on the path at time zero
     oncoming_speed: Float[np.ndarray, " n"]  # m/s
@@ -122,7 +122,7 @@ class Traffic:
         gaps = gaps[rng.random(3) < np.array([0.45, 0.3, 0.45]) * density]
         return cls(
             path,
-            np.maximum(2.0 * path.lane_m, 3.0),
+            path.side * np.maximum(2.0 * path.lane_m, 3.0),
             Vehicles.random(np.zeros((count, 2)), np.zeros(count), rng),
             start,
             rng.uniform(6.0, 12.0, count),

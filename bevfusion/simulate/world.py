@@ -104,7 +104,14 @@ def build_world(
         *_mapped_points(points, obstacles, terrain, rng),
         *_woods([area for area in near if area.kind == "vegetation"], zone, obstacles, terrain, rng),
         props.retaining_walls(terrain, lambda xy, radius: obstacles.free(xy, radius, 0.1, 1.2), rng),
-        furnish([road for road in drivable if road.kind in _INVENTED_ON], obstacles, terrain, vehicles, rng),
+        furnish(
+            [road for road in drivable if road.kind in _INVENTED_ON],
+            obstacles,
+            terrain,
+            vehicles,
+            rng,
+            left_hand_traffic=osm.left_hand_traffic,
+        ),
     ]
     yards = tuple(
         np.asarray(shapely.buffer(shape, rng.uniform(1.0, 5.0), join_style="mitre").exterior.coords)

@@ -30,6 +30,17 @@ def test_path_is_continuous_and_keeps_to_its_lane(seed: int) -> None:
     assert shapely.distance(shapely.points(shifted[middle]), streets).max() < 0.1
 
 
+def test_the_path_keeps_left_where_traffic_does() -> None:
+    osm = replace(ring_map(), left_hand_traffic=True)
+    streets = shapely.union_all([shapely.LineString(r.xy_m) for r in osm.roads])
+    offset_m = lane_offset_m(osm.roads[0])
+    for seed in range(3):
+        path = plan_path(osm, 300.0, np.random.default_rng(seed))
+        middle = np.abs(path.xy_m).min(axis=1) < 60.0
+        assert shapely.distance(shapely.points(path.shifted(-offset_m)[middle]), streets).max() < 0.1
+        assert shapely.distance(shapely.points(path.shifted(offset_m)[middle]), streets).min() > 1.5 * offset_m
+
+
 @pytest.mark.parametrize("oneway", [1, -1])
 def test_oneway_is_respected(oneway: int) -> None:
     for seed in range(4):

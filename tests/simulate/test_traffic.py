@@ -1,10 +1,15 @@
-import numpy as np
+from dataclasses import replace
 
+import numpy as np
+import pytest
+import shapely
+
+from bevfusion.simulate.roadside import Obstacles, furnish
 from bevfusion.simulate.route import plan_path
 from bevfusion.simulate.surfaces import CAR, MOVING_CAR, MOVING_TRUCK, TRUCK
 from bevfusion.simulate.terrain import Terrain
 from bevfusion.simulate.traffic import Traffic, Vehicles
-from tests.simulate.scenes import ring_map
+from tests.simulate.scenes import ring_map, road
 
 
 def test_vehicles_stand_on_the_road_with_plausible_sizes() -> None:
@@ -40,3 +45,49 @@ def test_no_traffic_at_density_zero() -> None:
     path = plan_path(ring_map(), 100.0, np.random.default_rng(0))
     traffic = Traffic.random(path, 10.0, 0.0, np.random.default_rng(0))
     assert len(traffic.at(1.0, 10.0).surfaces(Terrain.flat(), moving=True)) == 0
+
+
+@pytest.mark.parametrize("left_hand", [False, True])
+def test_what_comes_towards_one_passes_on_the_far_side(left_hand: bool) -> None:
+    osm = replace(ring_map(), left_hand_traffic=left_hand)
+    path = plan_path(osm, 400.0, np.random.default_rng(2))
+    traffic = Traffic.random(path, 50.0, 4.0, np.random.default_rng(1))
+    met = 0
+    for travelled_m in np.arange(20.0, 380.0, 10.0):
+        vehicles = traffic.at(travelled_m / 8.0, travelled_m)
+        own, yaw = path.at(np.array([travelled_m]))
+        away = vehicles.xy_m - own
+        left = np.array([-np.sin(yaw[0]), np.cos(yaw[0])])
+        facing = np.cos(vehicles.yaw_rad - yaw[0]) < -0.95
+        beside = facing & (np.hypot(*away.T) < 12.0)
+        met += int(beside.sum())
+        assert (np.sign(away[beside] @ left) == (-1.0 if left_hand else 1.0)).all()
+    assert met > 0
+
+
+@pytest.mark.parametrize("left_hand", [False, True])
+def test_parked_cars_mostly_face_the_way_that_traffic_goes_beside_them(left_hand: bool) -> None:
+    """Bonnets are lower than boots in every body: a car faces where its front wheels' end is low."""
+    far = shapely.LineString([(0.0, 500.0), (1.0, 500.0)])
+    nothing = shapely.STRtree([])
+    obstacles = Obstacles(nothing, nothing, far, nothing)
+    facing = {-1.0: [], 1.0: []}
+    for seed in range(12):
+        street = road([(-200.0, 0.0), (200.0, 0.0)], [1, 2])
+        cars = furnish(
+            [street], obstacles, Terrain.flat(), 3.0, np.random.default_rng(seed), left_hand_traffic=left_hand
+        )
+        bodies = cars.select(cars.label == CAR)
+        if len(bodies) == 0:
+            continue
+        corners = bodies.corners_m.reshape(-1, 3)
+        for side in (-1.0, 1.0):
+            mine = corners[corners[:, 1] * side > 0]
+            for start in np.arange(-190.0, 190.0, 7.0):  # windows that hold about one car
+                inside = mine[(mine[:, 0] > start) & (mine[:, 0] < start + 7.0)]
+                if len(inside) > 30:
+                    high = inside[inside[:, 2] > 1.2][:, 0]
+                    facing[side].append(inside[:, 0].mean() - high.mean() if len(high) else 0.0)
+    right = np.mean(np.sign(facing[-1.0]))  # of cars at y < 0
+    left = np.mean(np.sign(facing[1.0]))
+    assert (right - left > 0.3) if not left_hand else (left - right > 0.3)

@@ -1,4 +1,4 @@
-"""Many simulated drives at once: a process for each core, and the same bytes as one after another."""
+"""The simulation pool: many simulated drives at once, a process for each core, and the same bytes as one by one."""
 
 import logging
 import multiprocessing
@@ -22,7 +22,7 @@ from bevfusion.structures import DataError
 log = logging.getLogger(__name__)
 
 _PROCESS_BYTES = 750_000_000  # half a gigabyte was seen, in city centres
-_CREW = "BEVFUSION_CREW"  # set in the processes that make drives
+_IS_WORKER = "BEVFUSION_SIMULATION_WORKER"  # set in the processes that make drives
 _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OPENCV_FOR_THREADS_NUM")
 
 
@@ -40,7 +40,7 @@ def make_drives(requests: Sequence[DriveRequest], cache: Path, processes: int | 
         DataError: what went wrong first. The other processes are stopped, and leave nothing half-made behind.
         RuntimeError: in a process that was started to make drives: it imports the script that asked for them.
     """
-    if _CREW in os.environ:  # waiting for the asking process, which waits for this one, would last for ever
+    if _IS_WORKER in os.environ:  # waiting for the asking process, which waits for this one, would last for ever
         raise RuntimeError(
             "drives are made by processes that import the script that asks for them: put what it does under "
             "if __name__ == '__main__':"
@@ -69,35 +69,35 @@ def _most_processes() -> int:
 def _make_in_processes(requests: Sequence[DriveRequest], cache: Path, count: int) -> None:
     frames = sum(request.options.frames for request in requests)
     with frame_progress(f"simulating {len(requests)} drives in {count} processes", frames) as show:
-        crew = _hire(count, cache)
+        workers = _start_workers(count, cache)
         try:
-            _hand_out(requests, list(crew), lambda done: show(done, frames))
+            _distribute(requests, list(workers), lambda done: show(done, frames))
         finally:
-            for link, process in crew.items():
+            for link, process in workers.items():
                 link.close()
                 process.terminate()  # idle, or its work is not wanted any more
-            for process in crew.values():
+            for process in workers.values():
                 process.join()
             for request in requests:
                 remove_drafts(request, cache)
 
 
-def _hire(count: int, cache: Path) -> dict[Connection, BaseProcess]:
+def _start_workers(count: int, cache: Path) -> dict[Connection, BaseProcess]:
     """Processes that wait for requests, by the link to each."""
     spawned = multiprocessing.get_context("spawn")  # a fork would inherit locks of torch's threads
-    crew: dict[Connection, BaseProcess] = {}
-    with _inherited(max(1, available_cores() // count)):
+    workers: dict[Connection, BaseProcess] = {}
+    with _worker_environment(max(1, available_cores() // count)):
         for _ in range(count):
             ours, theirs = spawned.Pipe()
             process = spawned.Process(target=_serve, args=(theirs, cache), daemon=True)
             process.start()
             theirs.close()  # so that either end learns of the other's death
-            crew[ours] = process
-    return crew
+            workers[ours] = process
+    return workers
 
 
-def _hand_out(requests: Sequence[DriveRequest], idle: list[Connection], on_progress: Callable[[int], None]) -> None:
-    """Give each process one request after another, and listen."""
+def _distribute(requests: Sequence[DriveRequest], idle: list[Connection], on_progress: Callable[[int], None]) -> None:
+    """Give each worker one request after another, and listen to what it answers."""
     left = sorted(requests, key=_effort)  # the longest goes first, lest all wait for it at the end
     done = dict.fromkeys(requests, 0)
     at_work: dict[Connection, DriveRequest] = {}
@@ -128,6 +128,7 @@ def _hand_out(requests: Sequence[DriveRequest], idle: list[Connection], on_progr
 
 
 def _effort(request: DriveRequest) -> int:
+    """Rays to cast, which the time goes with."""
     options = request.options
     sensor = SENSORS[options.sensor]
     return options.frames * len(sensor.elevations_rad) * (options.columns or sensor.columns)
@@ -141,12 +142,12 @@ def _serve(link: Connection, cache: Path) -> None:
     try:
         while True:
             request = link.recv()
-            link.send(_made(request, cache, link))
+            link.send(_simulated(request, cache, link))
     except (EOFError, ConnectionError):
         return
 
 
-def _made(request: DriveRequest, cache: Path, link: Connection) -> Exception | None:
+def _simulated(request: DriveRequest, cache: Path, link: Connection) -> Exception | None:
     try:
         simulated_drive(request.spec, request.options, cache, lambda done, _: link.send(done))
     except (DataError, OSError) as error:
@@ -157,12 +158,12 @@ def _made(request: DriveRequest, cache: Path, link: Connection) -> Exception | N
 
 
 @contextmanager
-def _inherited(threads: int) -> Iterator[None]:
+def _worker_environment(threads: int) -> Iterator[None]:
     """What processes started meanwhile inherit: what they are, a number of threads, and deafness to Ctrl-C.
 
     A terminal sends that to all of them, and it is for the asking one to answer.
     """
-    told = {_CREW: "1", **dict.fromkeys(_THREADS, str(threads))}
+    told = {_IS_WORKER: "1", **dict.fromkeys(_THREADS, str(threads))}
     before = {name: os.environ.get(name) for name in told}
     os.environ.update(told)
     mask = None
