@@ -28,9 +28,9 @@ def gap(
 
     from bevfusion.benchmark.gap import draw_gap, gap_json, gap_lines, measure_gap
     from bevfusion.config import BevConfig
-    from bevfusion.datasets.simulation_pool import make_drives
     from bevfusion.datasets.open import open_drive
     from bevfusion.datasets.simulated import DriveRequest, simulated_drive
+    from bevfusion.datasets.simulation_pool import make_drives
     from bevfusion.files import write_text
     from bevfusion.simulate.drive import DriveOptions
 

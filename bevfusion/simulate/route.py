@@ -101,9 +101,7 @@ def _cut(path: Path, length_m: float) -> Path:
     return Path(path.xy_m[first:last], path.yaw_rad[first:last], path.lane_m[first:last], path.side)
 
 
-def _smooth(
-    steps: list[Edge], graph: StreetGraph, side: float, wander_m: float, rng: np.random.Generator
-) -> Path:
+def _smooth(steps: list[Edge], graph: StreetGraph, side: float, wander_m: float, rng: np.random.Generator) -> Path:
     """The walk's centre line with round corners, moved into the lane, sampled evenly."""
     nodes = np.array([graph.place[steps[0][0]]] + [graph.place[b] for _, b in steps])
     sizes = np.hypot(*np.diff(nodes, axis=0).T)

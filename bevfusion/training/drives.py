@@ -6,8 +6,8 @@ from typing import Literal
 
 from bevfusion.config import Config
 from bevfusion.datasets.drive import Drive
-from bevfusion.datasets.simulation_pool import make_drives
 from bevfusion.datasets.simulated import DriveRequest, map_file, simulated_drive
+from bevfusion.datasets.simulation_pool import make_drives
 from bevfusion.maps.source import MapSource, open_map
 from bevfusion.simulate.drive import DriveOptions
 

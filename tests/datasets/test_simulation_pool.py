@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from bevfusion.datasets import simulated, simulation_pool
-from bevfusion.datasets.simulation_pool import make_drives
 from bevfusion.datasets.simulated import DriveRequest, map_file, simulated_drive
+from bevfusion.datasets.simulation_pool import make_drives
 from bevfusion.simulate.drive import DriveOptions
 from bevfusion.simulate.town import write_town
 from bevfusion.structures import DataError

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import shapely
 
-from bevfusion.simulate.roadside import Obstacles, furnish
+from bevfusion.simulate.roadside import Obstacles, _Course, _parked
 from bevfusion.simulate.route import plan_path
 from bevfusion.simulate.surfaces import CAR, MOVING_CAR, MOVING_TRUCK, TRUCK
 from bevfusion.simulate.terrain import Terrain
@@ -65,29 +65,17 @@ def test_what_comes_towards_one_passes_on_the_far_side(left_hand: bool) -> None:
     assert met > 0
 
 
-@pytest.mark.parametrize("left_hand", [False, True])
-def test_parked_cars_mostly_face_the_way_that_traffic_goes_beside_them(left_hand: bool) -> None:
-    """Bonnets are lower than boots in every body: a car faces where its front wheels' end is low."""
-    far = shapely.LineString([(0.0, 500.0), (1.0, 500.0)])
+@pytest.mark.parametrize(("left_hand", "oneway"), [(False, 0), (True, 0), (False, 1), (True, -1)])
+def test_parked_cars_mostly_face_the_way_that_traffic_goes_beside_them(left_hand: bool, oneway: int) -> None:
     nothing = shapely.STRtree([])
-    obstacles = Obstacles(nothing, nothing, far, nothing)
-    facing = {-1.0: [], 1.0: []}
-    for seed in range(12):
-        street = road([(-200.0, 0.0), (200.0, 0.0)], [1, 2])
-        cars = furnish(
-            [street], obstacles, Terrain.flat(), 3.0, np.random.default_rng(seed), left_hand_traffic=left_hand
-        )
-        bodies = cars.select(cars.label == CAR)
-        if len(bodies) == 0:
-            continue
-        corners = bodies.corners_m.reshape(-1, 3)
-        for side in (-1.0, 1.0):
-            mine = corners[corners[:, 1] * side > 0]
-            for start in np.arange(-190.0, 190.0, 7.0):  # windows that hold about one car
-                inside = mine[(mine[:, 0] > start) & (mine[:, 0] < start + 7.0)]
-                if len(inside) > 30:
-                    high = inside[inside[:, 2] > 1.2][:, 0]
-                    facing[side].append(inside[:, 0].mean() - high.mean() if len(high) else 0.0)
-    right = np.mean(np.sign(facing[-1.0]))  # of cars at y < 0
-    left = np.mean(np.sign(facing[1.0]))
-    assert (right - left > 0.3) if not left_hand else (left - right > 0.3)
+    obstacles = Obstacles(nothing, nothing, shapely.LineString([(0.0, 500.0), (1.0, 500.0)]), nothing)
+    street = road([(-400.0, 0.0), (400.0, 0.0)], [1, 2], oneway=oneway)
+    for side in (-1.0, 1.0):
+        rng = np.random.default_rng(0)
+        parked = [_parked(_Course(street, side), obstacles, 3.0, -1.0 if left_hand else 1.0, rng) for _ in range(10)]
+        xy, yaw = (np.concatenate(column) for column in zip(*parked, strict=True))
+        assert len(xy) > 100
+        assert (np.sign(xy[:, 1]) == side).all()
+        # along +x on the right side, and on the left one where traffic keeps left
+        ahead = float(oneway) if oneway else (-side if not left_hand else side)
+        assert 0.8 < (np.sign(np.cos(yaw)) == ahead).mean() < 1.0
