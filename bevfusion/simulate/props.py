@@ -37,7 +37,8 @@ def trees(xy_m: Float[np.ndarray, "n 2"], terrain: Terrain, rng: np.random.Gener
     """Trunks and porous crowns; one call makes one kind of tree, so that a row looks like a row."""
     count = len(xy_m)
     base = terrain.height_m(xy_m) + KERB_M
-    bare = size * rng.uniform(1.6, 3.2) * rng.uniform(0.9, 1.1, count)
+    low = rng.random() < 0.3  # conifers and untrimmed trees have leaves from the ground up
+    bare = size * (rng.uniform(0.2, 1.0) if low else rng.uniform(1.4, 3.0)) * rng.uniform(0.8, 1.15, count)
     radii = size * rng.uniform(1.2, 2.8) * rng.uniform(0.8, 1.2, (count, 3))
     radii[:, 2] *= rng.uniform(0.9, 1.6)
     thick = size * rng.uniform(0.1, 0.22) * rng.uniform(0.8, 1.2, count)
@@ -54,9 +55,9 @@ def trees(xy_m: Float[np.ndarray, "n 2"], terrain: Terrain, rng: np.random.Gener
 
 
 def bushes(xy_m: Float[np.ndarray, "n 2"], terrain: Terrain, rng: np.random.Generator) -> Surfaces:
-    """Round shrubs of 0.3 to 1.5 m radius."""
+    """Round shrubs and perennials of 0.2 to 1.8 m radius, most of them small."""
     count = len(xy_m)
-    radii = rng.uniform(0.3, 1.5, (count, 1)) * rng.uniform(0.7, 1.3, (count, 3))
+    radii = np.clip(rng.lognormal(-0.5, 0.6, (count, 1)), 0.2, 1.8) * rng.uniform(0.7, 1.3, (count, 3))
     base = terrain.height_m(xy_m) + KERB_M
     shells = ellipsoids(np.column_stack([xy_m, base + 0.7 * radii[:, 2]]), radii, rng, roughness=0.25)
     brightness = float(rng.uniform(0.36, 0.48))
@@ -102,10 +103,19 @@ def _strips(
 def hedges(
     start_m: Float[np.ndarray, "n 2"], end_m: Float[np.ndarray, "n 2"], terrain: Terrain, rng: np.random.Generator
 ) -> Surfaces:
-    """Dense boxes of leaves, 0.8 to 2.1 m high."""
+    """Dense boxes of leaves, 0.8 to 2.6 m high."""
     count = len(start_m)
-    boxes, owner = _strips(start_m, end_m, rng.uniform(0.5, 1.1, count), rng.uniform(0.8, 2.1, count), terrain)
-    return Surfaces.of(boxes, VEGETATION, 0.42, free_path_m=0.12).made_of(owner)
+    boxes, owner = _strips(start_m, end_m, rng.uniform(0.5, 1.4, count), rng.uniform(0.8, 2.6, count), terrain)
+    return Surfaces.of(boxes, VEGETATION, 0.42, free_path_m=float(rng.uniform(0.1, 0.3))).made_of(owner)
+
+
+def beds(
+    start_m: Float[np.ndarray, "n 2"], end_m: Float[np.ndarray, "n 2"], terrain: Terrain, rng: np.random.Generator
+) -> Surfaces:
+    """Strips of low plants and tall grass, 0.3 to 0.7 m high."""
+    count = len(start_m)
+    boxes, owner = _strips(start_m, end_m, rng.uniform(0.5, 1.8, count), rng.uniform(0.3, 0.7, count), terrain)
+    return Surfaces.of(boxes, VEGETATION, 0.38, free_path_m=float(rng.uniform(0.2, 0.5))).made_of(owner)
 
 
 def walls(
@@ -179,7 +189,7 @@ def signs(xy_m: Float[np.ndarray, "n 2"], yaw_rad: Float[np.ndarray, " n"], terr
     base = terrain.height_m(xy_m) + KERB_M
     plates = prisms(rectangles(xy_m, yaw_rad, 0.04, 0.6), base + 1.9, base + 2.5)
     sticks, each = poles(xy_m, terrain, 2.6, 0.035), np.arange(len(xy_m))
-    return Surfaces.join([sticks, Surfaces.of(plates, SIGN, 0.95)]).made_of(sticks.thing, prism_owners(each, 4))
+    return Surfaces.join([sticks, Surfaces.of(plates, SIGN, 0.6)]).made_of(sticks.thing, prism_owners(each, 4))
 
 
 def people(xy_m: Float[np.ndarray, "n 2"], terrain: Terrain, rng: np.random.Generator) -> Surfaces:

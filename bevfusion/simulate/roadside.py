@@ -14,7 +14,7 @@ from bevfusion.simulate.surfaces import Surfaces
 from bevfusion.simulate.terrain import Terrain
 from bevfusion.simulate.traffic import Vehicles
 
-_PLOTS = ("open", "fence", "wall", "hedge")
+_PLOTS = ("open", "fence", "wall", "hedge", "bed")
 _BOW_M = 1.4  # a car takes the place of three discs: from the middle one to those at bow and stern
 
 
@@ -142,7 +142,7 @@ def _rows(
     free = obstacles.free(xy, 0.3, 0.2, 1.2)
     parts.append(props.signs(xy[free], yaw[free] + rng.normal(0.0, 0.15, int(free.sum())), terrain))
     if sidewalk_m(course.road) > 0:
-        count = int(rng.poisson(course.length_m / 70.0))
+        count = int(rng.poisson(course.length_m / 140.0))
         xy, _ = course.at(rng.uniform(0.0, course.length_m, count), course.edge_m + rng.uniform(0.4, 1.6, count))
         parts.append(props.people(xy[obstacles.free(xy, 0.4)], terrain, rng))
     return parts
@@ -154,7 +154,7 @@ def _gardens(
     """The border of each plot, and shrubs and trees behind it."""
     parts: list[Surfaces] = []
     border_m = course.fence_m + float(rng.choice([0.0, 0.0, rng.uniform(0.0, 3.0)]))  # verges and wide pavements
-    habit = rng.dirichlet([1.2, 0.8, 0.7, 0.3 + 1.5 * greenery])
+    habit = rng.dirichlet([0.8, 0.8, 0.7, 0.5 + 2.0 * greenery, 0.4 + 0.6 * greenery])
     pitch = rng.uniform(7.0, 20.0)
     starts = course.ticks(pitch, 0.1 * pitch, rng)
     gates = rng.uniform(1.0, 4.0, len(starts))
@@ -165,17 +165,18 @@ def _gardens(
     to_m, _ = course.at(ends, border_m)
     for share in (0.0, 0.5, 1.0):
         usable &= obstacles.free(from_m + share * (to_m - from_m), 0.4, 0.6)
-    for code, build in ((1, props.fences), (2, props.walls), (3, props.hedges)):
+    for code, build in ((1, props.fences), (2, props.walls), (3, props.hedges), (4, props.beds)):
         chosen = usable & (kind == code)
         if chosen.any():
             parts.append(build(from_m[chosen], to_m[chosen], terrain, rng))
-    count = int(rng.poisson(course.length_m / 4.5 * (0.3 + greenery)))
-    xy, _ = course.at(rng.uniform(0.0, course.length_m, count), course.fence_m + 0.8 + 9.0 * rng.random(count) ** 1.5)
+    # behind the border, and some between it and the pavement
+    count = int(rng.poisson(course.length_m / 2.0 * (0.3 + greenery)))
+    xy, _ = course.at(rng.uniform(0.0, course.length_m, count), course.fence_m + 0.4 + 10.0 * rng.random(count) ** 1.5)
     xy = xy[obstacles.free(xy, 0.7, 1.5)]
     if len(xy):
         parts.append(props.bushes(xy, terrain, rng))
-    count = int(rng.poisson(course.length_m / 15.0 * (0.2 + greenery)))
-    xy, _ = course.at(rng.uniform(0.0, course.length_m, count), course.fence_m + rng.uniform(1.5, 30.0, count))
+    count = int(rng.poisson(course.length_m / 9.0 * (0.2 + greenery)))
+    xy, _ = course.at(rng.uniform(0.0, course.length_m, count), course.fence_m + 1.5 + 28.0 * rng.random(count) ** 1.5)
     for place in xy[obstacles.free(xy, 1.0, 1.5)]:
         parts.append(props.trees(place[None], terrain, rng, size=float(rng.uniform(0.5, 1.3))))
     return parts

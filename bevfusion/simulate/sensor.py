@@ -20,6 +20,7 @@ from bevfusion.structures import DataError, Scan
 
 _MAX_CROSSINGS = 8  # skins that one ray may cross: more foliage than that is opaque
 _BLIND_M = 0.9  # nothing nearer is reported
+_EDGE_M, _EDGE_SHARE = (0.25, 2.0), 0.15  # steps within a beam's breadth, and how often a beam lies on their edge
 _SKIN_M = 1e-3  # a ray goes on this far behind a skin
 
 
@@ -199,15 +200,26 @@ def _may_meet(surfaces: Surfaces, rays: Float32[np.ndarray, "n 6"], bins: int = 
     return hit
 
 
+def _mixed_edges_m(met: Returns, columns: int, rng: np.random.Generator) -> Float32[np.ndarray, " n"]:
+    """How far behind an edge its echo lies: a beam that the edge cuts reports a range between both surfaces."""
+    range_m = np.where(np.isfinite(met.range_m), met.range_m, 0.0).reshape(-1, columns)
+    step = np.minimum(np.roll(range_m, 1, axis=1), np.roll(range_m, -1, axis=1))
+    behind = np.where(step > 0.0, range_m - step, 0.0)
+    cut = (behind > _EDGE_M[0]) & (behind < _EDGE_M[1]) & (rng.random(range_m.shape, np.float32) < _EDGE_SHARE)
+    moved = np.where(cut, -behind * rng.random(range_m.shape, np.float32), 0.0)
+    return np.asarray(moved.ravel(), np.float32)
+
+
 def _measure(sensor: Sensor, met: Returns, directions: Float32[np.ndarray, "n 3"], rng: np.random.Generator) -> Scan:
     """Noise, lost returns, and the intensity that the sensor reports."""
     reached = np.flatnonzero((met.label >= 0) & (met.range_m < sensor.max_range_m) & (met.range_m > _BLIND_M))
     beams = len(sensor.elevations_rad)
-    # lasers differ by an eighth in strength, the same ones in every scan
-    gains = np.random.default_rng(beams).normal(1.0, 0.12, beams).astype(np.float32)
+    # lasers differ by a fifth in strength (asphalt of real scans), the same ones in every scan
+    gains = np.clip(np.random.default_rng(beams).normal(1.0, 0.19, beams), 0.5, 1.5).astype(np.float32)
+    spread_m = _mixed_edges_m(met, sensor.columns, rng)
     met = met.select(reached)
     intensity = reported_strength(met, gains[reached // sensor.columns], rng)
     kept = rng.random(len(reached), np.float32) >= lost_share(met) + sensor.dropout
-    noisy = met.range_m + np.float32(sensor.noise_m) * rng.standard_normal(len(reached), np.float32)
+    noisy = met.range_m + spread_m[reached] + np.float32(sensor.noise_m) * rng.standard_normal(len(reached), np.float32)
     xyz = directions[reached] * noisy[:, None]
     return Scan(xyz[kept], intensity[kept], met.label[kept].astype(np.uint32))

@@ -100,6 +100,7 @@ def build_world(
     parts = [
         walls_and_roofs,
         _annexes(buildings, obstacles, facades, terrain, rng),
+        _planting(buildings, obstacles, terrain, rng),
         *_mapped_lines([way for way in osm.lines if zone.intersects(shapely.LineString(way.xy_m))], terrain, rng),
         *_mapped_points(points, obstacles, terrain, rng),
         *_woods([area for area in near if area.kind == "vegetation"], zone, obstacles, terrain, rng),
@@ -218,6 +219,31 @@ def _annexes(
     count = int(free.sum())
     repeated = np.concatenate([np.repeat(owner[free], 4), owner[free]])
     return Surfaces.of(quads, BUILDING, facades.brightness[repeated]) if count else Surfaces.join([])
+
+
+def _planting(buildings: Sequence[Area], obstacles: Obstacles, terrain: Terrain, rng: np.random.Generator) -> Surfaces:
+    """Shrubs and small trees around houses: at some none, at others so many that they hide the walls."""
+    places = [np.zeros((0, 2))]
+    for area in buildings:
+        ring = _clockwise(area.outer_m, False)
+        steps = np.hypot(*np.diff(ring, axis=0).T)
+        ticks = np.concatenate([[0.0], np.cumsum(steps)])
+        at = rng.uniform(0.0, ticks[-1], int(rng.poisson(ticks[-1] / 6.0 * rng.choice([0.0, 0.4, 1.0, 1.8]))))
+        step = np.clip(np.searchsorted(ticks, at, side="right") - 1, 0, len(steps) - 1)
+        along = np.diff(ring, axis=0)[step] / np.maximum(steps[step], 1e-6)[:, None]
+        out = np.stack([along[:, 1], -along[:, 0]], axis=1)
+        there = np.stack([np.interp(at, ticks, ring[:, axis]) for axis in (0, 1)], axis=1)
+        places.append(there + rng.uniform(0.7, 4.5, len(at))[:, None] * out)
+    xy = np.concatenate(places)
+    xy = xy[obstacles.free(xy, 0.5, 1.2)]
+    tree = rng.random(len(xy)) < 0.12
+    parts = [props.bushes(xy[~tree], terrain, rng)]
+    parts += [
+        props.trees(group, terrain, rng, size=float(rng.uniform(0.5, 1.1)))
+        for group in np.array_split(xy[tree], max(1, int(tree.sum()) // 6))
+        if len(group)
+    ]
+    return Surfaces.join(parts)
 
 
 def _mapped_lines(lines: Sequence[Line], terrain: Terrain, rng: np.random.Generator) -> list[Surfaces]:
