@@ -22,6 +22,8 @@ Option = bool | int | float | str
 
 # Former names of keys, from the root, which stay readable: one line a name.
 RENAMED = {
+    "simulation.drawn_m": "simulation.map_noise_m",
+    "simulation.swerve_m": "simulation.map_warp_m",
     "train.lesson_weight": "train.auxiliary_weight",
 }
 
@@ -122,8 +124,14 @@ class SimulationConfig(Section):
     missing: float = Field(0.05, ge=0, le=1, description="share of mapped buildings that are not there")
     shifted: float = Field(0.10, ge=0, le=1, description="share of mapped buildings that stand elsewhere")
     new: float = Field(0.05, ge=0, le=1, description="share of buildings that the map lacks")
-    drawn_m: float = Field(0.25, ge=0, description="how exactly mappers draw: standard deviation along each axis")
-    swerve_m: float = Field(0.0, ge=0, description="the same of streets, and of houses, but what is near is off alike")
+    map_noise_m: float = Field(
+        0.25,
+        ge=0,
+        description="of houses and single things from their place on the map: standard deviation along each axis",
+    )
+    map_warp_m: float = Field(
+        0.0, ge=0, description="the same of streets, and of houses, but smooth: what is near is off alike"
+    )
     vehicles: tuple[float, ...] = Field(
         (1.0,), min_length=1, description="density of traffic, 1 is usual; maps take them in turn"
     )

@@ -1,11 +1,16 @@
 """Simulated drives: the subcommand `simulate`."""
 
+import logging
 from collections.abc import Sequence
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+
+log = logging.getLogger(__name__)
+
+_RENAMED = {"drawn_m": "map_noise_m", "swerve_m": "map_warp_m"}
 
 
 def simulate(
@@ -55,6 +60,9 @@ def _numbers(overrides: Sequence[str], known: Sequence[str]) -> dict[str, Any]:
     numbers: dict[str, Any] = {}
     for override in overrides:
         key, _, text = override.partition("=")
+        if key in _RENAMED:
+            log.warning("--set %s: '%s' is called '%s' now", override, key, _RENAMED[key])
+            key = _RENAMED[key]
         if key not in known:
             raise DataError(f"--set {override}: expected one of {', '.join(f'{name}=NUMBER' for name in known)}")
         try:

@@ -13,7 +13,7 @@ from jaxtyping import Float
 
 from bevfusion.maps.features import OsmMap
 from bevfusion.simulate.ground import GroundPatch
-from bevfusion.simulate.map_errors import MapErrors, check_shares, draw_errors, redraw, swerve
+from bevfusion.simulate.map_errors import MapErrors, add_noise, check_shares, draw_errors, warp_map
 from bevfusion.simulate.recording import Recording, rotation
 from bevfusion.simulate.relief import Relief
 from bevfusion.simulate.ride import ride
@@ -45,10 +45,10 @@ class DriveOptions:
     missing: float = 0.05  # share of the map's buildings that the world lacks
     shifted: float = 0.1  # share that stands 0.5 to 3 m elsewhere
     new: float = 0.05  # buildings that the map lacks, as a share of those it has
-    drawn_m: float = (
+    map_noise_m: float = (
         0.25  # standard deviation, along each axis, of every house, tree and pole from its place on the map
     )
-    swerve_m: float = 0.0  # the same for streets, and for houses, but what is near is off alike
+    map_warp_m: float = 0.0  # the same for streets, and for houses, but what is near is off alike
     wander_m: float = 0.3  # the same for the vehicle, across its lane
     vehicles: float = 1.0  # density of traffic and of parked cars, 1 is usual
     roadside: float = 1.0  # share of the trees, hedges, fences, poles and signs that is there
@@ -56,8 +56,10 @@ class DriveOptions:
     sway_deg: float = 0.3  # standard deviation of the vehicle's roll and pitch
 
     def __post_init__(self) -> None:
-        if not (0.0 <= self.drawn_m <= 2.0 and 0.0 <= self.swerve_m <= 2.0 and 0.0 <= self.wander_m <= 1.0):
-            raise DataError(f"expected drawn_m and swerve_m within 0 and 2 and wander_m within 0 and 1, got {self}")
+        if not (0.0 <= self.map_noise_m <= 2.0 and 0.0 <= self.map_warp_m <= 2.0 and 0.0 <= self.wander_m <= 1.0):
+            raise DataError(
+                f"expected map_noise_m and map_warp_m within 0 and 2 and wander_m within 0 and 1, got {self}"
+            )
         check_shares((self.missing, self.shifted, self.new))
         if self.sensor not in SENSORS:
             raise DataError(f"unknown sensor {self.sensor!r}: choose one of {', '.join(SENSORS)}")
@@ -114,12 +116,12 @@ class Simulation:
         streams = [np.random.default_rng(s) for s in np.random.SeedSequence(options.seed).spawn(9)]
         self._motion_rng, self._scan_rng = streams[3], streams[4]
         # what is driven and seen; whoever reads the map has the old one
-        osm = swerve(osm, options.swerve_m, streams[6])
+        osm = warp_map(osm, options.map_warp_m, streams[6])
         length_m = (options.frames - 1) * options.spacing_m
         self.path = plan_path(osm, length_m, streams[0], wander_m=options.wander_m)
         areas, self.errors = draw_errors(osm, (options.missing, options.shifted, options.new), streams[1])
         relief = Relief.random(streams[7], options.hills)
-        drawn, areas = redraw(osm, areas, options.drawn_m, streams[1])
+        drawn, areas = add_noise(osm, areas, options.map_noise_m, streams[1])
         self.world = build_world(drawn, areas, self.path, relief, options.vehicles, streams[2], streams[8])
         if options.roadside < 1.0:  # the same world otherwise
             surfaces = self.world.surfaces.thinned(options.roadside, streams[5])

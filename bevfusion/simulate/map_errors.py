@@ -12,7 +12,7 @@ from bevfusion.geometry.se2 import SE2
 from bevfusion.maps.features import Area, OsmMap
 from bevfusion.structures import DataError
 
-_SWERVE_M = 40.0  # how far apart two places are drawn independently of each other
+_WARP_LENGTH_M = 40.0  # how far apart two places are drawn independently of each other
 _WAVES = 64
 
 Move = Callable[[Float[np.ndarray, "n 2"]], Float[np.ndarray, "n 2"]]  # from where things are drawn to where they are
@@ -69,21 +69,21 @@ def draw_errors(
     return (*kept, *new), MapErrors(tuple(sorted(missing)), shifted, new)
 
 
-def redraw(
-    osm: OsmMap, areas: tuple[Area, ...], drawn_m: float, rng: np.random.Generator
+def add_noise(
+    osm: OsmMap, areas: tuple[Area, ...], map_noise_m: float, rng: np.random.Generator
 ) -> tuple[OsmMap, tuple[Area, ...]]:
     """The world behind a map that is drawn by hand: houses and single things stand a little off.
 
     Args:
         osm: the map, left as it is.
         areas: those of the world.
-        drawn_m: standard deviation along each axis.
+        map_noise_m: standard deviation along each axis.
         rng: chooses the offsets.
 
     Returns:
         The map with its points, and the areas, where they really stand.
     """
-    offsets = rng.normal(0.0, drawn_m, (len(areas) + len(osm.points), 2))
+    offsets = rng.normal(0.0, map_noise_m, (len(areas) + len(osm.points), 2))
     houses = tuple(
         _moved(area, _by(offset)) if area.kind == "building" else area
         for area, offset in zip(areas, offsets[: len(areas)], strict=True)
@@ -95,7 +95,7 @@ def redraw(
     return replace(osm, points=points), houses
 
 
-def swerve(osm: OsmMap, swerve_m: float, rng: np.random.Generator) -> OsmMap:
+def warp_map(osm: OsmMap, map_warp_m: float, rng: np.random.Generator) -> OsmMap:
     """The world behind a map that is drawn from the air: streets and houses lie a little off, each in their own way.
 
     What is near is off alike, so that crossings stay crossings, hedges stay along their road and a block of houses
@@ -104,15 +104,15 @@ def swerve(osm: OsmMap, swerve_m: float, rng: np.random.Generator) -> OsmMap:
 
     Args:
         osm: the map, left as it is.
-        swerve_m: standard deviation along each axis; with 0 all stays.
+        map_warp_m: standard deviation along each axis; with 0 all stays.
         rng: chooses how.
 
     Returns:
         The map with everything where it really is.
     """
-    if swerve_m == 0.0:
+    if map_warp_m == 0.0:
         return osm
-    street_m, area_m = _random_field(swerve_m, rng), _random_field(swerve_m, rng)
+    street_m, area_m = _random_field(map_warp_m, rng), _random_field(map_warp_m, rng)
     places_m = street_m(np.array([(point.x_m, point.y_m) for point in osm.points]).reshape(-1, 2)).tolist()
     return replace(
         osm,
@@ -128,7 +128,7 @@ def _random_field(std_m: float, rng: np.random.Generator) -> Move:
 
     Rahimi and Recht, Random Features for Large-Scale Kernel Machines, NeurIPS 2007, section 3.
     """
-    waves = rng.normal(0.0, 1.0 / _SWERVE_M, (2, _WAVES))
+    waves = rng.normal(0.0, 1.0 / _WARP_LENGTH_M, (2, _WAVES))
     phases = rng.uniform(0.0, 2.0 * math.pi, (2, _WAVES))  # one row an axis
 
     def moved(xy_m: Float[np.ndarray, "n 2"]) -> Float[np.ndarray, "n 2"]:

@@ -203,9 +203,12 @@ def _may_meet(surfaces: Surfaces, rays: Float32[np.ndarray, "n 6"], bins: int = 
 def _mixed_edges_m(met: Returns, columns: int, rng: np.random.Generator) -> Float32[np.ndarray, " n"]:
     """How far behind an edge its echo lies: a beam that the edge cuts reports a range between both surfaces."""
     range_m = np.where(np.isfinite(met.range_m), met.range_m, 0.0).reshape(-1, columns)
-    step = np.minimum(np.roll(range_m, 1, axis=1), np.roll(range_m, -1, axis=1))
-    behind = np.where(step > 0.0, range_m - step, 0.0)
-    cut = (behind > _EDGE_M[0]) & (behind < _EDGE_M[1]) & (rng.random(range_m.shape, np.float32) < _EDGE_SHARE)
+    before, after = np.roll(range_m, 1, axis=1), np.roll(range_m, -1, axis=1)
+    one, other = range_m - before, range_m - after
+    behind, going_on = np.maximum(one, other), np.minimum(one, other)
+    # of a slanting surface the next point is as much farther as the last one was nearer
+    cut = (before > 0.0) & (after > 0.0) & (behind > _EDGE_M[0]) & (behind < _EDGE_M[1])
+    cut &= (np.abs(going_on) < 0.3 * behind) & (rng.random(range_m.shape, np.float32) < _EDGE_SHARE)
     moved = np.where(cut, -behind * rng.random(range_m.shape, np.float32), 0.0)
     return np.asarray(moved.ravel(), np.float32)
 

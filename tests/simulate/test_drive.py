@@ -13,7 +13,7 @@ from bevfusion.simulate.surfaces import BUILDING, FENCE, POLE, ROAD, SIGN, TRUNK
 from bevfusion.structures import DataError
 from tests.simulate.scenes import FRAME, ring_map
 
-OPTIONS = DriveOptions(frames=6, columns=400, spacing_m=8.0, seed=3, missing=0.0, shifted=0.0, new=0.0, drawn_m=0.0)
+OPTIONS = DriveOptions(frames=6, columns=400, spacing_m=8.0, seed=3, missing=0.0, shifted=0.0, new=0.0, map_noise_m=0.0)
 
 
 @pytest.fixture(scope="module")
@@ -149,7 +149,7 @@ def test_a_taken_folder_is_refused(tmp_path: Path) -> None:
         {"seed": -1},
         {"vehicles": -1.0},
         {"hills": 5.0},
-        {"drawn_m": -1.0},
+        {"map_noise_m": -1.0},
         {"roadside": 1.5},
     ],
 )

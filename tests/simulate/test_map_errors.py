@@ -5,7 +5,7 @@ import pytest
 import shapely
 
 from bevfusion.maps.features import Line, Point
-from bevfusion.simulate.map_errors import draw_errors, redraw, swerve
+from bevfusion.simulate.map_errors import add_noise, draw_errors, warp_map
 from bevfusion.structures import DataError
 from tests.simulate.scenes import ring_map
 
@@ -51,7 +51,7 @@ def test_impossible_shares_are_refused(shares: tuple[float, float, float]) -> No
 
 def test_redrawing_moves_houses_and_points_a_little() -> None:
     osm = replace(ring_map(), points=tuple(Point("tree", float(x), 0.0) for x in range(200)))
-    drawn, areas = redraw(osm, osm.areas, 0.3, np.random.default_rng(0))
+    drawn, areas = add_noise(osm, osm.areas, 0.3, np.random.default_rng(0))
     houses = np.array([a.outer_m[0] - b.outer_m[0] for a, b in zip(areas, osm.areas, strict=True)])
     trees = np.array([(a.x_m - b.x_m, a.y_m - b.y_m) for a, b in zip(drawn.points, osm.points, strict=True)])
     for offsets in (houses, trees):
@@ -68,7 +68,7 @@ def test_streets_and_areas_swerve_each_in_their_own_way_and_little() -> None:
     )
     street_m, area_m = [], []
     for seed in range(200):
-        world = swerve(osm, 0.6, np.random.default_rng(seed))
+        world = warp_map(osm, 0.6, np.random.default_rng(seed))
         for road, line, point in zip(world.roads, world.lines, world.points, strict=True):
             np.testing.assert_array_equal(road.xy_m, line.xy_m)  # what is drawn together stays together
             np.testing.assert_array_equal(road.xy_m[0], (point.x_m, point.y_m))
@@ -86,7 +86,9 @@ def test_swerving_fades_with_distance(apart_m: float, correlation: float) -> Non
     osm = ring_map()
     osm = replace(osm, roads=(replace(osm.roads[0], xy_m=np.array([[0.0, 0.0], [0.6 * apart_m, 0.8 * apart_m]])),))
     here, there = np.moveaxis(
-        [swerve(osm, 1.0, np.random.default_rng(seed)).roads[0].xy_m - osm.roads[0].xy_m for seed in range(2000)], 1, 0
+        [warp_map(osm, 1.0, np.random.default_rng(seed)).roads[0].xy_m - osm.roads[0].xy_m for seed in range(2000)],
+        1,
+        0,
     )
     np.testing.assert_allclose((here * there).mean(axis=0), correlation, atol=0.08)  # exp(-(d / 40 m)^2 / 2)
     np.testing.assert_allclose((here[:, 0] * there[:, 1]).mean(), 0.0, atol=0.08)  # east and north are independent
@@ -94,4 +96,4 @@ def test_swerving_fades_with_distance(apart_m: float, correlation: float) -> Non
 
 def test_no_swerving_leaves_the_map() -> None:
     osm = ring_map()
-    assert swerve(osm, 0.0, np.random.default_rng(0)) is osm
+    assert warp_map(osm, 0.0, np.random.default_rng(0)) is osm

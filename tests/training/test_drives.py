@@ -18,7 +18,7 @@ def test_maps_take_sensors_and_traffic_in_turn(monkeypatch: pytest.MonkeyPatch) 
         "eval_frames": 3,
         "sensors": ["vlp16", "hdl32e"],
         "vehicles": [2.5, 0.5, 1.5],
-        "swerve_m": 0.4,
+        "map_warp_m": 0.4,
     }
     prepare_drives(config_from_dict({"seed": 9, "simulation": simulation}, "here"))
     assert [(r.spec, r.options.sensor, r.options.vehicles, r.options.frames) for r in asked] == [
@@ -28,7 +28,7 @@ def test_maps_take_sensors_and_traffic_in_turn(monkeypatch: pytest.MonkeyPatch) 
         ("town:4", "vlp16", 2.5, 3),
         ("town:5", "vlp16", 2.5, 3),
     ]
-    assert {(r.options.seed, r.options.swerve_m) for r in asked} == {(9, 0.4)}
+    assert {(r.options.seed, r.options.map_warp_m) for r in asked} == {(9, 0.4)}
 
 
 def test_validation_drives_may_have_a_seed_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
