@@ -25,7 +25,7 @@ from bevfusion.lidar.rasterize import GROUND_M, bev_channels, rasterize_scan
 from bevfusion.structures import DataError
 
 RINGS_M = (2.5, 8.0, 16.0, 24.0, 32.0, 48.0)
-_LEAST_SPREAD = 0.01  # drives that hardly differ make no difference large
+_LEAST_SPREAD = (0.05, 0.0005)  # share of the mean, and least: drives that hardly differ make no difference large
 _CROP = 48  # cells
 _CROPS = 8  # a scan
 _FOLDS = 4
@@ -121,8 +121,11 @@ def _looked_at(drive: Drive, grid: Grid, slices_m: Sequence[float], frames: int)
         raster = rasterize_scan(scan, grid, slices_m)
         rasters.append(raster)
         figures.append(_figures(raster.numpy(), grid, slices_m))
-    with np.errstate(all="ignore"):
-        mean = np.array(np.nanmean(np.stack(figures), axis=0)) if figures else np.zeros((0, 0))
+    values = np.stack(figures)
+    known = np.isfinite(values)
+    mean = np.where(
+        known.any(axis=0), np.where(known, values, 0.0).sum(axis=0) / np.maximum(known.sum(axis=0), 1), np.nan
+    )
     return _Drive(drive.name, mean, torch.stack(rasters))
 
 
@@ -168,7 +171,8 @@ def _rows(names: Sequence[str], real: Sequence[_Drive], simulated: Sequence[_Dri
                 rows.append(Row(name, near, far, *([math.nan] * 5)))
                 continue
             spread = float(a.std(ddof=1))
-            distance = abs(float(a.mean() - b.mean())) / max(spread, _LEAST_SPREAD)
+            unit = max(spread, _LEAST_SPREAD[0] * abs(float(a.mean())), _LEAST_SPREAD[1])
+            distance = abs(float(a.mean() - b.mean())) / unit
             rows.append(Row(name, near, far, float(a.mean()), spread, float(b.mean()), float(b.std(ddof=1)), distance))
     return rows
 

@@ -23,7 +23,7 @@ from bevfusion.simulate.traffic import Traffic
 from bevfusion.simulate.world import build_world
 from bevfusion.structures import DataError, Scan
 
-GENERATOR = 2
+GENERATOR = 3
 """Version of the generator: raised whenever the same options give another drive, so that no cached one is reused."""
 
 _PATCH_LIFE_M = 25.0  # the surroundings are cut anew after so many metres

@@ -14,15 +14,19 @@ from bevfusion.simulate.surfaces import (
     MOVING_CAR,
     MOVING_TRUCK,
     PARKING,
+    POLE,
     ROAD,
     SIDEWALK,
+    SIGN,
     TERRAIN,
     TRUCK,
+    TRUNK,
     VEGETATION,
     Surfaces,
 )
 
 _PAVED = (ROAD, PARKING, SIDEWALK, MARKING)
+_THIN = (TRUNK, POLE, SIGN)
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,25 +111,27 @@ def _focus(range_m: Float[np.ndarray, " n"], label: Int[np.ndarray, " n"]) -> Fl
     """What is left of the reported strength after the sensor's correction for range.
 
     Mean strength over range of the classes of SemanticKITTI, in the scans of four drives: walls hold out longest,
-    leaves are small and fill less and less of the beam, grass faces it more than asphalt does.
+    leaves and poles are small, grass faces the beam more than asphalt does.
     """
     near = np.interp(range_m, [3.0, 7.5, 10.0, 18.0], [0.7, 0.76, 1.0, 1.0])
     wall = near * np.interp(range_m, [18.0, 30.0, 50.0], [1.0, 0.78, 0.6])
-    leaves = np.sqrt(near) * np.interp(range_m, [20.0, 28.0, 40.0, 60.0], [1.0, 0.8, 0.46, 0.3])
+    small = np.interp(range_m, [20.0, 28.0, 40.0, 60.0], [1.0, 0.8, 0.42, 0.28])  # fills less and less of a beam
     grass = np.interp(range_m, [16.0, 28.0, 40.0], [1.0, 0.8, 0.45])
-    asphalt = np.interp(range_m, [18.0, 28.0, 40.0], [1.0, 0.65, 0.25])
-    share = np.where(label == VEGETATION, leaves, np.where(label == TERRAIN, grass, wall))
+    asphalt = np.interp(range_m, [18.0, 28.0, 40.0], [1.0, 0.65, 0.17])
+    share = np.where(label == TERRAIN, grass, np.where(np.isin(label, _THIN), near * small, wall))
+    share = np.where(label == VEGETATION, np.sqrt(near) * small, share)
     return np.asarray(np.where(np.isin(label, _PAVED), asphalt, share))
 
 
 def reported_strength(
-    met: Returns, gain: Float32[np.ndarray, " n"], rng: np.random.Generator
+    met: Returns, gain: Float32[np.ndarray, " n"], patch: Int[np.ndarray, " n"], rng: np.random.Generator
 ) -> Float32[np.ndarray, " n"]:
     """Intensity as the sensor gives it, 0 to 1, in steps of a hundredth.
 
     Args:
         met: what was hit.
         gain: of the laser that fired each ray.
+        patch: number of the bundle of neighbouring rays to which each belongs: these meet the same paint.
         rng: source of noise.
     """
     count = len(met.label)
@@ -133,15 +139,17 @@ def reported_strength(
     leaves = met.label == VEGETATION
     focus = _focus(met.range_m, met.label)
     slant = np.where(upright, np.clip(met.cosine, 0.05, 1.0) ** 0.2, 1.0)
-    grain = np.where(leaves, 0.24, 0.13)  # a leaf, a twig, the sky between them
+    grain = np.where(leaves, 0.3, 0.13)  # a leaf, a twig, the sky between them
     strength = met.reflectance * gain * focus * slant * (1.0 + grain * rng.standard_normal(count, np.float32))
     strength += 0.03 * rng.standard_normal(count, np.float32)
-    # paint mirrors: away from the normal mostly nothing comes back
+    # paint mirrors: away from the normal mostly nothing comes back, and from a whole panel alike
     mirrors = np.flatnonzero(_is_shiny(met.label) & (met.cosine < 0.9))
-    strength[mirrors] *= rng.choice([0.0, 0.4, 1.0], len(mirrors), p=[0.6, 0.2, 0.2])
+    panels = rng.choice([0.0, 0.4, 1.0], int(patch.max(initial=0)) + 1, p=[0.66, 0.17, 0.17])
+    strength[mirrors] *= np.where(rng.random(len(mirrors)) < 0.85, panels[patch[mirrors]], 1.0)
     # a weak echo counts as a point but reports no strength; so does a share of what is too near to focus on
     faint = strength < 0.1 + 0.03 * rng.standard_normal(count, np.float32)
-    blurred = rng.random(count, np.float32) < np.where(upright & ~leaves, 0.12, 0.03) * (met.range_m < 8.0)
+    close = np.where(upright & ~leaves, 0.12, 0.03) * (met.range_m < 8.0)
+    blurred = rng.random(count, np.float32) < close + 0.05 * np.clip(met.range_m / 16.0 - 1.5, 0.0, 1.5)
     strength = np.where(faint | blurred, 0.0, strength)
     return np.clip(np.round(strength, 2), 0.0, 0.99).astype(np.float32)
 
@@ -150,7 +158,7 @@ def lost_share(met: Returns) -> Float[np.ndarray, " n"]:
     """Chance that no echo comes back: far, dark and slanting surfaces, glass, and paint that mirrors."""
     power = np.clip(met.reflectance, 0.02, 1.0) * np.sqrt(np.clip(met.cosine, 0.01, 1.0)) * (55.0 / met.range_m) ** 2
     mirrored = _is_shiny(met.label) & (met.cosine < 0.4)
-    share: np.ndarray = 0.35 * met.glass + 0.3 * mirrored + np.exp(-11.0 * power)
+    share: np.ndarray = 0.35 * met.glass + 0.3 * mirrored + np.exp(-20.0 * power)
     return share
 
 

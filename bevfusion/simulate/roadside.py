@@ -154,7 +154,7 @@ def _gardens(
     """The border of each plot, and shrubs and trees behind it."""
     parts: list[Surfaces] = []
     border_m = course.fence_m + float(rng.choice([0.0, 0.0, rng.uniform(0.0, 3.0)]))  # verges and wide pavements
-    habit = rng.dirichlet([0.8, 0.8, 0.7, 0.5 + 2.0 * greenery, 0.4 + 0.6 * greenery])
+    habit = rng.dirichlet([1.1, 0.8, 0.7, 0.4 + 1.6 * greenery, 0.4 + 0.6 * greenery])
     pitch = rng.uniform(7.0, 20.0)
     starts = course.ticks(pitch, 0.1 * pitch, rng)
     gates = rng.uniform(1.0, 4.0, len(starts))
@@ -170,13 +170,13 @@ def _gardens(
         if chosen.any():
             parts.append(build(from_m[chosen], to_m[chosen], terrain, rng))
     # behind the border, and some between it and the pavement
-    count = int(rng.poisson(course.length_m / 2.0 * (0.3 + greenery)))
-    xy, _ = course.at(rng.uniform(0.0, course.length_m, count), course.fence_m + 0.4 + 10.0 * rng.random(count) ** 1.5)
+    count = int(rng.poisson(course.length_m / 2.4 * (0.3 + greenery)))
+    xy, _ = course.at(rng.uniform(0.0, course.length_m, count), course.fence_m + 0.7 + 14.0 * rng.random(count) ** 1.3)
     xy = xy[obstacles.free(xy, 0.7, 1.5)]
     if len(xy):
         parts.append(props.bushes(xy, terrain, rng))
-    count = int(rng.poisson(course.length_m / 9.0 * (0.2 + greenery)))
-    xy, _ = course.at(rng.uniform(0.0, course.length_m, count), course.fence_m + 1.5 + 28.0 * rng.random(count) ** 1.5)
+    count = int(rng.poisson(course.length_m / 7.0 * (0.2 + greenery)))
+    xy, _ = course.at(rng.uniform(0.0, course.length_m, count), course.fence_m + 1.5 + 28.0 * rng.random(count))
     for place in xy[obstacles.free(xy, 1.0, 1.5)]:
         parts.append(props.trees(place[None], terrain, rng, size=float(rng.uniform(0.5, 1.3))))
     return parts

@@ -60,7 +60,7 @@ def _fan(top_deg: float, bottom_deg: float, count: int) -> tuple[float, ...]:
 
 SENSORS: dict[str, Sensor] = {
     # two blocks of 32 lasers, the lower one spaced half as densely
-    "hdl64e": Sensor(_fan(2.4, -7.85, 32) + _fan(-8.4, -23.7, 32), 2083, 120.0, 1.73, 0.02, 0.04),
+    "hdl64e": Sensor(_fan(2.4, -7.85, 32) + _fan(-8.4, -23.7, 32), 2083, 120.0, 1.73, 0.02, 0.015),
     "hdl32e": Sensor(_fan(10.67, -30.67, 32), 1085, 100.0, 1.84, 0.02, 0.04),
     "vlp16": Sensor(_fan(15.0, -15.0, 16), 1800, 100.0, 1.8, 0.02, 0.04),
     "os1_128": Sensor(_fan(22.5, -22.5, 128), 1024, 120.0, 1.8, 0.015, 0.03),
@@ -221,7 +221,9 @@ def _measure(sensor: Sensor, met: Returns, directions: Float32[np.ndarray, "n 3"
     gains = np.clip(np.random.default_rng(beams).normal(1.0, 0.19, beams), 0.5, 1.5).astype(np.float32)
     spread_m = _mixed_edges_m(met, sensor.columns, rng)
     met = met.select(reached)
-    intensity = reported_strength(met, gains[reached // sensor.columns], rng)
+    beam, column = reached // sensor.columns, reached % sensor.columns
+    patch = (beam // 3) * (sensor.columns // 8 + 1) + column // 8
+    intensity = reported_strength(met, gains[beam], patch, rng)
     kept = rng.random(len(reached), np.float32) >= lost_share(met) + sensor.dropout
     noisy = met.range_m + spread_m[reached] + np.float32(sensor.noise_m) * rng.standard_normal(len(reached), np.float32)
     xyz = directions[reached] * noisy[:, None]
