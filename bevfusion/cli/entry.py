@@ -14,8 +14,8 @@ import typer
 from bevfusion.cli.evaluation import compare, evaluate
 from bevfusion.cli.exporting import export
 from bevfusion.cli.fetching import fetch_map
-from bevfusion.cli.info import info
 from bevfusion.cli.gap import gap
+from bevfusion.cli.info import info
 from bevfusion.cli.location import locate
 from bevfusion.cli.measuring import benchmark
 from bevfusion.cli.options import fail
