@@ -25,7 +25,7 @@ OSM = """<?xml version='1.0' encoding='UTF-8'?>
 
 COMMANDS = (
     "train", "evaluate", "locate", "track", "info", "simulate", "tile", "map", "compare", "ablate", "benchmark",
-    "export",
+    "gap", "export",
 )  # fmt: skip
 
 
@@ -138,6 +138,14 @@ def test_a_tool_ends_with_status_2_and_one_line(tmp_path: Path) -> None:
 )
 def test_bad_usage(capsys: pytest.CaptureFixture[str], arguments: list[str]) -> None:
     fails_in_one_line(capsys, arguments)
+
+
+def test_simulate_reads_former_names_and_says_the_present_ones(
+    capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    line = fails_in_one_line(capsys, ["simulate", "town:1", "--output", "/tmp/never", "--set", "swerve_m=9"])
+    assert "map_warp_m=9" in line
+    assert "'swerve_m' is called 'map_warp_m' now" in caplog.text
 
 
 def test_a_bad_configuration_is_named(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

@@ -59,12 +59,13 @@ def main() -> None:
     """Print a line a drive and one for all of them."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("drive", nargs="+", type=Path)
-    rows = []
+    rows: list[tuple[str, np.ndarray, np.ndarray, np.ndarray]] = []
     try:
         rows = [(drive.name, *grades(drive)) for drive in parser.parse_args().drive]
     except DataError as error:
         parser.exit(2, f"error: {error}\n")
-    rows.append(("all", *(np.concatenate(column) for column in list(zip(*rows, strict=True))[1:])))
+    grade, runs, fall = (np.concatenate([row[column] for row in rows]) for column in (1, 2, 3))
+    rows.append(("all", grade, runs, fall))
     lines = [
         f"{'drive':28} {'m':>6} {'rms %':>6} {'>2 %':>6} {'>5 %':>6} {'>8 %':>6} {'most':>6}  crests/km, m  crossfall %"
     ]

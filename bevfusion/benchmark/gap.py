@@ -243,7 +243,7 @@ def _logistic(inputs: Float[Tensor, "n f"], labels: Float[Tensor, " n"], asked: 
         value.backward()  # type: ignore[no-untyped-call]
         return value
 
-    optimizer.step(loss)  # type: ignore[arg-type]
+    optimizer.step(loss)  # type: ignore[no-untyped-call]
     return (lifted(asked) @ weight).detach()
 
 
@@ -264,7 +264,7 @@ def _network(inputs: Float[Tensor, "n c s s"], labels: Float[Tensor, " n"], aske
         optimizer.step()
     network.eval()
     with torch.no_grad():
-        answers: Tensor = torch.cat([network(part)[:, 0] for part in asked.split(256)])
+        answers: Tensor = torch.cat([network(part)[:, 0] for part in torch.split(asked, 256)])
     return answers
 
 
