@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
+from bevfusion.extras import needs
 from bevfusion.files import atomic_file
 
 TRUTH, ESTIMATE, PRIOR = "#0050c8", "#d81b60", "#f0a000"  # blue, red and yellow, apart for colour-blind readers, too
@@ -46,7 +47,8 @@ def new_figure(
         left_in: margin on the left, for names.
         gap_in: between columns and between rows.
     """
-    from matplotlib.figure import Figure
+    with needs("report", "drawing"):
+        from matplotlib.figure import Figure
 
     figure = Figure(figsize=(width_in, height_in))
     wide_in, high_in = width_in - left_in - _RIGHT_IN, height_in - _BOTTOM_IN - _TOP_IN

@@ -10,11 +10,11 @@ PACKAGE = Path(__file__).parents[1] / "bevfusion"
 
 LAYERS: tuple[tuple[str, ...], ...] = (
     ("files", "geometry", "machine", "progress", "summary", "tables"),
-    ("drawing", "nn", "structures"),
-    ("attention", "metrics"),
+    ("nn", "structures"),
+    ("attention", "drawing", "metrics"),
     ("lidar", "maps", "filters"),
     ("config",),
-    ("checkpoint",),
+    ("checkpoint", "extras"),
     ("fusion",),
     ("heads",),
     ("simulate", "classical"),

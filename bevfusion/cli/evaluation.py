@@ -1,5 +1,6 @@
 """Subcommands that score: `evaluate` and `compare`."""
 
+import logging
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
@@ -23,6 +24,8 @@ from bevfusion.cli.options import (
     refuse_to_replace,
     wide_console,
 )
+
+log = logging.getLogger(__name__)
 
 
 def evaluate(
@@ -127,12 +130,16 @@ def evaluate(
     from bevfusion.evaluation.protocol import CLASSICAL_FRAMES, AuxiliaryChecks, Protocol
     from bevfusion.evaluation.report import print_table
     from bevfusion.evaluation.run import evaluate_files
+    from bevfusion.extras import is_installed
     from bevfusion.localizer import CLASSICAL, describe_checkpoint, filter_config
 
     if odometry not in ODOMETRIES:
         raise typer.BadParameter(f"--odometry is one of {', '.join(ODOMETRIES)}, got {odometry!r}")
     if traffic and mode != "single":
         raise typer.BadParameter(f"--traffic asks frames one by one, which is --mode single; got --mode {mode}")
+    if plots and not is_installed("matplotlib"):
+        log.warning("the report has tables alone: pip install 'bevfusion[report]' for pictures")
+        plots = False
     described = describe_checkpoint(checkpoint)
     try:
         protocol = Protocol(mode, offset_m, offset_deg, draws, seed, scans, map_error_m)

@@ -11,6 +11,8 @@ import typer
 from bevfusion.cli.fetching import Overpass, places_of, with_fetched
 from bevfusion.cli.options import ODOMETRIES, Extrinsics, MapError, Maps, Topics, fail, log_options, parse_near
 
+log = logging.getLogger(__name__)
+
 INTERRUPTED = 130
 _HEADING_DEG = 20.0  # how far the heading of --near may be off
 
@@ -59,6 +61,7 @@ def track(
     guess = None if near is None else parse_near(near)
     from bevfusion.datasets.odometry import with_kiss_icp
     from bevfusion.datasets.open import open_drive
+    from bevfusion.extras import is_installed
     from bevfusion.files import user_cache
     from bevfusion.geometry.geodesy import GeoPose
     from bevfusion.localizer import filter_config, open_locator
@@ -74,7 +77,7 @@ def track(
         raise DataError(f"{folder} exists already: choose another --output or remove it")
     options = log_options(topic, extrinsics, None)
     opened = open_drive(drive, options)
-    opened.summary.log(logging.getLogger(__name__))
+    opened.summary.log(log)
     indices = chosen_indices(len(opened), start, frames, every)
     place = None if guess is None else GeoPose(guess[0], guess[1], math.radians(guess[2] or 0.0))
     paths = with_fetched(maps, overpass, lambda: places_of([drive], options) if place is None else [[place]])
@@ -102,6 +105,9 @@ def track(
         config=filter_config(checkpoint),
         map_error_m=map_error_m,
     )
+    if plots and not is_installed("matplotlib"):
+        log.warning("no report.html: it needs matplotlib: pip install 'bevfusion[report]'")
+        plots = False
     write_all(folder, opened, tracked, source, map_error_m=map_error_m, mcap=mcap, plots=plots and not interrupted)
     typer.echo(f"{headline(tracked)}; in {folder}")
     if interrupted:

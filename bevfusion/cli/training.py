@@ -21,9 +21,12 @@ def train(
     from bevfusion.config import load_config
 
     loaded = load_config(config, overrides or [])  # before torch: a misspelt key is answered at once
-    from bevfusion.evaluation.trained import evaluate_run
-    from bevfusion.training.module import NonFiniteLossError
-    from bevfusion.training.run import train as run_training
+    from bevfusion.extras import needs
+
+    with needs("train", "training"):
+        from bevfusion.evaluation.trained import evaluate_run
+        from bevfusion.training.module import NonFiniteLossError
+        from bevfusion.training.run import train as run_training
 
     try:
         run_training(loaded, output, resume, evaluate=evaluate_run)
@@ -60,14 +63,16 @@ def ablate(
     """Train one pipeline with every attention mechanism and compare; finished runs in the folder are not repeated."""
     from bevfusion.config import load_config
     from bevfusion.datasets.open import open_drive
+    from bevfusion.extras import needs
     from bevfusion.maps.source import open_map
 
     loaded = load_config(config, overrides or [])
     numbers = [word.strip() for word in seeds.split(",")]
     if not all(number.isdigit() for number in numbers):
         raise typer.BadParameter(f"--seeds are whole numbers from 0 on, as in 0,1,2; got {seeds!r}")
-    from bevfusion.evaluation.trained import ABLATION_SCORING, on_maps
-    from bevfusion.training.ablation import ablate as run_ablation
+    with needs("train", "training"):
+        from bevfusion.evaluation.trained import ABLATION_SCORING, on_maps
+        from bevfusion.training.ablation import ablate as run_ablation
 
     logs = on_maps([open_drive(path) for path in drives or []], [open_map(path) for path in maps or []])
     folder = output or Path("runs") / f"ablation-{loaded.name}"

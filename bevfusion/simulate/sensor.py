@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float, Float32
 
+from bevfusion.extras import needs
 from bevfusion.simulate.facades import Facades
 from bevfusion.simulate.ground import GroundPatch
 from bevfusion.simulate.returns import Hits, Returns, lost_share, overlay, own_car_hides, reported_strength, shade
@@ -72,17 +73,15 @@ def _open3d() -> Any:
     """Open3D, after the library that it needs and a bare machine lacks.
 
     Raises:
-        ImportError: if one of the packages is absent.
+        MissingExtraError: if one of the packages is absent.
     """
-    try:
+    with needs("simulate", "simulation"):
         import libusb_package
 
         library = libusb_package.get_library_path()
         if library is not None:
             ctypes.CDLL(str(library), mode=ctypes.RTLD_GLOBAL)
         import open3d
-    except ImportError as error:
-        raise ImportError("simulation needs open3d and libusb-package: pip install open3d libusb-package") from error
     return open3d
 
 
