@@ -12,18 +12,15 @@ from pathlib import Path
 import typer
 
 from bevfusion.cli.evaluation import compare, evaluate
-from bevfusion.cli.exporting import export
 from bevfusion.cli.fetching import fetch_map
 from bevfusion.cli.gap import gap
 from bevfusion.cli.info import info
 from bevfusion.cli.location import locate
-from bevfusion.cli.measuring import benchmark
 from bevfusion.cli.options import fail
 from bevfusion.cli.simulation import simulate
-from bevfusion.cli.tiling import tile
+from bevfusion.cli.tools import benchmark, export, tile, view
 from bevfusion.cli.tracking import track
 from bevfusion.cli.training import ablate, train
-from bevfusion.cli.viewing import view
 
 # typer carries its own copy of click from 0.26 on: the base of its usage errors, whichever module it comes from
 UsageProblem: type[typer.BadParameter] = typer.BadParameter.__mro__[2]

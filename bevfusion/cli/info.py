@@ -1,4 +1,4 @@
-"""The subcommand `info`."""
+"""What a log and a map are made of: the subcommand `info`."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The subcommand `track`."""
+"""Poses from a log without truth: the subcommand `track`."""
 
 import logging
 import math

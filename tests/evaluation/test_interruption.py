@@ -1,17 +1,22 @@
 """Runs that are broken off, runs of some of the frames, and output that nobody asked to replace."""
 
 import csv
+import json
+import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from bevfusion.cli import main
 from bevfusion.datasets.kitti import KittiRawDrive
 from bevfusion.datasets.selection import FrameSelection, SelectedFrames
+from bevfusion.geometry.grid import PoseWindow
 from bevfusion.geometry.se2 import SE2
 from bevfusion.maps.source import MapSource
-from bevfusion.structures import DataError, Locator, PoseEstimate, Scan
+from bevfusion.structures import DataError, Locator, PoseBelief, PoseEstimate, Scan
 from tests.evaluation.test_run import FakeDrive
 
 Driven = tuple[KittiRawDrive, MapSource]
@@ -141,16 +146,38 @@ def test_a_report_is_replaced_only_when_asked(
     assert [path.name for path in other.iterdir()] == ["thesis.txt"]
 
 
-def test_settings_of_the_filter_are_told_in_the_report(
-    town_drive: Driven, locator: Interrupted, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+class Sure(Interrupted):
+    """Sees the middle of its window through a volume that is sure of itself."""
+
+    def locate(self, scan: Scan, prior: SE2, offset_m: float, offset_rad: float, *_: object) -> PoseEstimate:
+        estimate = super().locate(scan, prior, offset_m, offset_rad)
+        window = PoseWindow(offset_m, offset_rad, 1.0, math.radians(2.0))
+        y_m, x_m = np.meshgrid(window.shifts_m(), window.shifts_m(), indexing="ij")
+        place = 20.0 * np.exp(-(x_m**2 + y_m**2) / 4.0)
+        turn = np.exp(-((window.yaw_offsets_rad() / math.radians(4.0)) ** 2))
+        logits = torch.from_numpy(turn[:, None, None] * place).float()
+        belief = PoseBelief(logits.flatten().log_softmax(0).view(1, *window.shape), window)
+        return replace(estimate, belief=belief)
+
+
+def test_settings_of_the_filter_reach_it_and_are_told(
+    town_drive: Driven, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """They need a filter, and come from nowhere else than the command."""
-    setting = ["--set", "filter.limits.speak=0.6"]
-    assert main(None, words(town_drive, tmp_path / "out", *setting)) == 2
+    made = Sure()
+    monkeypatch.setattr("bevfusion.evaluation.jobs.open_locator", lambda checkpoint, source: made)
+    options = ["--no-plots", "--offset-m", "4", "--odometry", "truth"]
+    words_of = [word if word != "fake" else "classical" for word in words(town_drive, tmp_path / "out", *options)]
+    assert main(None, [*words_of, "--set", "filter.limits.speak=0.6"]) == 2
     assert "--mode single has none" in capsys.readouterr().err
-    folder = town_drive[0]._path
-    town = next(folder.parent.glob("*.osm.gz"))
-    base = ["evaluate", "classical", str(folder), "--map", str(town), "--mode", "filter", "--odometry", "truth"]
-    told = [*base, "--frames", "2", "--offset-m", "4", "--output", str(tmp_path / "told")]
-    assert main(None, [*told, "--set", "filter.limits.spaek=0.6"]) == 2
-    assert "filter.limits.speak" in capsys.readouterr().err
+    in_sequence = [*words_of, "--mode", "filter"]
+    assert main(None, [*in_sequence, "--set", "filter.limits.spaek=0.6"]) == 2
+    assert "did you mean 'filter.limits.speak'" in capsys.readouterr().err
+    assert main(None, [*in_sequence, "--set", "filter.limits.speak=0.97", "--set", "filter.limits.found=0.9"]) == 0
+    metrics = json.loads((tmp_path / "out" / "metrics.json").read_text())
+    assert metrics["protocol"]["filter"] == {"limits.speak": 0.97, "limits.found": 0.9}
+    # a start is believed by 0.9: the first frames are doubtful, which they would not be by default
+    assert metrics["lost"][town_drive[0].name] > 0
+    assert main(None, [*in_sequence, "--overwrite"]) == 0
+    metrics = json.loads((tmp_path / "out" / "metrics.json").read_text())
+    assert "filter" not in metrics["protocol"]
+    assert metrics["lost"][town_drive[0].name] == 0
