@@ -227,7 +227,9 @@ def sequence_localizer(
         record: for a smoother.
     """
     search = partial(GlobalSearch, locator, source.draw, source.bounds_m, layer_index("road"))
-    return SequenceLocalizer(locator, read_out, search, config, map_cache=map_cache, record=record)
+    own: MapCache = {}
+    cache = own if map_cache is None else map_cache
+    return SequenceLocalizer(locator, read_out, search, config, map_cache=cache, record=record)
 
 
 def _log_progress(done: int, count: int) -> None:

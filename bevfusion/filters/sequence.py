@@ -70,13 +70,13 @@ class SequenceLocalizer:
             read: reads a pose out of a volume.
             search: makes the search over the whole map when it is first needed; None where there is no map to search.
             config: noise of the odometry, how the odds of tracks change, and when to speak; the defaults if None.
-            map_cache: what the locator keeps of the map; its own if None, or one that sequences share.
+            map_cache: what the locator keeps of the map from scan to scan; None: nothing.
             record: tracks keep their history, for a `Smoother`, which bounds it.
         """
         self._locator, self._read, self._make_search = locator, read, search
         self._config = config or FilterConfig()
         self._limits = self._config.limits
-        self._map_cache: MapCache = {} if map_cache is None else map_cache
+        self._map_cache = map_cache
         self._record = record
         self._search: GlobalSearch | None = None
         self._memory: _Memory | None = None

@@ -158,12 +158,14 @@ class Track:
         staying = min(max(self.probability * (1.0 - escaped), 1e-12), 1.0 - self._evidence.hazard)
         self.log_odds = min(self.log_odds, math.log(staying / (1.0 - staying)))
 
-    def observe(self, locator: Locator, map_cache: MapCache, scan: Scan, distance_m: float, number: int = 0) -> None:
+    def observe(
+        self, locator: Locator, map_cache: MapCache | None, scan: Scan, distance_m: float, number: int = 0
+    ) -> None:
         """Take in a scan.
 
         Args:
             locator: is asked about the window as it stands.
-            map_cache: what the locator keeps of the map from scan to scan.
+            map_cache: what the locator keeps of the map from scan to scan; None: nothing.
             scan: what was seen.
             distance_m: driven since the scan before.
             number: of the scan in its sequence, for the history.
