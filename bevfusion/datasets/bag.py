@@ -49,7 +49,9 @@ class Topic:
         return len(self.stamps_ns)
 
     def thinned(self, period_ns: int) -> "Topic":
-        """At most one message a period, the first of each."""
+        """At most one message a period, the first of each; all, where times of recording do not tell them apart."""
+        if len(np.unique(self.stamps_ns)) < 0.5 * len(self):
+            return self
         _, first = np.unique(self.stamps_ns // period_ns, return_index=True)
         return self.rows(first)
 
@@ -277,6 +279,8 @@ def bag_files(path: Path, summary: InputSummary | None = None) -> list[Path]:
         elif stem.endswith(BACKUP) and stem.removesuffix(BACKUP) + suffix in files:
             notes.add("ignored", name, f"a backup of {stem.removesuffix(BACKUP) + suffix}")
             del files[name]
+    for missing in _gaps(sorted(files)):
+        notes.add("warning", missing, "the numbers of the files skip it: it may be missing")
     for name in _listed_in_metadata(path):
         if name not in files and name.removesuffix(COMPRESSED) not in files:
             notes.add("lost", name, "metadata.yaml lists it, but it is not there")
@@ -284,6 +288,22 @@ def bag_files(path: Path, summary: InputSummary | None = None) -> list[Path]:
         files.values(),
         key=lambda file: [int(word) if word.isdigit() else word for word in re.split(r"(\d+)", file.name)],
     )
+
+
+def _gaps(names: Sequence[str]) -> list[str]:
+    """Names that numbered files of one recording skip: run_0.bag and run_2.bag leave out run_1.bag."""
+    numbered: dict[tuple[str, str], dict[int, str]] = {}
+    for name in names:
+        matched = re.fullmatch(r"(.*[^0-9])([0-9]{1,4})((?:\.[a-z0-9]+)+)", name)
+        if matched:
+            numbered.setdefault((matched[1], matched[3]), {})[int(matched[2])] = matched[2]
+    skipped = []
+    for (before, behind), found in numbered.items():
+        first, last = min(found), max(found)
+        if first <= 1 and len(found) > 1 and last < 2 * len(found) + 2:  # else they are no numbers of parts
+            width = len(found[first]) if found[first].startswith("0") and len(found[first]) > 1 else 1
+            skipped += [f"{before}{number:0{width}d}{behind}" for number in range(first, last) if number not in found]
+    return skipped
 
 
 def _listed_in_metadata(path: Path) -> list[str]:

@@ -27,7 +27,8 @@ TRUTH_HEADING_OFF_RAD = np.deg2rad(5.0)  # an IMU farther off the motion gives n
 TOLD_HEADING_OFF_RAD = np.deg2rad(2.0)
 COMPASS_OFF_RAD = np.deg2rad(20.0)  # and farther than this it does not count from east
 REVERSE_RAD = np.deg2rad(150.0)  # motion against the heading
-STEP_M = 1.0  # of the motion that a heading is compared with
+STEP_M, COARSE_STEP_M = 1.0, 15.0  # of the motion that a heading is compared with, by precise fixes and by others
+MAX_HEADING_SPREAD_RAD = np.deg2rad(20.0)  # of most steps about the usual angle: more follows no motion
 MAX_IMU_GAP_S = 0.5  # between two orientations that a heading is taken from
 
 
@@ -116,7 +117,8 @@ def geo_tracks(
     frame = LocalFrame(float(lat_lon_deg[0, 0]), float(lat_lon_deg[0, 1]))
     xy_m = frame.many_metres_from_degrees(lat_lon_deg)
     course = course_rad(xy_m)
-    heading = _headings(imu, frames, stamps_ns, xy_m, summary)
+    step_m = STEP_M if precise.mean() > 0.5 else COARSE_STEP_M
+    heading = _headings(imu, frames, stamps_ns, xy_m, step_m, summary)
     flat = np.zeros((len(course), 4))
     flat[:, 2], flat[:, 3] = np.sin(0.5 * course), np.cos(0.5 * course)
     enu_from_ego = rotations(flat)
@@ -199,6 +201,7 @@ def _headings(
     frames: BagFrames,
     at_ns: Int[np.ndarray, " n"],
     xy_m: Float[np.ndarray, "n 2"],
+    step_m: float,
     summary: InputSummary,
 ) -> _Headings | None:
     """Orientations of the ego frame at the fixes, or None if the IMU measures none that counts from east."""
@@ -226,11 +229,16 @@ def _headings(
         return None
     enu_from_imu = interpolated_rotations(wanted_s, times_s, rotations(imu.rows[:, :4]))
     enu_from_ego = enu_from_imu @ frames.ego_from(imu.frame, "the IMU")[:3, :3].T
-    off_rad, reverse, steps = heading_against_motion(xy_m, yaws_rad(enu_from_ego), known)
+    off_rad, spread_rad, reverse, steps = heading_against_motion(xy_m, yaws_rad(enu_from_ego), known, step_m)
     is_true = True
     off_deg = float(np.degrees(off_rad))
     if steps == 0:
         summary.add("assumed", "heading", f"the vehicle hardly moves: nothing to check the heading of {imu.topic} by")
+    elif steps >= 5 and spread_rad > MAX_HEADING_SPREAD_RAD:
+        told = f"the orientation of {imu.topic} does not follow the motion: angles between both spread by"
+        told += f" {np.degrees(spread_rad):.0f} degrees, as if it were clockwise or relative"
+        _no_truth(summary, told)
+        return None
     elif abs(off_rad) > COMPASS_OFF_RAD:
         told = f"the orientation of {imu.topic} is {abs(off_deg):.0f} degrees off the motion, not counted from east"
         _no_truth(summary, told)
@@ -246,38 +254,46 @@ def _headings(
         told = f"the orientation of {imu.topic} is {off_deg:+.1f} degrees off the motion"
         summary.add("warning", "heading", told)
     if reverse > 0.1 and abs(off_rad) <= COMPASS_OFF_RAD:
-        told = f"the vehicle moves against its heading in {100.0 * reverse:.0f} % of {steps} steps of {STEP_M:.0f} m"
+        told = f"the vehicle moves against its heading in {100.0 * reverse:.0f} % of {steps} steps of {step_m:.0f} m"
         summary.add("warning", "heading", told)
     return _Headings(enu_from_ego, known, is_true)
 
 
 def heading_against_motion(
-    xy_m: Float[np.ndarray, "n 2"], yaw_rad: Float[np.ndarray, " n"], known: Bool[np.ndarray, " n"] | None = None
-) -> tuple[float, float, int]:
-    """Median angle from the direction of travel to the heading, share of steps backwards, and number of steps.
+    xy_m: Float[np.ndarray, "n 2"],
+    yaw_rad: Float[np.ndarray, " n"],
+    known: Bool[np.ndarray, " n"] | None = None,
+    step_m: float = STEP_M,
+) -> tuple[float, float, float, int]:
+    """Usual angle from the direction of travel to the heading, its spread, share of steps backwards, number of steps.
+
+    The angle is the median, the spread what three in four steps stay within.
 
     Args:
         xy_m: places in order of time.
         yaw_rad: heading at each.
         known: which headings count.
+        step_m: length of a step.
     """
     angles, behind = [], 0
     for here in range(1, len(xy_m)):
         moved = xy_m[here] - xy_m[behind]
-        if float(np.hypot(*moved)) >= STEP_M:
+        if float(np.hypot(*moved)) >= step_m:
             middle = (behind + here) // 2
             if known is None or known[middle]:
                 angles.append(float(yaw_rad[middle]) - float(np.arctan2(moved[1], moved[0])))
             behind = here
     if not angles:
-        return 0.0, 0.0, 0
+        return 0.0, 0.0, 0.0, 0
     turned = np.angle(np.exp(1j * np.array(angles)))
     backwards = np.abs(turned) > REVERSE_RAD
     share = float(backwards.mean())
     if share <= 0.5:  # it goes backwards now and then
         turned = np.angle(np.exp(1j * np.where(backwards, turned + np.pi, turned)))
     middle_rad = float(np.angle(np.exp(1j * turned).mean()))
-    return middle_rad + float(np.median(np.angle(np.exp(1j * (turned - middle_rad))))), share, len(angles)
+    off_rad = middle_rad + float(np.median(np.angle(np.exp(1j * (turned - middle_rad)))))
+    spread_rad = float(np.quantile(np.abs(np.angle(np.exp(1j * (turned - off_rad)))), 0.75))
+    return off_rad, spread_rad, share, len(angles)
 
 
 def gravity_deg(rows: Float[np.ndarray, "n 8"], vehicle_from_imu: Float[np.ndarray, "3 3"]) -> float | None:

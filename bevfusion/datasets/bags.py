@@ -60,7 +60,10 @@ ROWS: dict[str, tuple[Callable[[Any], list[float]], int]] = {
 }
 PERIOD_NS = 20_000_000  # between two poses that are read: more say no more
 # topics of poses that somebody asked for, not of where the vehicle is
-WANTED = ("goal", "initialpose", "initial_pose", "clicked", "target", "waypoint", "setpoint", "desired", "plan")
+WANTED = (
+    *("goal", "initialpose", "initial_pose", "clicked", "target", "waypoint", "way_point", "setpoint", "set_pose"),
+    *("desired", "plan", "cmd", "command"),
+)
 LEAST_COVERED = 0.5  # of the time of the scans, by what is taken for odometry
 TILTED_DEG = 30.0
 LOOKED_AT = 10  # messages of a topic whose frame or content decides whether it is taken

@@ -18,6 +18,7 @@ from bevfusion.summary import InputSummary
 APART_S = 0.5  # topics whose headers differ by more, at one moment of recording, have different clocks
 JUMP_S = 1.0
 LEAP_TOLERANCE_S = 0.4
+HALF_HOUR_S = 1800.0
 STEADY_S = 0.2  # how far an offset between two clocks may wander before it counts as a drift
 MAX_DRIFT_REST_S = 0.5
 # first day -> seconds that GPS time is ahead of UTC; TAI is 19 s ahead of GPS time
@@ -160,6 +161,8 @@ def _apart_s(
     topic: TopicTimes, offsets_s: Float[np.ndarray, " n"], base: tuple[Int[np.ndarray, " m"], Float[np.ndarray, " m"]]
 ) -> Float[np.ndarray, " k"] | None:
     """How far a topic's clock is ahead of another's, where both were recorded; None if they never were at once."""
+    if len(topic.recorded_ns) > 1 and np.ptp(topic.recorded_ns) == 0:  # times of recording that tell nothing
+        return None
     both = _overlap(topic.recorded_ns, base[0])
     return offsets_s[both] - _at(topic.recorded_ns[both], base) if both.any() else None
 
@@ -224,7 +227,7 @@ def _onto_clock(
 
 
 def _leap(apart_s: float, stamp_ns: int) -> tuple[float, str] | None:
-    """The whole seconds between two time scales, and their names, if that is what lies between two clocks."""
+    """The whole seconds between two time scales or zones, and their names, if that is what lies between two clocks."""
     try:
         day = datetime.fromtimestamp(stamp_ns / 1e9, tz=timezone.utc).strftime("%Y-%m-%d")
     except (OverflowError, ValueError, OSError):
@@ -234,6 +237,9 @@ def _leap(apart_s: float, stamp_ns: int) -> tuple[float, str] | None:
     for gps_s in (GPS_AHEAD_NOW_S, then_s):  # sensors that do not know the date have the number of today
         if gps_s:
             scales |= {gps_s: "GPS time against UTC", gps_s + TAI_AHEAD_OF_GPS_S: "TAI against UTC"}
+    hours = round(apart_s / HALF_HOUR_S)
+    if 0 < abs(hours) <= 2 * 14 and abs(apart_s - hours * HALF_HOUR_S) <= LEAP_TOLERANCE_S:
+        return hours * HALF_HOUR_S, f"a time zone of {hours / 2:+g} h"
     for seconds, names in scales.items():
         if abs(abs(apart_s) - seconds) <= LEAP_TOLERANCE_S:
             return float(np.copysign(seconds, apart_s)), names

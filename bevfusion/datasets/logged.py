@@ -15,7 +15,14 @@ from bevfusion.datasets.cloud import Cloud
 from bevfusion.datasets.deskew import deskewed
 from bevfusion.datasets.drive import readable_frames
 from bevfusion.datasets.intensity import IntensityScale
-from bevfusion.datasets.plausibility import ScanFacts, check_scans, check_stamps, check_tracks, facts_of
+from bevfusion.datasets.plausibility import (
+    ScanFacts,
+    check_moving_scans,
+    check_scans,
+    check_stamps,
+    check_tracks,
+    facts_of,
+)
 from bevfusion.datasets.tracks import GeoTrack, PoseTrack
 from bevfusion.structures import DataError, Frame
 from bevfusion.summary import InputSummary
@@ -145,6 +152,7 @@ class LoggedDrive:
         else:
             check_stamps(stamps_ns, self._summary)
         check_scans([facts for _, facts in sampled], self._summary)
+        check_moving_scans([at for at, _ in sampled], [facts for _, facts in sampled], self._motion, self._summary)
         self._summary.add("used", "intensity", self.intensity_scale.describe())
         if any(facts.timed is not None for _, facts in sampled):
             self._summary.add("used", "deskewing", self._deskewing())

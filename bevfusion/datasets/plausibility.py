@@ -16,7 +16,9 @@ MAX_STEP_S = 30.0  # between two scans: longer is told
 MAX_SPEED_M_S = 70.0
 NEAREST_M = 20.0  # a sensor on a vehicle sees something nearer than that
 FEW_POINTS = 1000
+MOVING_M = 15.0  # a way on which the middle of scans can be compared
 DISAGREE_M, DISAGREE_SHARE = 0.5, 0.2  # of truth and odometry, over a second of driving
+MAX_WAY_APART_M = 8.0
 SIDEWAYS_RAD = np.deg2rad(15.0)
 BACKWARDS_RAD = np.deg2rad(150.0)
 SECOND_NS = 10**9
@@ -29,6 +31,7 @@ class ScanFacts:
     Args:
         points: that came back.
         nearest_m: distance of the nearest ones (1st percentile).
+        middle_m: median x and y.
         spread_m: standard deviations along x, y and z of the points within 30 m.
         ground_m: height at which most points lie, within 30 m.
         intensity: a sample, as the sensor counts.
@@ -37,6 +40,7 @@ class ScanFacts:
 
     points: int
     nearest_m: float
+    middle_m: tuple[float, float]
     spread_m: tuple[float, float, float]
     ground_m: float
     intensity: np.ndarray
@@ -52,6 +56,7 @@ def facts_of(cloud: Cloud) -> ScanFacts:
     return ScanFacts(
         points=len(cloud),
         nearest_m=float(np.quantile(range_m, 0.01)),
+        middle_m=(float(np.median(xyz[:, 0])), float(np.median(xyz[:, 1]))),
         spread_m=tuple(near.std(axis=0).tolist()) if len(near) else (0.0, 0.0, 0.0),
         ground_m=0.0 if edges is None else float(edges[int(np.argmax(heights))] + 0.125),
         intensity=intensity_sample(cloud.intensity),
@@ -112,6 +117,32 @@ def check_scans(facts: Sequence[ScanFacts], summary: InputSummary) -> None:
         summary.add("used", "point times", told)
 
 
+def check_moving_scans(
+    stamps_ns: Sequence[int], facts: Sequence[ScanFacts], motion: PoseTrack | None, summary: InputSummary
+) -> None:
+    """Whether the middle of the scans moves along with the vehicle, as it does in the frame of a world.
+
+    Args:
+        stamps_ns: of the scans.
+        facts: of the scans.
+        motion: how the vehicle moves.
+        summary: is told.
+    """
+    poses = [None if motion is None else motion.at(int(stamp_ns)) for stamp_ns in stamps_ns]
+    pairs = [(pose, fact.middle_m) for pose, fact in zip(poses, facts, strict=True) if pose is not None]
+    if len(pairs) < 5:
+        return
+    start, middle_m = pairs[0]
+    way_m = np.array([np.hypot(pose.x_m - start.x_m, pose.y_m - start.y_m) for pose, _ in pairs])
+    moved_m = np.array([np.hypot(x_m - middle_m[0], y_m - middle_m[1]) for _, (x_m, y_m) in pairs])
+    if way_m.max() < MOVING_M or moved_m.std() == 0.0:
+        return
+    slope = float(way_m @ moved_m / (way_m @ way_m))
+    if slope > 0.7 and float(np.corrcoef(way_m, moved_m)[0, 1]) > 0.9:
+        told = f"their middle moves {moved_m.max():.0f} m while the vehicle moves {way_m.max():.0f} m: they lie in the"
+        summary.add("warning", "scans", f"{told} frame of a world, not about their sensor")
+
+
 def check_tracks(
     stamps_ns: Int[np.ndarray, " n"],
     truth: GeoTrack | None,
@@ -141,8 +172,12 @@ def check_tracks(
             summary.add("warning", part, told, count=int(known.sum()), total=len(known))
         if part != "GNSS":
             _check_motion(part, track, summary)
-    if tracks["truth"] is not None and odometry is not None:
+    if odometry is None:
+        return
+    if tracks["truth"] is not None:
         _check_agreement(tracks["truth"], odometry, stamps_ns, summary)
+    elif tracks["GNSS"] is not None:
+        _check_way(tracks["GNSS"], odometry, stamps_ns, summary)
 
 
 def covered(track: PoseTrack, stamps_ns: Int[np.ndarray, " n"]) -> Bool[np.ndarray, " n"]:
@@ -187,6 +222,27 @@ def _off_motion_rad(track: PoseTrack) -> Float[np.ndarray, " k"]:
                 angles.append(wrap_angle(float(track.yaw_rad[middle] - np.arctan2(moved[1], moved[0]))))
             behind = here
     return np.array(angles)
+
+
+def _check_way(gnss: PoseTrack, odometry: PoseTrack, stamps_ns: Int[np.ndarray, " n"], summary: InputSummary) -> None:
+    """Whether odometry goes about as far as GNSS in ten seconds."""
+    ways_m = []
+    for stamp_ns in stamps_ns[:: max(1, len(stamps_ns) // 100)]:
+        from_ns, to_ns = int(stamp_ns), int(stamp_ns) + 10 * SECOND_NS
+        fix_from, fix_to, odom_from, odom_to = (track.at(at) for track in (gnss, odometry) for at in (from_ns, to_ns))
+        if fix_from is not None and fix_to is not None and odom_from is not None and odom_to is not None:
+            ways_m.append(
+                [
+                    np.hypot(fix_to.x_m - fix_from.x_m, fix_to.y_m - fix_from.y_m),
+                    np.hypot(odom_to.x_m - odom_from.x_m, odom_to.y_m - odom_from.y_m),
+                ]
+            )
+    if len(ways_m) < 5:
+        return
+    by_gnss_m, by_odometry_m = np.median(ways_m, axis=0)
+    if abs(by_gnss_m - by_odometry_m) > max(MAX_WAY_APART_M, 0.3 * by_gnss_m):
+        told = f"moves {by_odometry_m:.1f} m in 10 s where GNSS moves {by_gnss_m:.1f} m (median)"
+        summary.add("warning", "odometry", told)
 
 
 def _check_agreement(

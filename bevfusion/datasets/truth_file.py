@@ -19,6 +19,7 @@ from bevfusion.structures import DataError, Frame
 
 FITTED_FRAMES = 60
 LEAST_SPREAD_M = 5.0  # of the places that a direction is found by
+TOLD_APART_M = 10.0  # from the GNSS
 MAX_REST_M = 5.0  # median distance between fixes and fitted poses, beyond which they are of different drives
 
 
@@ -61,12 +62,25 @@ def with_truth(drive: Drive, path: Path) -> Drive:
         track, how = GeoTrack.from_degrees(stamps_ns, table.places, table.yaw_rad), "on the globe"
     else:
         track, how = _placed(PoseTrack.sorted(stamps_ns, table.places, table.yaw_rad), frames, path)
+    _check_against_gnss(track, frames, path, drive)
     known = sum(track.at(frame.stamp_ns) is not None for frame in frames)
     if not known:
         raise DataError(f"{path}: has a pose for none of {len(frames)} frames that were looked at")
     told = f"{path.name}, {len(table.places)} poses {how}, which reach {known} of {len(frames)} frames looked at"
     drive.summary.add("used", "truth", told, count=known, total=len(frames))
     return WithTruth(drive, track)
+
+
+def _check_against_gnss(track: GeoTrack, frames: list[Frame], path: Path, drive: Drive) -> None:
+    apart_m = []
+    for frame in frames:
+        true = track.at(frame.stamp_ns)
+        if true is not None and frame.gnss is not None:
+            place = LocalFrame(true.lat_deg, true.lon_deg).metres_from_degrees(frame.gnss.lat_deg, frame.gnss.lon_deg)
+            apart_m.append(float(np.hypot(*place)))
+    if apart_m and float(np.median(apart_m)) > TOLD_APART_M:
+        told = f"{path.name} lies {np.median(apart_m):.1f} m from the GNSS of the log (median): another clock or drive?"
+        drive.summary.add("warning", "truth", told)
 
 
 def _some_frames(drive: Drive, path: Path) -> list[Frame]:

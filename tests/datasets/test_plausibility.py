@@ -89,6 +89,22 @@ def test_tracks_that_do_not_fit(tracks, told):
     assert any(told in said for said in warnings(tracks)), warnings(tracks)
 
 
+def test_scans_that_move_with_the_vehicle_lie_in_a_world():
+    class Registered(Clouds):
+        def read(self, position):
+            stamp_ns, cloud = super().read(position)
+            return stamp_ns, cloud.turned(np.eye(3), np.array([0.1 * 30.0 * position, 0.0, 0.0]))
+
+    drive = LoggedDrive("a", Registered(), Tracks(odometry=track(speed_m_s=30.0)), stamps_ns=STAMPS_NS)
+    assert any("their middle moves 297 m while the vehicle moves 297 m" in n.text for n in drive.summary.notes)
+
+
+def test_odometry_that_stands_while_gnss_moves():
+    long_ns = STAMPS_NS[0] + np.arange(300) * S // 10
+    tracks = Tracks(None, geo(track(stamps_ns=long_ns)), track(speed_m_s=0.0, stamps_ns=long_ns))
+    assert "odometry: moves 0.0 m in 10 s where GNSS moves 100.0 m (median)" in warnings(tracks, stamps_ns=STAMPS_NS)
+
+
 def test_shares_of_frames_are_told():
     drive = LoggedDrive("a", Clouds(), Tracks(geo(track(stamps_ns=STAMPS_NS[:50])), None, track()), stamps_ns=STAMPS_NS)
     shares = {note.subject: (note.count, note.total) for note in drive.summary.of_kind("used") if note.total}

@@ -53,6 +53,15 @@ def test_csv_on_the_globe(bag, tmp_path):
     )
 
 
+def test_a_truth_on_another_clock_is_told(bag, tmp_path):
+    rows = ["stamp_ns,lat,lon,yaw_rad"]
+    for number in range(30):
+        lat, lon = DRIVE.place_deg(number + 13)
+        rows.append(f"{DRIVE.stamp_ns(number)},{lat!r},{lon!r},{DRIVE.yaw_rad!r}")
+    drive = open_drive(bag, LogOptions(truth=write(tmp_path, rows)))
+    assert any("t.csv lies 13.0 m from the GNSS of the log" in note.text for note in drive.summary.of_kind("warning"))
+
+
 @pytest.mark.parametrize("kind", ["TUM", "KITTI"])
 def test_metres_are_laid_onto_the_gnss(bag, tmp_path, kind):
     """In a frame of its own, turned by 2 radians and far away."""
