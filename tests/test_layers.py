@@ -11,10 +11,10 @@ PACKAGE = Path(__file__).parents[1] / "bevfusion"
 LAYERS: tuple[tuple[str, ...], ...] = (
     ("files", "geometry", "machine", "progress", "summary", "tables"),
     ("nn", "structures"),
-    ("attention", "drawing", "metrics"),
+    ("attention", "extras", "metrics"),
     ("lidar", "maps", "filters"),
-    ("config",),
-    ("checkpoint", "extras"),
+    ("config", "drawing"),
+    ("checkpoint",),
     ("fusion",),
     ("heads",),
     ("simulate", "classical"),
