@@ -275,6 +275,16 @@ def test_locate_prints_the_answers_it_has(
 
 
 @pytest.mark.usefixtures("locator")
+def test_locate_takes_the_names_of_columns(capsys: pytest.CaptureFixture[str], tmp_path: Path, map_path: Path) -> None:
+    path = tmp_path / "scan.bin"
+    np.column_stack([np.full(50, 9.0), np.ones((50, 3)), np.zeros(50)]).astype("<f4").tofile(path)
+    arguments = ["c", str(path), "--map", str(map_path), "--near", "49.001,8.399"]
+    assert main("locate", [*arguments, "--columns", "_,x,y,z,intensity"]) == 0
+    capsys.readouterr()
+    assert "unknown type" in fails_in_one_line(capsys, ["locate", *arguments, "--columns", "x,y,z:no"])
+
+
+@pytest.mark.usefixtures("locator")
 def test_locate_off_the_map(capsys: pytest.CaptureFixture[str], drive_path: Path, map_path: Path) -> None:
     scan = str(drive_path / "velodyne_points/data/0000000000.bin")
     message = fails_in_one_line(capsys, ["locate", "c", scan, "--map", str(map_path), "--near=-33.9,18.4"])

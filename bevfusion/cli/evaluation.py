@@ -13,6 +13,7 @@ from bevfusion.cli.options import (
     BAD_INPUT,
     ODOMETRIES,
     Checkpoint,
+    Columns,
     Extrinsics,
     MapError,
     Maps,
@@ -117,6 +118,7 @@ def evaluate(
         bool, typer.Option("--viewer", help="Also write a recording (.rrd) of each drive, which `view` opens.")
     ] = False,
     overpass: Overpass = None,
+    columns: Columns = None,
 ) -> None:
     """Score a checkpoint on drives with ground truth.
 
@@ -150,7 +152,7 @@ def evaluate(
     if mode != "single":
         protocol = replace(protocol, filter=filter_config(checkpoint, overrides or []))
     folder = output or Path("runs/evaluation") / f"{Path(checkpoint).stem}-{datetime.now():%Y%m%d-%H%M%S}"
-    options = log_options(topic, extrinsics, truth, deskew=deskew)
+    options = log_options(topic, extrinsics, truth, columns, deskew=deskew)
     report = evaluate_files(
         checkpoint,
         drives,

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from bevfusion.cli.options import Extrinsics, Topics, Truth, log_options
+from bevfusion.cli.options import Columns, Extrinsics, Topics, Truth, log_options
 
 HEADINGS = {
     "used": "taken",
@@ -22,12 +22,13 @@ def info(
     topic: Topics = None,
     extrinsics: Extrinsics = None,
     truth: Truth = None,
+    columns: Columns = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")] = False,
 ) -> None:
     """Say what a drive is made of: topics or files, frames, clock, rate, shares with truth, GNSS and odometry."""
     from bevfusion.datasets.open import open_drive
 
-    opened = open_drive(drive, log_options(topic, extrinsics, truth))
+    opened = open_drive(drive, log_options(topic, extrinsics, truth, columns))
     summary = opened.summary
     if as_json:
         typer.echo(json.dumps({"frames": len(opened), "odometry": opened.odometry, **summary.as_dict()}, indent=2))

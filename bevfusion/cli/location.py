@@ -12,10 +12,12 @@ import typer
 from bevfusion.cli.fetching import Overpass, with_fetched
 from bevfusion.cli.options import (
     Checkpoint,
+    Columns,
     MapError,
     Maps,
     Overwrite,
     fail,
+    parse_columns,
     parse_near,
     refuse_to_replace,
     wide_console,
@@ -54,6 +56,7 @@ def locate(
     ] = Backend.TORCH,
     map_error_m: MapError = 1.0,
     overpass: Overpass = None,
+    columns: Columns = None,
 ) -> None:
     """Find scans on a map, given about where they were taken.
 
@@ -66,7 +69,7 @@ def locate(
         from bevfusion.evaluation.explain import files_of
 
         refuse_to_replace([file for path in scans for file in files_of(explain, path.stem)], overwrite)
-    from bevfusion.datasets.open import read_scan
+    from bevfusion.datasets.scan_files import SingleScans
     from bevfusion.geometry.geodesy import GeoPose
     from bevfusion.heads.map_error import with_map_error
     from bevfusion.localizer import open_locator
@@ -91,11 +94,12 @@ def locate(
         locator = OnnxLocalizer(Path(checkpoint), source)
     else:
         locator = network if explain is not None else open_locator(checkpoint, source)
+    single_scans = SingleScans(scans, parse_columns(columns))
     answers: list[dict[str, Any]] = []
     failed: list[str] = []
     for path in scans:
         try:
-            scan = read_scan(path)
+            scan = single_scans.read(path)
             found = locator.locate(scan, prior, WINDOW_M, math.radians(offset_deg))
             estimate = with_map_error(found, map_error_m, locator.map_error_m)
         except DataError as error:  # one bad scan does not cost the answers of the others

@@ -79,7 +79,21 @@ MapError = Annotated[
     ),
 ]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what an earlier run has written there.")]
+Columns = Annotated[
+    str | None,
+    typer.Option(
+        "--columns",
+        metavar="x,y,z,intensity,...",
+        help="What the numbers of .bin and .npy scans are, where they do not tell themselves: NAME or NAME:TYPE (f4, "
+        "f8, u2, ...) for each column, _ for one that is not used.",
+    ),
+]
 ODOMETRIES, PARTS = ("log", "kiss-icp", "truth"), ("lidar", "gnss", "imu", "odometry")
+
+
+def parse_columns(text: str | None) -> tuple[str, ...]:
+    """The columns that `--columns` names; what they mean is checked where scans are read."""
+    return () if text is None else tuple(word.strip() for word in text.split(","))
 
 
 def wide_console(width: int = 120) -> "Console":
@@ -107,7 +121,12 @@ def fail(message: str, status: int = BAD_INPUT) -> int:
 
 
 def log_options(
-    topics: Sequence[str] | None, extrinsics: str | None, truth: Path | None, *, deskew: bool = True
+    topics: Sequence[str] | None,
+    extrinsics: str | None,
+    truth: Path | None,
+    columns: str | None = None,
+    *,
+    deskew: bool = True,
 ) -> "LogOptions":
     """How a log is to be read, from the words of a command line.
 
@@ -117,7 +136,11 @@ def log_options(
     from bevfusion.datasets.logged import LogOptions
 
     return LogOptions(
-        deskew=deskew, topics=parse_topics(topics or []), extrinsics=parse_extrinsics(extrinsics or ""), truth=truth
+        deskew=deskew,
+        topics=parse_topics(topics or []),
+        extrinsics=parse_extrinsics(extrinsics or ""),
+        truth=truth,
+        columns=parse_columns(columns),
     )
 
 

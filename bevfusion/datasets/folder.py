@@ -25,7 +25,7 @@ from jaxtyping import Int
 from bevfusion.datasets.cloud import Cloud
 from bevfusion.datasets.logged import LoggedDrive, LogOptions, Tracks
 from bevfusion.datasets.pose_files import PoseTable, read_pose_file
-from bevfusion.datasets.scan_files import CLOUD_READERS, read_cloud, scan_suffix
+from bevfusion.datasets.scan_files import CLOUD_READERS, ScanReader, scan_suffix
 from bevfusion.datasets.side_files import is_hidden, name_of, read_lines
 from bevfusion.datasets.stamps import stamps_from_text, whole_numbers_are_stamps
 from bevfusion.datasets.tracks import GeoTrack, PoseTrack, course_rad
@@ -55,9 +55,10 @@ STAMP_IN_NAME = re.compile(r"-?[0-9]+\.[0-9]*(?:[eE][+-]?[0-9]+)?|[0-9]{9,10}[_-
 class ScanFiles:
     """Scan files with their stamps."""
 
-    def __init__(self, files: list[Path], stamps_ns: list[int]) -> None:
+    def __init__(self, files: list[Path], stamps_ns: list[int], reader: ScanReader) -> None:
         self.files = files
         self.stamps_ns = stamps_ns
+        self._reader = reader
 
     def __len__(self) -> int:
         return len(self.files)
@@ -68,7 +69,7 @@ class ScanFiles:
         Raises:
             DataError: if it is broken.
         """
-        return self.stamps_ns[position], read_cloud(self.files[position])
+        return self.stamps_ns[position], self._reader.read(self.files[position])
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +107,8 @@ def open_scan_folder(path: Path, options: LogOptions | None = None) -> LoggedDri
     beside = _folders_beside(path, scan_set.folder)
     tables = _tables(beside, summary)
     files, stamps_ns = _with_stamps(scan_set, beside, tables, summary)
-    scans = ScanFiles(files, stamps_ns)
+    columns = () if options is None else options.columns
+    scans = ScanFiles(files, stamps_ns, ScanReader(files, columns, summary))
     return LoggedDrive(name_of(path), scans, _tracks(tables, scan_set, scans, summary), options, summary=summary)
 
 

@@ -11,7 +11,8 @@
 
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
 from typing import Literal
@@ -19,8 +20,12 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Float
 
+from bevfusion.datasets.bare_files import KITTI, find_layout, read_bare
+from bevfusion.datasets.cloud import Cloud
 from bevfusion.datasets.drive import readable_frames
-from bevfusion.datasets.kitti_points import read_kitti_points
+from bevfusion.datasets.intensity import AS_IT_IS, IntensityScale
+from bevfusion.datasets.logged import SAMPLED_SCANS
+from bevfusion.datasets.plausibility import ScanFacts, check_scans, check_stamps, facts_of
 from bevfusion.datasets.side_files import folders_above, name_of, read_lines
 from bevfusion.datasets.stamps import stamps_by_line
 from bevfusion.geometry.geodesy import GeoPose, LocalFrame
@@ -40,17 +45,19 @@ class KittiRawDrive:
     Args:
         path: the drive's folder, e.g. .../2011_09_26/2011_09_26_drive_0005_sync.
         odometry: "none", or "truth" to derive `Frame.odom_from_ego` from GPS/IMU (the LiDAR's pose in the first frame).
+        columns: of the scans, as of `bare_files.columns_from_names`; empty: they are found.
 
     Raises:
         DataError: if a folder, the calibration or every timestamp is missing, or one of the small files is malformed.
     """
 
-    def __init__(self, path: Path, odometry: Literal["none", "truth"] = "none") -> None:
+    def __init__(self, path: Path, odometry: Literal["none", "truth"] = "none", columns: Sequence[str] = ()) -> None:
         if odometry not in ("none", "truth"):
             raise ValueError(f"odometry of a KITTI drive is none or truth, got {odometry!r}")
         self._path = path
         self._odometry = odometry
         self._summary = InputSummary(name_of(path))
+        self._checked = False
         scans = _existing_folder(path, "velodyne_points/data")
         self._scans = _numbered_files(scans, ".bin") or _numbered_files(scans, SUFFIX)
         if not self._scans:
@@ -59,6 +66,9 @@ class KittiRawDrive:
         self._numbers = sorted(self._scans)
         self._velo_from_imu = read_calibration(find_calibration(path))
         self._stamps_ns = self._read_stamps()
+        files = [self._scans[number] for number in self._numbers]
+        self._packed = files[0].suffix == SUFFIX
+        self._layout = KITTI if self._packed else find_layout(files, columns, self._summary)
 
     @property
     def name(self) -> str:
@@ -72,7 +82,10 @@ class KittiRawDrive:
 
     @property
     def summary(self) -> InputSummary:
-        """What the drive is made of."""
+        """What the drive is made of; when first asked for, it is looked at as a whole."""
+        if not self._checked:
+            self._checked = True
+            self._check()
         return self._summary
 
     def __len__(self) -> int:
@@ -104,9 +117,34 @@ class KittiRawDrive:
         return readable_frames(self)
 
     def _scan(self, path: Path) -> Scan:
-        if path.suffix == SUFFIX:
-            return read_packed_scan(path)
-        return read_kitti_points(path, self._path / "labels").usable(str(path)).scan()
+        return read_packed_scan(path) if self._packed else self._cloud(path).scan(self._intensity_scale)
+
+    def _cloud(self, path: Path) -> Cloud:
+        return read_bare(path, self._layout, self._path / "labels").usable(str(path))
+
+    @cached_property
+    def _sampled(self) -> list[ScanFacts]:
+        """What a few scans of the whole drive tell; one that is broken is told of when it is asked for."""
+        facts = []
+        for at in np.unique(np.linspace(0, len(self) - 1, SAMPLED_SCANS).astype(int)):
+            with suppress(DataError):
+                facts.append(facts_of(self._cloud(self._scans[self._numbers[at]])))
+        return facts
+
+    @cached_property
+    def _intensity_scale(self) -> IntensityScale:
+        """How intensities become 0 to 1."""
+        return AS_IT_IS if self._packed else IntensityScale.of([facts.intensity for facts in self._sampled])
+
+    def _check(self) -> None:
+        """Look at the drive as a whole."""
+        check_stamps(np.array([self._stamps_ns[number] for number in self._numbers], dtype=np.int64), self._summary)
+        if not self._packed:
+            check_scans(self._sampled, self._summary)
+            self._summary.add("used", "intensity", self._intensity_scale.describe())
+        known = sum(number in self._oxts for number in self._numbers)
+        told = f"{known} of {len(self)} frames, by GPS/IMU packets"
+        self._summary.add("used", "truth", told, count=known, total=len(self))
 
     def _truth(self, number: int) -> GeoPose | None:
         """Pose of the LiDAR, or None for a scan without a GPS/IMU packet."""

@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float
 
-from bevfusion.datasets.kitti_odometry import KittiScans, matrices, numbered_scans
+from bevfusion.datasets.bare_files import find_layout
+from bevfusion.datasets.kitti_odometry import KittiScans, in_order, matrices, numbered_scans
 from bevfusion.datasets.logged import LoggedDrive, LogOptions, Tracks
 from bevfusion.datasets.mercator import degrees_from_mercator
 from bevfusion.datasets.rigid import inverse, yaws_rad
@@ -44,7 +45,8 @@ def open_kitti360(path: Path, options: LogOptions | None = None) -> LoggedDrive:
     missing = [number for number in sorted(files) if number not in stamps_ns]
     if missing:
         raise DataError(f"{stamps}: no timestamp of frame {missing[0]}")
-    scans = KittiScans(files, None, stamps_ns)
+    layout = find_layout(in_order(files), options.columns if options else (), summary)
+    scans = KittiScans(files, None, stamps_ns, layout)
     return LoggedDrive(name_of(path), scans, Tracks(truth=_truth(path, stamps_ns)), options, summary=summary)
 
 

@@ -15,9 +15,9 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float
 
+from bevfusion.datasets.bare_files import Layout, find_layout, read_bare
 from bevfusion.datasets.cloud import Cloud
 from bevfusion.datasets.kitti import find_calibration, lidar_pose, oxts_values, read_calibration, read_oxts
-from bevfusion.datasets.kitti_points import read_kitti_points
 from bevfusion.datasets.logged import LoggedDrive, LogOptions, Tracks
 from bevfusion.datasets.rigid import inverse, yaws_rad
 from bevfusion.datasets.side_files import name_of, read_lines, ways_to
@@ -32,10 +32,11 @@ PERIOD_NS = 100_000_000
 class KittiScans:
     """Scan files of KITTI by frame number, with the labels that lie beside them."""
 
-    def __init__(self, files: dict[int, Path], labels: Path | None, stamps_ns: dict[int, int]) -> None:
+    def __init__(self, files: dict[int, Path], labels: Path | None, stamps_ns: dict[int, int], layout: Layout) -> None:
         self.numbers = sorted(files)
         self._files = files
         self._labels = labels
+        self._layout = layout
         self._stamps_ns = stamps_ns
 
     def __len__(self) -> int:
@@ -49,7 +50,7 @@ class KittiScans:
         """
         number = self.numbers[position]
         file = self._files[number]
-        return self._stamps_ns[number], read_kitti_points(file, self._labels).usable(str(file))
+        return self._stamps_ns[number], read_bare(file, self._layout, self._labels).usable(str(file))
 
 
 def is_kitti_odometry(path: Path) -> bool:
@@ -67,7 +68,8 @@ def open_kitti_odometry(path: Path, options: LogOptions | None = None) -> Logged
     name = name_of(path)
     summary = InputSummary(name)
     stamps_ns = _stamps_ns(path / "times.txt", files, summary)
-    scans = KittiScans(files, path / "labels", stamps_ns)
+    layout = find_layout(in_order(files), options.columns if options else (), summary)
+    scans = KittiScans(files, path / "labels", stamps_ns, layout)
     tracks = Tracks(truth=_truth(path, stamps_ns), odometry=_odometry(path, stamps_ns))
     return LoggedDrive(name, scans, tracks, options, odometry="truth", summary=summary)
 
@@ -82,6 +84,11 @@ def numbered_scans(folder: Path) -> dict[int, Path]:
     if not files:
         raise DataError(f"no scans named like 000000.bin in {folder}")
     return files
+
+
+def in_order(files: dict[int, Path]) -> list[Path]:
+    """The files by ascending number."""
+    return [files[number] for number in sorted(files)]
 
 
 def matrices(lines: list[str], path: Path) -> Float[np.ndarray, "n 4 4"]:

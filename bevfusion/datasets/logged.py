@@ -55,6 +55,8 @@ class LogOptions:
         extrinsics: of bags: the LiDAR on the vehicle, as of `rigid.extrinsics_matrix`, instead of the transforms.
         truth: file of true poses, as of `truth_file`, instead of what the log has.
         odometry: log is what the log has, if anything; truth derives it from the true poses.
+        columns: of scan files that are nothing but numbers, as of `bare_files.columns_from_names`; what is not named
+            is found by the numbers.
     """
 
     deskew: bool = True
@@ -62,6 +64,7 @@ class LogOptions:
     topics: tuple[tuple[str, str], ...] = ()
     extrinsics: tuple[float, ...] = ()
     truth: Path | None = None
+    columns: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,13 +13,15 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
+from bevfusion.datasets.bare_files import Layout, read_bare
 from bevfusion.datasets.cloud import Cloud
 from bevfusion.datasets.logged import LoggedDrive, LogOptions, Tracks
 from bevfusion.datasets.mercator import degrees_from_mercator
 from bevfusion.datasets.rigid import rotations, transform, yaws_rad
-from bevfusion.datasets.scan_files import read_nuscenes_points
+from bevfusion.datasets.scan_files import nuscenes_layout
 from bevfusion.datasets.tracks import GeoTrack
 from bevfusion.structures import DataError
+from bevfusion.summary import InputSummary
 
 CHANNEL = "LIDAR_TOP"
 # latitude and longitude of the maps' south-western corners, from which the poses count
@@ -34,10 +36,13 @@ ORIGINS_DEG = {
 class NuscenesSweeps:
     """Sweep files with their stamps, turned into the vehicle's axes."""
 
-    def __init__(self, files: list[Path], stamps_ns: list[int], ego_from_lidar: Float[np.ndarray, "3 3"]) -> None:
+    def __init__(
+        self, files: list[Path], stamps_ns: list[int], ego_from_lidar: Float[np.ndarray, "3 3"], layout: Layout
+    ) -> None:
         self._files = files
         self._stamps_ns = stamps_ns
         self._turn = ego_from_lidar
+        self._layout = layout
 
     def __len__(self) -> int:
         return len(self._files)
@@ -49,7 +54,7 @@ class NuscenesSweeps:
             DataError: if it is broken.
         """
         file = self._files[position]
-        cloud = read_nuscenes_points(file).usable(str(file))
+        cloud = read_bare(file, self._layout).usable(str(file))
         return self._stamps_ns[position], cloud.turned(self._turn)
 
 
@@ -89,6 +94,7 @@ def _open(root: Path, tables: Path, name: str | None, options: LogOptions | None
         for row in _table(tables, "sample_data")
         if row["sample_token"] in samples and row["calibrated_sensor_token"] in mounts
     ]
+    listed = len(sweeps)
     sweeps = sorted((row for row in sweeps if _file(root, row).is_file()), key=lambda row: int(row["timestamp"]))
     if not sweeps:
         raise DataError(f"{root}: no sweep of {CHANNEL} of {scene['name']} is there")
@@ -105,9 +111,14 @@ def _open(root: Path, tables: Path, name: str | None, options: LogOptions | None
         places_deg = degrees_from_mercator(places_m[:, :2], *ORIGINS_DEG[location])
         truth = GeoTrack.from_degrees(np.array(stamps_ns, dtype=np.int64), places_deg, yaws_rad(map_from_ego))
     files = [_file(root, row) for row in sweeps]
-    return LoggedDrive(
-        str(scene["name"]), NuscenesSweeps(files, stamps_ns, ego_from_lidar[:3, :3]), Tracks(truth=truth), options
-    )
+    name = str(scene["name"])
+    summary = InputSummary(name)
+    summary.add("used", "scans", f"sweeps of {CHANNEL}, {len(sweeps)} of {listed} are there", count=len(sweeps))
+    if truth is None:
+        summary.add("lost", "truth", f"the origin of {location[:40]} is not known")
+    layout = nuscenes_layout(files, () if options is None else options.columns, summary)
+    clouds = NuscenesSweeps(files, stamps_ns, ego_from_lidar[:3, :3], layout)
+    return LoggedDrive(name, clouds, Tracks(truth=truth), options, summary=summary)
 
 
 def _scene(root: Path, scenes: list[dict[str, Any]], name: str | None) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from bevfusion.datasets.kitti360 import is_kitti360, open_kitti360
 from bevfusion.datasets.kitti_odometry import is_kitti_odometry, open_kitti_odometry
 from bevfusion.datasets.logged import LogOptions
 from bevfusion.datasets.nuscenes import is_nuscenes, open_nuscenes
-from bevfusion.datasets.scan_files import read_cloud
+from bevfusion.datasets.scan_files import SingleScans
 from bevfusion.datasets.truth_file import with_truth
 from bevfusion.structures import DataError, Scan
 
@@ -24,7 +24,7 @@ READERS: tuple[tuple[str, Callable[[Path], bool], Callable[[Path, LogOptions], D
     (
         "a KITTI raw drive (folder with velodyne_points/ and oxts/)",
         is_kitti_raw,
-        lambda path, options: KittiRawDrive(path, "truth" if options.odometry == "truth" else "none"),
+        lambda path, options: KittiRawDrive(path, "truth" if options.odometry == "truth" else "none", options.columns),
     ),
     ("a nuScenes scene (ROOT/scene-0061 beside ROOT/v1.0-*)", is_nuscenes, open_nuscenes),
     ("an Argoverse 2 log (folder with sensors/lidar and city_SE3_egovehicle.feather)", is_argoverse2, open_argoverse2),
@@ -40,13 +40,15 @@ def open_drive(path: str | os.PathLike[str], options: LogOptions | None = None) 
         DataError: if nothing is there, no reader knows it, or its reader cannot use it.
     """
     path = Path(path)
-    for _, knows, opened in READERS:
+    for what, knows, opened in READERS:
         if knows(path):
             if not path.exists() and opened is not open_nuscenes:  # a scene has no folder of its own
                 break
             options = options or LogOptions()
             if options.extrinsics and opened is not open_bag:
                 raise DataError(f"{path}: extrinsics are for bags; the poses of other drives are those of the LiDAR")
+            if options.columns and opened in (open_bag, open_argoverse2):
+                raise DataError(f"{path}: --columns is for .bin and .npy scans, and this is {what.split(' (')[0]}")
             drive = opened(path, options)
             return drive if options.truth is None else with_truth(drive, options.truth)
     if not path.exists():
@@ -60,4 +62,4 @@ def read_scan(path: str | os.PathLike[str]) -> Scan:
     Raises:
         DataError: if the file is missing, of an unknown format, or broken.
     """
-    return read_cloud(Path(path)).scan()
+    return SingleScans([Path(path)]).read(Path(path))

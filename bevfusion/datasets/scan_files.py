@@ -1,49 +1,113 @@
-"""Scans in files of their own: the type is known by the suffix."""
+"""Scans in files of their own: the type is known by the suffix, and what it leaves open is decided for all together."""
 
-import struct
-import tokenize
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
-from bevfusion.datasets.cloud import MAX_POINTS, Cloud
-from bevfusion.datasets.fields import cloud_from_fields
-from bevfusion.datasets.kitti_points import read_kitti_points
+from bevfusion.datasets.bare_files import HINT, KITTI, Layout, find_layout, layout_in_words, read_bare
+from bevfusion.datasets.cloud import Cloud
+from bevfusion.datasets.intensity import IntensityScale, intensity_sample
 from bevfusion.datasets.las import read_las
+from bevfusion.datasets.numpy_files import find_array_columns, read_array_cloud
 from bevfusion.datasets.pcd import read_pcd
 from bevfusion.datasets.ply import read_ply
 from bevfusion.lidar.packed import SUFFIX as PACKED
 from bevfusion.lidar.packed import read_packed_scan
-from bevfusion.structures import DataError
+from bevfusion.structures import DataError, Scan
+from bevfusion.summary import InputSummary
 
 NUSCENES = ".pcd.bin"
-NPY_MAGIC = b"\x93NUMPY"
-# numpy parses the header as Python text, and lets through what goes wrong there
-UNREADABLE_ARRAY = (
-    *(ValueError, OSError, EOFError, TypeError, OverflowError, MemoryError, RecursionError, KeyError, AttributeError),
-    *(SyntaxError, tokenize.TokenError, struct.error),
-)
-NUSCENES_POINT_BYTES = 20  # float32 x, y, z, intensity, ring
+NUSCENES_LAYOUT: Layout = np.dtype([(name, "<f4") for name in ("x", "y", "z", "intensity", "ring")])
 # nuScenes' LIDAR_TOP looks to the right with its x axis: what is ahead lies along y
 FORWARD_FROM_NUSCENES = np.array([[0.0, 1.0, 0.0], [-1.0, 0.0, 0.0], [0.0, 0.0, 1.0]])
 
 
-def read_cloud(path: Path) -> Cloud:
-    """The points of a scan file.
+class ScanReader:
+    """Reads scan files that belong together: what the numbers of .bin and .npy mean is decided for all of them once.
+
+    Args:
+        files: those that are there are looked into.
+        columns: of .bin and .npy, as of `columns_from_names`; empty: they are found.
+        summary: is told what was found.
 
     Raises:
-        DataError: if the file is missing, of an unknown type, broken, or holds no scan.
+        DataError: if the columns are in doubt, or were named for files that have names of their own.
     """
-    if not path.is_file():
-        raise DataError(f"{path}: no such scan file")
-    suffix = scan_suffix(path)
-    if suffix not in CLOUD_READERS:
-        known = ", ".join(CLOUD_READERS)
-        raise DataError(f"{path}: scans of type {suffix or '(none)'} are not read; read are: {known}")
-    if path.stat().st_size == 0:
-        raise DataError(f"{path}: empty scan file")
-    return CLOUD_READERS[suffix](path).usable(str(path))
+
+    def __init__(self, files: Sequence[Path], columns: Sequence[str] = (), summary: InputSummary | None = None) -> None:
+        summary = InputSummary("scans") if summary is None else summary
+        there: dict[str, list[Path]] = {}
+        for file in files:
+            if file.is_file():
+                there.setdefault(scan_suffix(file), []).append(file)
+        self._readers = dict(CLOUD_READERS)
+        for suffix, some in there.items():
+            if columns and suffix not in NAMED_BY_USER:
+                raise DataError(f"{some[0]}: --columns is for {', '.join(NAMED_BY_USER)}; {suffix} says what it holds")
+            if suffix == ".bin":
+                self._readers[suffix] = partial(read_bare, layout=find_layout(some, columns, summary))
+            elif suffix == NUSCENES:
+                layout = nuscenes_layout(some, columns, summary)
+                self._readers[suffix] = partial(_read_nuscenes, layout=layout)
+            elif suffix == ".npy":
+                names = find_array_columns(some, columns, summary)
+                self._readers[suffix] = partial(read_array_cloud, columns=names)
+
+    def read(self, path: Path) -> Cloud:
+        """The points of a scan file.
+
+        Raises:
+            DataError: if the file is missing, of an unknown type, broken, or holds no scan.
+        """
+        if not path.is_file():
+            raise DataError(f"{path}: no such scan file")
+        suffix = scan_suffix(path)
+        if suffix not in self._readers:
+            known = ", ".join(CLOUD_READERS)
+            raise DataError(f"{path}: scans of type {suffix or '(none)'} are not read; read are: {known}")
+        if path.stat().st_size == 0:
+            raise DataError(f"{path}: empty scan file")
+        return self._readers[suffix](path).usable(str(path))
+
+
+class SingleScans:
+    """Scans that somebody names one by one; those of one folder and type are decided on together.
+
+    Args:
+        paths: all of them, whether they are there or not.
+        columns: as of `ScanReader`.
+    """
+
+    def __init__(self, paths: Sequence[Path], columns: Sequence[str] = ()) -> None:
+        self._paths = paths
+        self._columns = columns
+        self._readers: dict[tuple[Path, str], tuple[ScanReader, IntensityScale]] = {}
+
+    def read(self, path: Path) -> Scan:
+        """One of the scans.
+
+        Raises:
+            DataError: if the file is missing, of an unknown type, broken, or its columns are in doubt.
+        """
+        group = (path.parent, scan_suffix(path))
+        if group not in self._readers:
+            alike = [other for other in self._paths if (other.parent, scan_suffix(other)) == group]
+            reader = ScanReader(alike or [path], self._columns)
+            samples = []
+            for at in sorted({0, len(alike) // 2, len(alike) - 1}) if alike else ():
+                with suppress(DataError):  # told when it is asked for
+                    samples.append(intensity_sample(reader.read(alike[at]).intensity))
+            self._readers[group] = reader, IntensityScale.of(samples)
+        reader, scale = self._readers[group]
+        return reader.read(path).scan(scale)
+
+
+def read_cloud(path: Path) -> Cloud:
+    """The points of a scan file that belongs to no other; raises as `ScanReader` does."""
+    return ScanReader([path]).read(path)
 
 
 def scan_suffix(path: Path) -> str:
@@ -51,21 +115,27 @@ def scan_suffix(path: Path) -> str:
     return NUSCENES if path.name.lower().endswith(NUSCENES) else path.suffix.lower()
 
 
-def read_nuscenes_points(path: Path) -> Cloud:
-    """A sweep of nuScenes in the axes of its sensor (x to the right, y ahead); intensity counts to 255.
+def nuscenes_layout(files: Sequence[Path], columns: Sequence[str], summary: InputSummary) -> Layout:
+    """That of nuScenes' sweeps, unless the user names another.
 
     Raises:
-        DataError: if the size is wrong.
+        DataError: if the numbers of some files tell of another.
     """
-    count, rest = divmod(path.stat().st_size, NUSCENES_POINT_BYTES)
-    if rest or not 0 < count <= MAX_POINTS:
-        raise DataError(
-            f"{path}: {path.stat().st_size} bytes, expected a multiple of {NUSCENES_POINT_BYTES} "
-            "(float32 x, y, z, intensity, ring): truncated, or another format"
-        )
-    points = np.fromfile(path, dtype="<f4").astype(np.float32, copy=False).reshape(-1, 5)
-    ring = np.nan_to_num(points[:, 4]).clip(0, 255).astype(np.int32)
-    return Cloud(points[:, :3], np.clip(np.nan_to_num(points[:, 3]) / np.float32(255.0), 0.0, 1.0), ring)
+    if columns:
+        return find_layout(files, columns, summary)
+    whole = [file for file in files if file.stat().st_size % NUSCENES_LAYOUT.itemsize == 0]
+    try:
+        found = find_layout(whole, (), InputSummary("sweeps"), NUSCENES_LAYOUT)
+    except DataError:  # nothing clear is told: the name of the files is
+        return NUSCENES_LAYOUT
+    if found.itemsize != NUSCENES_LAYOUT.itemsize:
+        expected = layout_in_words(NUSCENES_LAYOUT)
+        raise DataError(f"{files[0]}: rows of {layout_in_words(found)}, expected nuScenes' {expected}; {HINT}")
+    return NUSCENES_LAYOUT
+
+
+def _read_nuscenes(path: Path, layout: Layout) -> Cloud:
+    return read_bare(path, layout).turned(FORWARD_FROM_NUSCENES)
 
 
 def _read_packed(path: Path) -> Cloud:
@@ -73,40 +143,15 @@ def _read_packed(path: Path) -> Cloud:
     return Cloud(scan.xyz, scan.intensity)
 
 
-def _read_nuscenes(path: Path) -> Cloud:
-    return read_nuscenes_points(path).turned(FORWARD_FROM_NUSCENES)
-
-
-def _read_npy(path: Path) -> Cloud:
-    """An array (N, 3) or (N, 4 and more): x, y, z, intensity; or one with named fields."""
-    with path.open("rb") as file:
-        if file.read(len(NPY_MAGIC)) != NPY_MAGIC:  # numpy would try archives and pickles
-            raise DataError(f"{path}: not an .npy array, it does not begin with \\x93NUMPY")
-    try:
-        # mapped: a header that lies about its size is found out before memory is asked for
-        array = np.load(path, mmap_mode="r", allow_pickle=False)
-    except UNREADABLE_ARRAY as error:
-        told = (str(error).splitlines() or ["damaged"])[0][:80]
-        raise DataError(f"{path}: cannot be read as an array ({told})") from error
-    if not isinstance(array, np.ndarray) or not 0 < array.size <= 16 * MAX_POINTS:
-        raise DataError(f"{path}: expected one array of points")
-    if array.dtype.names is not None and array.ndim == 1:
-        return cloud_from_fields({name: np.array(array[name]) for name in array.dtype.names}, None, str(path))
-    if array.ndim != 2 or array.shape[1] < 3 or array.dtype.kind != "f":
-        raise DataError(f"{path}: expected floats of shape (N, 3) or (N, 4), got {array.dtype} of {array.shape}")
-    with np.errstate(over="ignore"):
-        points = np.array(array[:, :4], dtype=np.float32)
-    flat = np.zeros(len(points), np.float32) if points.shape[1] == 3 else points[:, 3]
-    return Cloud(points[:, :3], flat)
-
-
+# what each type needs to know of a file by itself
 CLOUD_READERS: dict[str, Callable[[Path], Cloud]] = {
-    ".bin": read_kitti_points,
+    ".bin": partial(read_bare, layout=KITTI),
     PACKED: _read_packed,  # of our own simulation
-    NUSCENES: _read_nuscenes,
+    NUSCENES: partial(_read_nuscenes, layout=NUSCENES_LAYOUT),
     ".pcd": read_pcd,
     ".ply": read_ply,
-    ".npy": _read_npy,
+    ".npy": read_array_cloud,
     ".las": read_las,
     ".laz": read_las,
 }
+NAMED_BY_USER = (".bin", NUSCENES, ".npy")

@@ -25,7 +25,7 @@ def test_argoverse2(argoverse):
     first, second = drive
     assert first.stamp_ns == 315966265259836000
     assert len(first.scan) > 90_000
-    assert 0.02 < first.scan.intensity.mean() < 0.3
+    assert 0.25 < first.scan.intensity.mean() < 0.4  # as of KITTI: quantiles of the drive, see intensity.py
     # the ground lies below the LiDAR on the roof
     ground = np.percentile(first.scan.xyz[:, 2], 10)
     assert -2.2 < ground < -1.2

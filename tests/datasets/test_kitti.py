@@ -19,7 +19,7 @@ REAL_DRIVES = {
     "2011_09_26/2011_09_26_drive_0005_sync": 27,
     "2011_09_26/2011_09_26_drive_0014_sync": 6,
 }
-POINTS = np.array([[1, 2, 3, 0.5], [np.nan, 0, 0, 0.1], [4, 5, 6, 7.0]], dtype=np.float32)
+POINTS = np.array([[1, 2, 3, 0.5], [np.nan, 0, 0, 0.1], [4, 5, 6, 1.0]], dtype=np.float32)
 CALIBRATION = "calib_time: now\nR: 1 0 0 0 1 0 0 0 1\nT: -0.8 0.3 -0.8\n"
 
 

@@ -72,7 +72,8 @@ def test_nuscenes(nuscenes):
     assert (drive.name, len(drive)) == ("scene-0061", 5)
     for number, frame in enumerate(drive):
         np.testing.assert_allclose(frame.scan.xyz, SMALL.xyzi[number][:, :3], atol=1e-5)
-        np.testing.assert_allclose(frame.scan.intensity, SMALL.xyzi[number][:, 3], atol=1e-6)
+        order = np.argsort(SMALL.xyzi[number][:, 3])  # counted to 255: the order is kept, see intensity.py
+        assert (np.diff(frame.scan.intensity[order]) >= 0).all()
         place = degrees_from_mercator(np.array([[300.0, 500.9 + 2 * number]]), 1.2882100868743724, 103.78475189208984)[
             0
         ]

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from bevfusion.datasets.open import read_scan
 from bevfusion.datasets.ply import read_ply
-from bevfusion.datasets.scan_files import CLOUD_READERS, read_cloud, scan_suffix
+from bevfusion.datasets.scan_files import CLOUD_READERS, ScanReader, SingleScans, read_cloud, scan_suffix
 from bevfusion.lidar.packed import pack_scan
 from bevfusion.simulate import sensor
 from bevfusion.structures import DataError, Scan
@@ -76,7 +76,7 @@ def test_every_type_gives_the_same_points(tmp_path, name):
         Path(name).suffix, (0.0, 1e-6)
     )
     np.testing.assert_allclose(scan.xyz, XYZI[:, :3], atol=place_m)
-    counts_to = 65535 if scan.intensity.dtype == np.uint16 else 1  # LAS
+    counts_to = 65535 if scan.intensity.dtype == np.uint16 else 255 if name == "a.pcd.bin" else 1
     np.testing.assert_allclose(scan.intensity / counts_to, XYZI[:, 3], atol=strength)
     assert scan.xyz.dtype == np.float32
 
@@ -141,6 +141,62 @@ def test_arrays_with_names_and_without_intensity(tmp_path):
     np.save(tmp_path / "b.npy", XYZI[:, :3].astype(np.float64))
     np.testing.assert_array_equal(read_cloud(tmp_path / "a.npy").intensity, XYZI[:, 3])
     np.testing.assert_array_equal(read_cloud(tmp_path / "b.npy").intensity, 0)
+
+
+@pytest.mark.parametrize("shape", ["rows", "columns", "image", "image of columns", "record column", "xyz field"])
+def test_arrays_whichever_way_they_are_written(tmp_path, shape):
+    array = {
+        "rows": XYZI,
+        "columns": XYZI.T,
+        "image": XYZI.reshape(15, 20, 4),
+        "image of columns": np.moveaxis(XYZI.reshape(15, 20, 4), -1, 0),
+        "record column": TABLE[:, None],
+        "xyz field": np.array(list(zip(XYZI[:, :3], XYZI[:, 3], strict=True)), [("xyz", "<f4", 3), ("i", "<f4")]),
+    }[shape]
+    np.save(tmp_path / "a.npy", array)
+    cloud = read_cloud(tmp_path / "a.npy")
+    np.testing.assert_array_equal(cloud.xyz, XYZI[:, :3])
+    np.testing.assert_array_equal(cloud.intensity, XYZI[:, 3])
+
+
+def test_arrays_with_more_columns(tmp_path):
+    ring = np.arange(300) % 32
+    np.save(tmp_path / "a.npy", np.column_stack([XYZI, ring, np.linspace(0, 0.1, 300)]).T)
+    cloud = read_cloud(tmp_path / "a.npy")
+    np.testing.assert_array_equal(cloud.intensity, XYZI[:, 3])
+    np.testing.assert_allclose(cloud.time_s, np.linspace(0, 0.1, 300), atol=1e-7)
+    cloud = ScanReader([tmp_path / "a.npy"], ("x", "y", "z", "_", "_", "intensity")).read(tmp_path / "a.npy")
+    np.testing.assert_allclose(cloud.intensity, np.linspace(0, 0.1, 300), atol=1e-7)
+    with pytest.raises(DataError, match="6 columns, expected x, y, z"):
+        ScanReader([tmp_path / "a.npy"], ("x", "y", "z")).read(tmp_path / "a.npy")
+
+
+def test_scans_of_one_folder_are_scaled_alike(tmp_path):
+    """Counts to 255, of which one scan has only the weak ones: by itself it would pass for reflectances."""
+    weak = XYZI.copy()
+    weak[:, 3] = np.round(XYZI[:, 3])
+    strong = XYZI * np.float32([1, 1, 1, 255])
+    paths = [tmp_path / "weak.bin", tmp_path / "strong.bin"]
+    for path, points in zip(paths, (weak, strong), strict=True):
+        points.tofile(path)
+    both = SingleScans(paths)
+    assert both.read(paths[0]).intensity.max() < 0.3
+    assert SingleScans(paths[:1]).read(paths[0]).intensity.max() == 1.0
+    assert both.read(paths[1]).intensity.max() > 0.6
+
+
+def test_sweeps_of_another_layout_are_refused(tmp_path):
+    path = tmp_path / "a.pcd.bin"
+    XYZI.tofile(path)
+    assert path.stat().st_size % 20 == 0
+    with pytest.raises(DataError, match="rows of float32 x, y, z, intensity, expected nuScenes'"):
+        read_cloud(path)
+
+
+def test_types_that_name_their_columns_take_no_names(tmp_path):
+    path = write_pcd(tmp_path / "a.pcd", TABLE)
+    with pytest.raises(DataError, match=r"--columns is for \.bin, "):
+        ScanReader([path], ("x", "y", "z"))
 
 
 @pytest.mark.parametrize(
