@@ -89,7 +89,7 @@ def read_columns(path: Path, names: tuple[str, ...], most: int) -> dict[str, np.
         DataError: if pyarrow is not installed, the file is broken, lacks a column, or has more than `most` rows.
     """
     try:
-        import pyarrow as pa  # type: ignore[import-untyped]
+        import pyarrow as pa
         from pyarrow import feather
     except ImportError as error:
         raise DataError(f"{path}: feather files are read by pyarrow: pip install 'bevfusion[argoverse2]'") from error
