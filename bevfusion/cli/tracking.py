@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from bevfusion.cli.fetching import Overpass, places_of, with_fetched
-from bevfusion.cli.options import ODOMETRIES, Extrinsics, MapError, Maps, Topics, fail, log_options, parse_near
+from bevfusion.cli.options import ODOMETRIES, Columns, Extrinsics, MapError, Maps, Topics, fail, log_options, parse_near
 
 log = logging.getLogger(__name__)
 
@@ -48,6 +48,7 @@ def track(
     output: Annotated[Path | None, typer.Option(help="Folder.", show_default="runs/track/NAME-DATE-TIME")] = None,
     topic: Topics = None,
     extrinsics: Extrinsics = None,
+    columns: Columns = None,
     overpass: Overpass = None,
 ) -> None:
     """Poses from a log that holds no truth: one a frame, or the reason why there is none.
@@ -75,7 +76,7 @@ def track(
     folder = output or Path("runs/track") / f"{drive.stem}-{datetime.now():%Y%m%d-%H%M%S}"
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise DataError(f"{folder} exists already: choose another --output or remove it")
-    options = log_options(topic, extrinsics, None)
+    options = log_options(topic, extrinsics, None, columns)
     opened = open_drive(drive, options)
     opened.summary.log(log)
     indices = chosen_indices(len(opened), start, frames, every)
