@@ -38,7 +38,7 @@ def extent_of(
     Args:
         boxes: of the header.
         lon_lat: vertices of all features.
-        feature: which feature each belongs to.
+        feature: which feature each belongs to, ascending.
         path: of the file, for messages.
         summary: is told when the header is not believed.
 
@@ -106,10 +106,11 @@ def _swapped(lon_lat: Float[np.ndarray, "n 2"], box: Box) -> Float[np.ndarray, "
 
 
 def _share_inside(box: Box, lon_lat: Float[np.ndarray, "n 2"], feature: Int[np.ndarray, " n"]) -> float:
-    """Share of the features that have a vertex in a box."""
-    low, high = np.array(box[:2]) - _SLACK_DEG, np.array(box[2:]) + _SLACK_DEG
-    inside = ((lon_lat >= low) & (lon_lat <= high)).all(axis=1)
-    return len(np.unique(feature[inside])) / len(np.unique(feature))
+    """Share of the features that touch a box with theirs."""
+    first = np.flatnonzero(np.diff(feature, prepend=-1))
+    low, high = np.minimum.reduceat(lon_lat, first), np.maximum.reduceat(lon_lat, first)
+    touching = (high >= np.array(box[:2]) - _SLACK_DEG) & (low <= np.array(box[2:]) + _SLACK_DEG)
+    return float(touching.all(axis=1).mean())
 
 
 def _placed(box: Box) -> tuple[LocalFrame, Bounds] | None:

@@ -323,19 +323,22 @@ class FeatureBuilder:
     # -- the whole
 
     def _vertices(self) -> tuple[Int[np.ndarray, " v"], Int[np.ndarray, " v"]]:
-        """The nodes of all that is drawn, and the feature that each belongs to."""
+        """The nodes of all that is drawn, and the feature that each belongs to, ascending."""
         starts, nodes = self._elements.starts, self._elements.way_nodes
-        wanted = {way for _, parts in self._relations for way, _ in parts if way >= 0}
-        ways = np.array(sorted(wanted.union(self._ways)), np.int64)
+        of_relations = [[way for way, _ in parts if way >= 0] for _, parts in self._relations]
+        ways = np.array([*self._ways, *(way for group in of_relations for way in group)], np.int64)
+        groups = np.repeat(len(self._ways) + np.arange(len(of_relations)), [len(group) for group in of_relations])
+        feature_of_way = np.concatenate([np.arange(len(self._ways)), groups.astype(np.int64)])
         lengths = (starts[1:] - starts[:-1])[ways]
         within = np.arange(int(lengths.sum())) - np.repeat(np.cumsum(lengths) - lengths, lengths)
         vertices = nodes[np.repeat(starts[:-1][ways], lengths) + within].astype(np.int64)
-        features = np.repeat(np.arange(len(ways)), lengths)
+        features = np.repeat(feature_of_way, lengths)
         placed = vertices >= 0
         points = np.array([at for at, _ in self._points], np.int64)
+        first_point = len(self._ways) + len(of_relations)
         return (
             np.concatenate([vertices[placed], points]),
-            np.concatenate([features[placed], len(ways) + np.arange(len(points))]),
+            np.concatenate([features[placed], first_point + np.arange(len(points))]),
         )
 
     def _tell(self) -> None:

@@ -19,48 +19,79 @@ BUCKET_M = 32.0
 PIECE_M = 64.0
 """Larger areas are cut along a lattice of this step, so that a tile's cost does not depend on its neighbourhood."""
 
+_SMALL_REACH_M = 128.0
+"""Things that reach no farther from their centre are filed together."""
+
 FILLED = tuple(i for i, layer in enumerate(LAYERS) if layer.geometry in ("area", "band"))
 """Layers that are filled, first among `LAYERS`: the channels of the winding numbers."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Level:
+    """Things of about one size."""
+
+    start: int  # place of the first of them in memory
+    keys: Int[np.ndarray, " n"]  # bucket of each thing (row * columns + column), ascending
+    origin_m: tuple[float, float]
+    columns: int
+    rows: int
+    bucket_m: float
+    margin_m: float  # how far a thing can reach from its centre
+
+    @classmethod
+    def build(
+        cls, start: int, bucket_m: float, centres_m: Float[np.ndarray, "n 2"], reach_m: Float[np.ndarray, " n"]
+    ) -> tuple["_Level", Int[np.ndarray, " n"]]:
+        """The level, and the order in which its things have to be stored."""
+        low = centres_m.min(axis=0)
+        cells = np.floor((centres_m - low) / bucket_m).astype(np.int32)
+        columns, rows = int(cells[:, 0].max()) + 1, int(cells[:, 1].max()) + 1
+        keys = cells[:, 1] * np.int64(columns) + cells[:, 0]
+        order = np.argsort(keys, kind="stable")
+        origin_m = (float(low[0]), float(low[1]))
+        return cls(start, keys[order], origin_m, columns, rows, bucket_m, float(reach_m.max())), order
+
+    def query(self, low_m: Float[np.ndarray, " 2"], high_m: Float[np.ndarray, " 2"]) -> list[slice]:
+        """Where the things lie that may touch a box of the map frame."""
+        c0 = max(int((low_m[0] - self.margin_m - self.origin_m[0]) // self.bucket_m), 0)
+        r0 = max(int((low_m[1] - self.margin_m - self.origin_m[1]) // self.bucket_m), 0)
+        c1 = min(int((high_m[0] + self.margin_m - self.origin_m[0]) // self.bucket_m), self.columns - 1)
+        r1 = min(int((high_m[1] + self.margin_m - self.origin_m[1]) // self.bucket_m), self.rows - 1)
+        if c0 > c1 or r0 > r1:
+            return []
+        first = np.arange(r0, r1 + 1) * self.columns
+        starts, stops = (np.searchsorted(self.keys, np.stack([first + c0, first + c1 + 1])) + self.start).tolist()
+        return [slice(start, stop) for start, stop in zip(starts, stops, strict=True) if start < stop]
 
 
 @dataclass(frozen=True, slots=True)
 class BucketIndex:
     """Things filed by the bucket of their centre; their order in memory is the order of the buckets.
 
-    A query is a few slices (one a row of buckets), whatever the extract's size.
+    A query is a few slices (one a row of buckets), whatever the extract's size. Large things are filed in larger
+    buckets, so that a few of them do not widen the search for all.
     """
 
-    keys: Int[np.ndarray, " n"]  # bucket of each thing (row * columns + column), ascending
-    origin_m: tuple[float, float]
-    columns: int
-    rows: int
-    margin_m: float  # how far a thing can reach from its centre
+    levels: tuple[_Level, ...]
 
     @classmethod
     def build(
         cls, centres_m: Float[np.ndarray, "n 2"], reach_m: Float[np.ndarray, " n"]
     ) -> tuple["BucketIndex", Int[np.ndarray, " n"]]:
         """The index, and the order in which the things have to be stored."""
-        if len(centres_m) == 0:
-            return cls(np.zeros(0, np.int64), (0.0, 0.0), 1, 1, 0.0), np.zeros(0, np.int64)
-        low = centres_m.min(axis=0)
-        cells = np.floor((centres_m - low) / BUCKET_M).astype(np.int64)
-        columns, rows = int(cells[:, 0].max()) + 1, int(cells[:, 1].max()) + 1
-        keys = cells[:, 1] * columns + cells[:, 0]
-        order = np.argsort(keys, kind="stable")
-        return cls(keys[order], (float(low[0]), float(low[1])), columns, rows, float(reach_m.max())), order
+        size = np.ceil(np.log2(np.maximum(reach_m / _SMALL_REACH_M, 1.0))).astype(np.int8)
+        levels, orders, start = [], [np.zeros(0, np.int64)], 0
+        for number in np.unique(size).tolist():
+            things = np.flatnonzero(size == number)
+            level, order = _Level.build(start, BUCKET_M * 2.0**number, centres_m[things], reach_m[things])
+            levels.append(level)
+            orders.append(things[order])
+            start += len(things)
+        return cls(tuple(levels)), np.concatenate(orders)
 
     def query(self, low_m: Float[np.ndarray, " 2"], high_m: Float[np.ndarray, " 2"]) -> list[slice]:
         """Where the things lie that may touch a box of the map frame."""
-        c0 = max(int((low_m[0] - self.margin_m - self.origin_m[0]) // BUCKET_M), 0)
-        r0 = max(int((low_m[1] - self.margin_m - self.origin_m[1]) // BUCKET_M), 0)
-        c1 = min(int((high_m[0] + self.margin_m - self.origin_m[0]) // BUCKET_M), self.columns - 1)
-        r1 = min(int((high_m[1] + self.margin_m - self.origin_m[1]) // BUCKET_M), self.rows - 1)
-        if c0 > c1 or r0 > r1:
-            return []
-        first = np.arange(r0, r1 + 1) * self.columns
-        starts, stops = np.searchsorted(self.keys, np.stack([first + c0, first + c1 + 1])).tolist()
-        return [slice(start, stop) for start, stop in zip(starts, stops, strict=True) if start < stop]
+        return [part for level in self.levels for part in level.query(low_m, high_m)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,31 +163,63 @@ def _capsules(
 
 
 def _pieces_of_areas(osm_map: OsmMap) -> tuple[np.ndarray, Int[np.ndarray, " n"]]:
-    """Valid shapely polygons of moderate size, and the layer of each."""
-    layer, shapes = [], []
-    for area in osm_map.areas:
-        if len(area.outer_m) >= 4:
-            shapes.append(shapely.Polygon(area.outer_m, [hole for hole in area.holes_m if len(hole) >= 4]))
-            layer.append(layer_index(area.kind))
-    polygons, layers = np.array(shapes, dtype=object), np.array(layer, np.int64)
-    bad = ~shapely.is_valid(polygons) if len(polygons) else np.zeros(0, bool)
+    """Valid shapely polygons of moderate size or square, and the layer of each."""
+    areas = [area for area in osm_map.areas if len(area.outer_m) >= 4]
+    if not areas:
+        return np.zeros(0, object), np.zeros(0, np.int64)
+    layers = np.array([layer_index(area.kind) for area in areas], np.int64)
+    rings_of_area = [(area.outer_m, *(hole for hole in area.holes_m if len(hole) >= 4)) for area in areas]
+    rings_m = [ring for rings in rings_of_area for ring in rings]
+    owner = np.repeat(np.arange(len(rings_m)), [len(ring) for ring in rings_m])
+    rings = shapely.linearrings(np.concatenate(rings_m), indices=owner)
+    polygons = shapely.polygons(rings, indices=np.repeat(np.arange(len(areas)), [len(r) for r in rings_of_area]))
+    bad = ~shapely.is_valid(polygons)
     polygons[bad] = shapely.make_valid(polygons[bad])
-    box = shapely.bounds(polygons).reshape(-1, 4)
-    large = (np.maximum(box[:, 2] - box[:, 0], box[:, 3] - box[:, 1]) > PIECE_M) & np.isfinite(box[:, 0])
-    cut, cut_layer = [polygons[~large]], [layers[~large]]
-    for polygon, kind, (x0, y0, x1, y1) in zip(polygons[large], layers[large], box[large], strict=True):
-        xs = np.arange(np.floor(x0 / PIECE_M), np.ceil(x1 / PIECE_M)) * PIECE_M
-        ys = np.arange(np.floor(y0 / PIECE_M), np.ceil(y1 / PIECE_M)) * PIECE_M
-        x, y = (v.ravel() for v in np.meshgrid(xs, ys))
-        parts = shapely.intersection(polygon, shapely.box(x, y, x + PIECE_M, y + PIECE_M))
-        cut.append(parts)
-        cut_layer.append(np.full(len(parts), kind))
-    parts, layers = np.concatenate(cut), np.concatenate(cut_layer)
-    for _ in range(2):  # a mended polygon may be a collection that holds multipolygons
-        parts, source = shapely.get_parts(parts, return_index=True)
+    box = shapely.bounds(polygons)
+    size_m = np.maximum(box[:, 2] - box[:, 0], box[:, 3] - box[:, 1])
+    large = (size_m > PIECE_M) & np.isfinite(box[:, 0])
+    parts, part_layers = _quartered(polygons[large], layers[large]) if large.any() else (polygons[:0], layers[:0])
+    return _polygons_among(np.concatenate([polygons[~large], parts]), np.concatenate([layers[~large], part_layers]))
+
+
+def _quartered(polygons: np.ndarray, layers: Int[np.ndarray, " n"]) -> tuple[np.ndarray, Int[np.ndarray, " m"]]:
+    """Polygons cut along a lattice, ever finer down to `PIECE_M`, except where a square of it is full.
+
+    Each cut is of what the one before has left, so that the cost is that of the border, not of the polygon a piece.
+    """
+    box = shapely.bounds(polygons)
+    low = np.floor(box[:, :2] / PIECE_M)
+    span = (np.ceil(box[:, 2:] / PIECE_M) - low).max()
+    side = PIECE_M * 2.0 ** max(np.ceil(np.log2(span)), 0.0)
+    # the lattice of all sizes begins at multiples of the largest, of which a polygon may touch four
+    corner = np.repeat(np.floor(box[:, :2] / side) * side, 4, axis=0)
+    corner += np.tile([[0.0, 0.0], [side, 0.0], [0.0, side], [side, side]], (len(polygons), 1))
+    polygons, layers = np.repeat(polygons, 4), np.repeat(layers, 4)
+    done, done_layers = [polygons[:0]], [layers[:0]]
+    while len(polygons):
+        squares = shapely.box(corner[:, 0], corner[:, 1], corner[:, 0] + side, corner[:, 1] + side)
+        parts = shapely.intersection(polygons, squares)
+        area_m2 = shapely.area(parts)
+        full = area_m2 >= side * side * (1.0 - 1e-12)
+        parts[full] = squares[full]
+        last = (area_m2 > 0.0) & (full | (side <= PIECE_M))
+        done.append(parts[last])
+        done_layers.append(layers[last])
+        rest = (area_m2 > 0.0) & ~last
+        side *= 0.5
+        corner = np.repeat(corner[rest], 4, axis=0)
+        corner += np.tile([[0.0, 0.0], [side, 0.0], [0.0, side], [side, side]], (int(rest.sum()), 1))
+        polygons, layers = np.repeat(parts[rest], 4), np.repeat(layers[rest], 4)
+    return np.concatenate(done), np.concatenate(done_layers)
+
+
+def _polygons_among(shapes: np.ndarray, layers: Int[np.ndarray, " n"]) -> tuple[np.ndarray, Int[np.ndarray, " m"]]:
+    """The polygons in shapes: a mended one may be a collection that holds multipolygons."""
+    for _ in range(2):
+        shapes, source = shapely.get_parts(shapes, return_index=True)
         layers = layers[source]
-    keep = (shapely.get_type_id(parts) == shapely.GeometryType.POLYGON) & ~shapely.is_empty(parts)
-    return parts[keep], layers[keep]
+    keep = (shapely.get_type_id(shapes) == shapely.GeometryType.POLYGON) & ~shapely.is_empty(shapes)
+    return shapes[keep], layers[keep]
 
 
 def _edges_of_polygons(polygons: np.ndarray) -> tuple[Float[np.ndarray, "e 2 2"], np.ndarray, np.ndarray]:
@@ -181,9 +244,9 @@ def build_edges(osm_map: OsmMap) -> Edges:
     bands = [(r.xy_m, road if r.drivable else path, r.width_m, r.oneway if r.drivable else 0) for r in osm_map.roads]
     bands += [(line.xy_m, rail, LAYERS[rail].size_m, 0) for line in osm_map.lines if line.kind == "rail"]
     segments_m, owner = _segments_of_lines([band[0] for band in bands])
-    band_layer = np.array([band[1] for band in bands], np.int64)[owner]
+    band_layer = np.array([band[1] for band in bands], np.int8)[owner]
     band_width_m = np.array([band[2] for band in bands], np.float64)[owner]
-    band_oneway = np.array([band[3] for band in bands], np.int64)[owner]
+    band_oneway = np.array([band[3] for band in bands], np.int8)[owner]
     band_m, band_along = _capsules(segments_m, band_width_m)
 
     polygons, polygon_layer = _pieces_of_areas(osm_map)
@@ -191,9 +254,9 @@ def build_edges(osm_map: OsmMap) -> Edges:
     shape = np.concatenate([np.repeat(np.arange(len(segments_m)), 10), len(segments_m) + polygon])
     ends_m = np.concatenate([band_m, area_m])
     along = np.concatenate([np.where(band_layer[:, None] == road, band_along, 0.0), np.zeros((len(polygons), 2))])
-    layer = np.concatenate([band_layer, polygon_layer])
-    oneway = np.concatenate([band_oneway, np.zeros(len(polygons), np.int64)])
-    turn = np.concatenate([np.ones(len(band_m), np.int64), area_turn])
+    layer = np.concatenate([band_layer, polygon_layer.astype(np.int8)])
+    oneway = np.concatenate([band_oneway, np.zeros(len(polygons), np.int8)])
+    turn = np.concatenate([np.ones(len(band_m), np.int8), area_turn.astype(np.int8)])
 
     boxes = shapely.bounds(polygons).reshape(-1, 4)
     centre_m = np.concatenate([segments_m.mean(axis=1), 0.5 * (boxes[:, :2] + boxes[:, 2:])])
