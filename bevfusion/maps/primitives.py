@@ -63,6 +63,14 @@ class _Level:
         starts, stops = (np.searchsorted(self.keys, np.stack([first + c0, first + c1 + 1])) + self.start).tolist()
         return [slice(start, stop) for start, stop in zip(starts, stops, strict=True) if start < stop]
 
+    def reaches_m(self, y0_m: float, y1_m: float) -> Float[np.ndarray, "n 2"]:
+        """West and east of what the buckets may hold between two northings."""
+        r0 = max(int((y0_m - self.margin_m - self.origin_m[1]) // self.bucket_m), 0)
+        r1 = min(int((y1_m + self.margin_m - self.origin_m[1]) // self.bucket_m), self.rows - 1)
+        start, stop = np.searchsorted(self.keys, (r0 * self.columns, (r1 + 1) * self.columns))
+        west_m = self.origin_m[0] + np.unique(self.keys[start:stop] % self.columns) * self.bucket_m
+        return np.stack([west_m - self.margin_m, west_m + self.bucket_m + self.margin_m], axis=1)
+
 
 @dataclass(frozen=True, slots=True)
 class BucketIndex:
@@ -88,6 +96,11 @@ class BucketIndex:
             orders.append(things[order])
             start += len(things)
         return cls(tuple(levels)), np.concatenate(orders)
+
+    def reaches_m(self, y0_m: float, y1_m: float) -> Float[np.ndarray, "n 2"]:
+        """West and east of what the buckets may hold between two northings."""
+        spans = [level.reaches_m(y0_m, y1_m) for level in self.levels]
+        return np.concatenate([np.zeros((0, 2)), *spans])
 
     def query(self, low_m: Float[np.ndarray, " 2"], high_m: Float[np.ndarray, " 2"]) -> list[slice]:
         """Where the things lie that may touch a box of the map frame."""

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Float, Int, Int8
+from jaxtyping import Bool, Float, Int, Int8
 
 from bevfusion.geometry.grid import Grid
 from bevfusion.geometry.se2 import SE2
@@ -93,6 +93,28 @@ class OsmRenderer:
         """Whether a place of the map frame lies in the extract's box."""
         x0_m, y0_m, x1_m, y1_m = self.bounds_m
         return x0_m <= x_m <= x1_m and y0_m <= y_m <= y1_m
+
+    def columns_shown(
+        self, y0_m: float, y1_m: float, first: int, count: int, side_m: float
+    ) -> Bool[np.ndarray, " count"]:
+        """Which of the squares of a row, as wide as `side_m`, may show anything between two northings.
+
+        Args:
+            y0_m: lower edge of the row, in metres of the map frame.
+            y1_m: upper edge.
+            first: number of the first square; the one numbered 0 begins at x = 0.
+            count: how many there are.
+            side_m: side of a square.
+        """
+        change = np.zeros(count + 1, np.int64)
+        for index in (self._edges.index, self._segments.index, self._discs.index):
+            slack_m = 0.01 * side_m  # a thing thinner than a cell still shows in the one that it touches
+            west_east = index.reaches_m(y0_m - slack_m, y1_m + slack_m) + slack_m * np.array([-1.0, 1.0])
+            columns = np.floor(west_east / side_m).astype(np.int64) - first
+            columns = np.clip(columns + np.array([0, 1]), 0, count)
+            np.add.at(change, columns[:, 0], 1)
+            np.add.at(change, columns[:, 1], -1)
+        return np.cumsum(change[:count]) > 0
 
     def draw(self, grid: Grid, map_from_tile: SE2, mirrored: bool = False) -> Int8[np.ndarray, "l h w"]:
         """All layers over a grid.

@@ -1,12 +1,13 @@
 """Tiles on disk: a map drawn once, block by block, in a file that is mapped into memory.
 
-    {"format": "bevfusion tiles", "version": 1, "name": ..., ...}    one line of JSON: `Contents`
+    {"format": "bevfusion tiles", "version": 3, "name": ..., ...}    one line of JSON: `Contents`
     block, block, ...                                                by rows, lowest y first; blank ones take none
     offsets                                                          where each block begins; then where this begins
 
-A block is a deflated stream, which carries a checksum: one byte a layer that says how its plane is kept (0 blank and
-not kept, 1 as bits, 2 as bits and then the values that are not 0), and those planes. What a block costs to find does
-not depend on how many there are. Little-endian throughout.
+The first line ends with a checksum of itself and of the offsets. A block is a deflated stream, which carries a
+checksum: one byte a layer that says how its plane is kept (0 blank and not kept, 1 as bits, 2 as bits and then the
+values that are not 0), and those planes. What a block costs to find does not depend on how many there are.
+Little-endian throughout.
 """
 
 import json
@@ -26,7 +27,7 @@ from bevfusion.maps.schema import LAYER_NAMES, LAYERS
 from bevfusion.structures import DataError
 
 SUFFIX = ".tiles"
-VERSION = 1
+VERSION = 3
 BLOCK_CELLS = 256
 """Side of a block: 128 m at 0.5 m a cell, so that a tile is put together from few."""
 
@@ -74,10 +75,10 @@ class Contents:
         """The map frame."""
         return LocalFrame(*self.origin_deg)
 
-    def to_line(self) -> bytes:
-        """The first line of a file."""
+    def to_line(self, offsets: bytes) -> bytes:
+        """The first line of a file, of the same length whatever the offsets are."""
         words = {"format": "bevfusion tiles", "version": VERSION, "layers": LAYER_NAMES, "block_cells": BLOCK_CELLS}
-        return json.dumps(words | asdict(self)).encode() + b"\n"
+        return _with_checksum(words | asdict(self), offsets)
 
     @classmethod
     def of_line(cls, line: bytes) -> "Contents":
@@ -86,7 +87,10 @@ class Contents:
         Raises:
             ValueError: if it was made by another version, or with other layers.
         """
-        words: dict[str, Any] = json.loads(line)
+        try:
+            words: dict[str, Any] = json.loads(line)
+        except RecursionError as error:
+            raise ValueError("its first line is nested too deeply") from error
         if words["version"] != VERSION:
             raise ValueError(f"version {words['version']} of the format, expected {VERSION}")
         if tuple(words["layers"]) != LAYER_NAMES or words["block_cells"] != BLOCK_CELLS:
@@ -104,6 +108,12 @@ class Contents:
             (int(rows), int(columns)),
             dict(words["made_from"]),
         )
+
+
+def _with_checksum(words: Mapping[str, Any], offsets: bytes) -> bytes:
+    """The words as a line that ends with a checksum of them and of the offsets of a file."""
+    checked = json.dumps(words).encode() + offsets
+    return json.dumps({**words, "checksum": f"{zlib.crc32(checked):08x}"}).encode() + b"\n"
 
 
 def pack(layers: Block) -> bytes:
@@ -172,12 +182,14 @@ def write_tile_file(
     offsets = np.zeros(count + 1, "<u8")
     try:
         with atomic_file(path) as draft, draft.open("wb") as file:
-            offsets[0] = file.write(contents.to_line())
+            offsets[0] = file.write(contents.to_line(b""))
             for number, packed in zip(range(1, count + 1), blocks, strict=True):
                 offsets[number] = offsets[number - 1] + file.write(packed)
                 if on_block is not None:
                     on_block(number, count)
             file.write(offsets.tobytes())
+            file.seek(0)
+            file.write(contents.to_line(offsets.tobytes()))
     except OSError as error:
         raise DataError(f"{path} cannot be written: {error.strerror}") from error
 
@@ -209,6 +221,12 @@ class TileFile:
             self._offsets = np.frombuffer(self._bytes, "<u8", offset=table)
         if table < len(line) or (self._offsets[0], self._offsets[-1]) != (len(line), table):
             raise DataError(f"{path} is cut off or damaged; make it anew with `bevfusion tile`")
+        words = json.loads(line)
+        words.pop("checksum", None)
+        if line != _with_checksum(words, self._offsets.tobytes()):
+            raise DataError(
+                f"{path} is damaged: its first line does not fit the rest; make it anew with `bevfusion tile`"
+            )
 
     def block(self, row: int, column: int) -> Block | None:
         """A block of the lattice about the map's origin; None where it shows nothing, or the file ends.

@@ -71,8 +71,9 @@ def _drawn_blocks(renderer: OsmRenderer, contents: Contents) -> Iterator[bytes]:
     (row0, col0), (rows, cols), side_m = contents.first_block, contents.blocks, BLOCK_CELLS * contents.cell_m
     grid = Grid(BLOCK_CELLS, BLOCK_CELLS, contents.cell_m)
     for row in range(row0, row0 + rows):
-        for col in range(col0, col0 + cols):
-            yield pack(renderer.draw(grid, SE2((col + 0.5) * side_m, (row + 0.5) * side_m)))
+        shown = renderer.columns_shown(row * side_m, (row + 1) * side_m, col0, cols, side_m)
+        for col, shows in zip(range(col0, col0 + cols), shown.tolist(), strict=True):
+            yield pack(renderer.draw(grid, SE2((col + 0.5) * side_m, (row + 0.5) * side_m))) if shows else b""
 
 
 class TiledMap:

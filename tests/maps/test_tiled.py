@@ -19,7 +19,9 @@ from bevfusion.geometry.grid import Grid
 from bevfusion.geometry.se2 import SE2
 from bevfusion.localizer import DEFAULT, open_localizer
 from bevfusion.maps import tile_file
+from bevfusion.maps.osm import read_osm
 from bevfusion.maps.provenance import map_provenance
+from bevfusion.maps.render import OsmRenderer
 from bevfusion.maps.schema import LAYERS, layer_index
 from bevfusion.maps.source import MapSource, open_map
 from bevfusion.maps.tile_file import BLOCK_CELLS, TileFile, pack, unpack
@@ -192,7 +194,7 @@ def test_a_lengthened_file_is_refused(small: Path) -> None:
 @pytest.mark.parametrize(
     ("key", "value", "message"),
     [
-        ("version", 2, "version 2"),
+        ("version", 1, "version 1"),
         ("layers", ["road"], "other layers"),
         ("block_cells", 128, "other layers"),
         ("blocks", [0, 3], "blocks"),
@@ -214,6 +216,38 @@ def test_other_first_lines_are_refused(small: Path, key: str, value: object, mes
     small.write_bytes(json.dumps(words).encode() + b"\n" + rest)
     with pytest.raises(DataError, match=message):
         open_map(small)
+
+
+def test_a_first_line_that_was_changed_is_refused(small: Path) -> None:
+    whole = small.read_bytes()
+    line, _, rest = whole.partition(b"\n")
+    for old, new in ((b'"cell_m": 0.5', b'"cell_m": 0.6'), (b'"name": "s', b'"name": "t')):
+        assert old in line
+        small.write_bytes(line.replace(old, new) + b"\n" + rest)
+        with pytest.raises(DataError, match="damaged"):
+            open_map(small)
+    table = bytearray(whole)
+    table[-12] ^= 1  # an offset, which the blocks would not tell
+    small.write_bytes(table)
+    with pytest.raises(DataError, match="damaged"):
+        open_map(small)
+
+
+def test_empty_land_is_not_drawn(osm_text: OsmText, write_osm, tmp_path: Path, monkeypatch) -> None:
+    """Of 26 km by 26 km with two things on it, a few blocks are drawn, and they show what the extract does."""
+    osm_text.line([(-13_000.0, -13_000.0), (-12_900.0, -12_950.0)], {"highway": "service"})
+    osm_text.node(13_000.0, 13_000.0, {"natural": "tree"})
+    osm_text.bounds = ""
+    drawn = []
+    draw = OsmRenderer.draw
+    monkeypatch.setattr(OsmRenderer, "draw", lambda self, *args: drawn.append(args) or draw(self, *args))
+    path = write_osm(osm_text)
+    tile_extract(path, tmp_path / "land.tiles")
+    assert 2 <= len(drawn) <= 18
+    renderer, tiled = OsmRenderer(read_osm(path)), open_map(tmp_path / "land.tiles")
+    grid = Grid(256, 256, 0.5)
+    for x_m, y_m in ((-12_960.0, -12_960.0), (12_960.0, 12_960.0), (0.0, 0.0)):
+        np.testing.assert_array_equal(tiled.draw(grid, SE2(x_m, y_m)), draw(renderer, grid, SE2(x_m, y_m)))
 
 
 @pytest.mark.parametrize("content", [b"", b"{}\n", b"PNG\n", b'{"format": "bevfusion tiles"', b"\0" * 100_000])
