@@ -38,6 +38,7 @@ ONLY_IN = {
     "osmium": ("maps",),
     "matplotlib": ("drawing.py",),
     "rasterio": ("maps/raster.py",),
+    "pyogrio": ("maps/vector.py",),
     "typer": ("cli",),
     "onnxruntime": ("export/runtime.py",),
     "rclpy": ("ros/node_ros2.py", "ros/player.py"),

@@ -26,9 +26,10 @@ def map_provenance(path: Path) -> dict[str, str | None]:
     """File, content hash, date of the data (ISO, as the file itself says; None where it does not) and of the file."""
     written = datetime.fromtimestamp(path.stat().st_mtime, timezone.utc)
     digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
+    for part in [path] if path.is_file() else sorted(part for part in path.iterdir() if part.is_file()):
+        with part.open("rb") as file:
+            while block := file.read(1 << 20):
+                digest.update(block)
     return {
         "file": str(path),
         "sha256": digest.hexdigest(),

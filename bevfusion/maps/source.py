@@ -20,6 +20,8 @@ from bevfusion.maps.raster import SUFFIXES
 from bevfusion.maps.render import OsmRenderer
 from bevfusion.maps.tile_file import SUFFIX, TileFile
 from bevfusion.maps.tiled import TiledMap
+from bevfusion.maps.vector import SUFFIXES as VECTOR_SUFFIXES
+from bevfusion.maps.vector import is_vector, read_vector
 from bevfusion.structures import DataError
 from bevfusion.summary import InputSummary
 
@@ -74,7 +76,10 @@ def _opened(path: Path) -> MapSource:
         return ImageMap.open(path)
     if path.suffix == SUFFIX:
         return TiledMap(TileFile(path))
-    raise DataError(f"{path} is no map by its suffix; maps are {', '.join((*OSM_SUFFIXES, *SUFFIXES, SUFFIX))}")
+    if is_vector(path):
+        return OsmRenderer(read_vector(path))
+    known = (*OSM_SUFFIXES, *SUFFIXES, SUFFIX, *VECTOR_SUFFIXES)
+    raise DataError(f"{path} is no map by its suffix; maps are {', '.join(known)}")
 
 
 def first_covering(sources: Sequence[MapSource], place: GeoPose) -> tuple[int, SE2] | None:
