@@ -41,8 +41,8 @@ Maps = Annotated[
         "--map",
         callback=_known,
         help="An OpenStreetMap extract (.osm, .osm.gz, .osm.bz2, .osm.pbf), the .tiles that `tile` made of one, or "
-        "a georeferenced image, GeoJSON, GeoPackage or GeoParquet, or a folder of those; auto: fetched from an Overpass server (--overpass). May be given several times: a "
-        "frame takes the first that covers it.",
+        "a georeferenced image, GeoJSON, GeoPackage or GeoParquet, or a folder of those; auto: fetched from an "
+        "Overpass server (--overpass). May be given several times: a frame takes the first that covers it.",
     ),
 ]
 Topics = Annotated[
