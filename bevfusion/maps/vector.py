@@ -166,8 +166,8 @@ def _told(path: Path, summary: InputSummary) -> Iterator[None]:
 
 def _parquet_table(path: Path, summary: InputSummary) -> _Table:
     try:
-        import pyarrow  # type: ignore[import-untyped]
-        import pyarrow.parquet  # type: ignore[import-untyped]
+        import pyarrow
+        import pyarrow.parquet
     except ImportError as error:
         raise DataError(f"{path}: {path.suffix} files need pyarrow: {_INSTALL}") from error
     try:
