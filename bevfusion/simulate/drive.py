@@ -26,6 +26,7 @@ from bevfusion.structures import DataError, Scan
 GENERATOR = 3
 """Version of the generator: raised whenever the same options give another drive, so that no cached one is reused."""
 
+_SHORTEST_M = 1.0  # a way for a single frame has a direction, too
 _PATCH_LIFE_M = 25.0  # the surroundings are cut anew after so many metres
 
 
@@ -117,7 +118,7 @@ class Simulation:
         self._motion_rng, self._scan_rng = streams[3], streams[4]
         # what is driven and seen; whoever reads the map has the old one
         osm = warp_map(osm, options.map_warp_m, streams[6])
-        length_m = (options.frames - 1) * options.spacing_m
+        length_m = max((options.frames - 1) * options.spacing_m, _SHORTEST_M)
         self.path = plan_path(osm, length_m, streams[0], wander_m=options.wander_m)
         areas, self.errors = draw_errors(osm, (options.missing, options.shifted, options.new), streams[1])
         relief = Relief.random(streams[7], options.hills)

@@ -38,6 +38,11 @@ def read(drive: Path, index: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, n
     return points, labels, turn @ r.T, np.array([imu.x_m, imu.y_m, alt]) - turn @ r.T @ t
 
 
+def test_a_drive_of_a_single_frame(tmp_path: Path) -> None:
+    single = simulate_drive(ring_map(), tmp_path / "single", replace(OPTIONS, frames=1))
+    assert len(list((single / "velodyne_points" / "data").iterdir())) == 1
+
+
 def test_layout(drive: Path) -> None:
     for folder in ("oxts/data", "velodyne_points/data", "labels"):
         assert len(list((drive / folder).iterdir())) == OPTIONS.frames
