@@ -49,7 +49,7 @@ def trees(xy_m: Float[np.ndarray, "n 2"], terrain: Terrain, rng: np.random.Gener
     return Surfaces.join(
         [
             Surfaces.of(trunks, TRUNK, 0.45),
-            Surfaces.of(crowns, VEGETATION, leaf, free_path_m=float(rng.uniform(0.5, 1.6))),
+            Surfaces.of(crowns, VEGETATION, leaf, free_path_m=float(rng.uniform(0.5, 2.5))),
         ]
     ).made_of(prism_owners(np.arange(count), 6), _of_balls(count))
 

@@ -59,7 +59,7 @@ class Relief:
 
     @classmethod
     def flat(cls) -> "Relief":
-        """Height zero everywhere."""
+        """Land without slopes, at height zero everywhere."""
         return cls(np.zeros((0, 2)), np.zeros(0), np.zeros(0), 0.0)
 
     def height_m(self, xy_m: Float[np.ndarray, "*batch 2"]) -> Float[np.ndarray, "*batch"]:

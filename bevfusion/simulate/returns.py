@@ -139,7 +139,7 @@ def reported_strength(
     leaves = met.label == VEGETATION
     focus = _focus(met.range_m, met.label)
     slant = np.where(upright, np.clip(met.cosine, 0.05, 1.0) ** 0.2, 1.0)
-    grain = np.where(leaves, 0.3, 0.13)  # a leaf, a twig, the sky between them
+    grain = np.where(leaves, 0.3, np.where(upright, 0.13, 0.1))  # a leaf, a twig, the sky between them
     strength = met.reflectance * gain * focus * slant * (1.0 + grain * rng.standard_normal(count, np.float32))
     strength += 0.03 * rng.standard_normal(count, np.float32)
     # paint mirrors: away from the normal mostly nothing comes back, and from a whole panel alike

@@ -41,7 +41,7 @@ class Obstacles:
 
 
 @dataclass
-class _Course:
+class _RoadSide:
     """One side of a road, ready to be furnished."""
 
     road: Road
@@ -107,7 +107,7 @@ def furnish(
             continue
         greenery = rng.random()
         for side in (-1.0, 1.0):
-            course = _Course(road, side)
+            course = _RoadSide(road, side)
             if course.length_m < 5.0:
                 continue
             parts += _rows(course, obstacles, terrain, greenery, rng)
@@ -120,8 +120,15 @@ def furnish(
     return Surfaces.join(parts)
 
 
+def thickets(xy_m: Float[np.ndarray, "n 2"], rng: np.random.Generator) -> Float[np.ndarray, "m 2"]:
+    """Where shrubs stand that grow in groups of one to seven about some places."""
+    group = np.repeat(np.arange(len(xy_m)), rng.choice([1, 2, 4, 7], len(xy_m), p=[0.45, 0.25, 0.2, 0.1]))
+    scattered: np.ndarray = xy_m[group] + rng.normal(0.0, 0.9, (len(group), 2))
+    return scattered
+
+
 def _rows(
-    course: _Course, obstacles: Obstacles, terrain: Terrain, greenery: float, rng: np.random.Generator
+    course: _RoadSide, obstacles: Obstacles, terrain: Terrain, greenery: float, rng: np.random.Generator
 ) -> list[Surfaces]:
     """Trees, lamps, bollards, signs and people in a row on the pavement."""
     parts = []
@@ -149,17 +156,17 @@ def _rows(
 
 
 def _gardens(
-    course: _Course, obstacles: Obstacles, terrain: Terrain, greenery: float, rng: np.random.Generator
+    course: _RoadSide, obstacles: Obstacles, terrain: Terrain, greenery: float, rng: np.random.Generator
 ) -> list[Surfaces]:
     """The border of each plot, and shrubs and trees behind it."""
     parts: list[Surfaces] = []
     border_m = course.fence_m + float(rng.choice([0.0, 0.0, rng.uniform(0.0, 3.0)]))  # verges and wide pavements
-    habit = rng.dirichlet([1.1, 0.8, 0.7, 0.4 + 1.6 * greenery, 0.4 + 0.6 * greenery])
+    shares = rng.dirichlet([1.1, 0.8, 0.7, 0.4 + 1.6 * greenery, 0.4 + 0.6 * greenery])
     pitch = rng.uniform(7.0, 20.0)
     starts = course.ticks(pitch, 0.1 * pitch, rng)
     gates = rng.uniform(1.0, 4.0, len(starts))
     ends = np.minimum(np.append(starts[1:], course.length_m), starts + 1.3 * pitch) - gates
-    kind = rng.choice(len(_PLOTS), len(starts), p=habit)
+    kind = rng.choice(len(_PLOTS), len(starts), p=shares)
     usable = (ends - starts > 1.5) & (course.road.kind != "service")
     from_m, _ = course.at(starts, border_m)
     to_m, _ = course.at(ends, border_m)
@@ -170,8 +177,9 @@ def _gardens(
         if chosen.any():
             parts.append(build(from_m[chosen], to_m[chosen], terrain, rng))
     # behind the border, and some between it and the pavement
-    count = int(rng.poisson(course.length_m / 2.4 * (0.3 + greenery)))
+    count = int(rng.poisson(course.length_m / 4.5 * (0.3 + greenery)))
     xy, _ = course.at(rng.uniform(0.0, course.length_m, count), course.fence_m + 0.7 + 14.0 * rng.random(count) ** 1.3)
+    xy = thickets(xy, rng)
     xy = xy[obstacles.free(xy, 0.7, 1.5)]
     if len(xy):
         parts.append(props.bushes(xy, terrain, rng))
@@ -183,7 +191,7 @@ def _gardens(
 
 
 def _parked(
-    course: _Course, obstacles: Obstacles, vehicles: float, keeps: float, rng: np.random.Generator
+    course: _RoadSide, obstacles: Obstacles, vehicles: float, keeps: float, rng: np.random.Generator
 ) -> tuple[Float[np.ndarray, "n 2"], Float[np.ndarray, " n"]]:
     """Cars along the kerb, in some streets densely and in others not at all."""
     taken = np.clip(vehicles * rng.choice([0.0, 0.1, 0.25, 0.6], p=[0.35, 0.3, 0.2, 0.15]), 0.0, 1.0)

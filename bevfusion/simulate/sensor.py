@@ -27,7 +27,7 @@ _SKIN_M = 1e-3  # a ray goes on this far behind a skin
 
 @dataclass(frozen=True, slots=True)
 class Sensor:
-    """A spinning LiDAR."""
+    """A spinning LiDAR: which rays it casts in a turn, and how well it measures."""
 
     elevations_rad: tuple[float, ...]  # one a beam, above the horizon
     columns: int  # firings a turn
@@ -35,6 +35,7 @@ class Sensor:
     height_m: float  # above the road, as usually mounted
     noise_m: float  # standard deviation of the range
     dropout: float  # share of good returns that are lost
+    gain: float = 1.0  # of the reported strength: age, window, weather
 
     def with_columns(self, columns: int) -> "Sensor":
         """The same sensor with another number of firings a turn.
@@ -218,6 +219,7 @@ def _measure(sensor: Sensor, met: Returns, directions: Float32[np.ndarray, "n 3"
     beams = len(sensor.elevations_rad)
     # lasers differ by a fifth in strength (asphalt of real scans), the same ones in every scan
     gains = np.clip(np.random.default_rng(beams).normal(1.0, 0.19, beams), 0.5, 1.5).astype(np.float32)
+    gains *= np.float32(sensor.gain)
     spread_m = _mixed_edges_m(met, sensor.columns, rng)
     met = met.select(reached)
     beam, column = reached // sensor.columns, reached % sensor.columns

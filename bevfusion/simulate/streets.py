@@ -27,7 +27,7 @@ class Street:
 
     @property
     def line(self) -> shapely.LineString:
-        """The centre line."""
+        """The centre line, in metres of the town's frame."""
         return shapely.LineString(self.xy_m)
 
 

@@ -69,7 +69,7 @@ class Terrain:
 
     @classmethod
     def flat(cls) -> "Terrain":
-        """Height zero everywhere."""
+        """Land without roads and slopes, at height zero everywhere."""
         return cls.shape((), Relief.flat(), np.random.default_rng(0))
 
     @classmethod

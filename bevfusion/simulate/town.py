@@ -18,7 +18,7 @@ _PARK_SHARE = 0.08  # of the blocks
 
 
 @dataclass(frozen=True, slots=True)
-class _Habit:
+class _HouseStyle:
     """How houses stand in a street; lengths in metres as (least, most)."""
 
     kind: str
@@ -29,16 +29,16 @@ class _Habit:
     levels: tuple[int, int]
 
 
-_HABITS = (
-    _Habit("detached", (8.0, 14.0), (8.0, 12.0), (4.0, 11.0), (3.0, 8.0), (1, 3)),
-    _Habit("detached", (8.0, 12.0), (9.0, 13.0), (3.0, 6.0), (2.0, 4.0), (2, 3)),
-    _Habit("terrace", (5.5, 8.5), (9.0, 12.0), (0.0, 0.0), (0.5, 4.0), (2, 3)),
-    _Habit("apartments", (12.0, 22.0), (11.0, 14.0), (0.0, 0.0), (0.0, 1.0), (3, 6)),
-    _Habit("apartments", (28.0, 60.0), (11.0, 13.0), (10.0, 28.0), (4.0, 12.0), (3, 7)),
-    _Habit("commercial", (18.0, 45.0), (15.0, 30.0), (6.0, 25.0), (4.0, 14.0), (1, 3)),
-    _Habit("house", (8.0, 13.0), (8.0, 12.0), (15.0, 50.0), (4.0, 12.0), (1, 2)),
+_HOUSE_STYLES = (
+    _HouseStyle("detached", (8.0, 14.0), (8.0, 12.0), (4.0, 11.0), (3.0, 8.0), (1, 3)),
+    _HouseStyle("detached", (8.0, 12.0), (9.0, 13.0), (3.0, 6.0), (2.0, 4.0), (2, 3)),
+    _HouseStyle("terrace", (5.5, 8.5), (9.0, 12.0), (0.0, 0.0), (0.5, 4.0), (2, 3)),
+    _HouseStyle("apartments", (12.0, 22.0), (11.0, 14.0), (0.0, 0.0), (0.0, 1.0), (3, 6)),
+    _HouseStyle("apartments", (28.0, 60.0), (11.0, 13.0), (10.0, 28.0), (4.0, 12.0), (3, 7)),
+    _HouseStyle("commercial", (18.0, 45.0), (15.0, 30.0), (6.0, 25.0), (4.0, 14.0), (1, 3)),
+    _HouseStyle("house", (8.0, 13.0), (8.0, 12.0), (15.0, 50.0), (4.0, 12.0), (1, 2)),
 )
-_HABIT_SHARES = (0.22, 0.18, 0.2, 0.15, 0.1, 0.06, 0.09)
+_STYLE_SHARES = (0.22, 0.18, 0.2, 0.15, 0.1, 0.06, 0.09)
 
 
 @dataclass
@@ -98,13 +98,13 @@ def write_town(path: Path, seed: int, size_m: float = 1200.0) -> None:
     for street in streets:
         plan.file.way(street.xy_m, street.tags)
     _parks(plan)
-    habits: dict[int, int] = {}
+    styles: dict[int, int] = {}
     for street in streets:
-        usual = habits.setdefault(street.district, int(rng.choice(len(_HABITS), p=_HABIT_SHARES)))
+        usual = styles.setdefault(street.district, int(rng.choice(len(_HOUSE_STYLES), p=_STYLE_SHARES)))
         for side in (-1.0, 1.0):
             stray = rng.random() < 0.25
-            habit = _HABITS[int(rng.choice(len(_HABITS), p=_HABIT_SHARES)) if stray else usual]
-            _houses(plan, street, side, habit)
+            style = _HOUSE_STYLES[int(rng.choice(len(_HOUSE_STYLES), p=_STYLE_SHARES)) if stray else usual]
+            _houses(plan, street, side, style)
             _furniture(plan, street, side)
     half = 0.5 * size_m
     plan.file.write(Path(path), (-half, -half, half, half))
@@ -148,24 +148,24 @@ def _course(street: Street, side: float, travelled_m: float, away_m: float) -> t
     return 0.5 * (a + b) + side * away_m * np.array([-math.sin(yaw), math.cos(yaw)]), yaw
 
 
-def _houses(plan: _Plan, street: Street, side: float, habit: _Habit) -> None:
+def _houses(plan: _Plan, street: Street, side: float, style: _HouseStyle) -> None:
     """A row of houses along one side of a street."""
     rng, length_m = plan.rng, street.line.length
     plan.settle()
     pavement_m = 2.0 if street.tags["highway"] != "service" else 0.5
-    setback = rng.uniform(*habit.setback)
-    depth = rng.uniform(*habit.depth)
-    levels = int(rng.integers(habit.levels[0], habit.levels[1] + 1))
-    attached = habit.gap[1] == 0.0
+    setback = rng.uniform(*style.setback)
+    depth = rng.uniform(*style.depth)
+    levels = int(rng.integers(style.levels[0], style.levels[1] + 1))
+    attached = style.gap[1] == 0.0
     at = rng.uniform(2.0, 10.0)
     while True:
-        front = rng.uniform(*habit.front)
+        front = rng.uniform(*style.front)
         if at + front > length_m - 2.0:
             break
         if not attached:
-            setback += 0.3 * (rng.uniform(*habit.setback) - setback)
-            depth = rng.uniform(*habit.depth)
-            levels = int(rng.integers(habit.levels[0], habit.levels[1] + 1))
+            setback += 0.3 * (rng.uniform(*style.setback) - setback)
+            depth = rng.uniform(*style.depth)
+            levels = int(rng.integers(style.levels[0], style.levels[1] + 1))
         # a terrace has steps and gaps now and then
         elif rng.random() < 0.12:
             at += rng.uniform(0.0, 5.0)
@@ -176,10 +176,10 @@ def _houses(plan: _Plan, street: Street, side: float, habit: _Habit) -> None:
         pose = SE2(float(place[0]), float(place[1]), yaw + turn + (0.0 if side > 0 else math.pi))
         ring = pose.apply(_footprint(front, depth, attached, rng))
         if plan.place(shapely.Polygon(ring), 0.05 if attached else 2.0):
-            _write_house(plan, ring, habit, levels)
-            if habit.kind in ("detached", "terrace", "house"):
+            _write_house(plan, ring, style, levels)
+            if style.kind in ("detached", "terrace", "house"):
                 _garden(plan, pose, front, depth, setback)
-        at += front + (0.02 if attached else rng.uniform(*habit.gap))
+        at += front + (0.02 if attached else rng.uniform(*style.gap))
 
 
 def _footprint(front_m: float, depth_m: float, attached: bool, rng: np.random.Generator) -> Float[np.ndarray, "n 2"]:
@@ -201,9 +201,9 @@ def _footprint(front_m: float, depth_m: float, attached: bool, rng: np.random.Ge
     return np.array([*corners, corners[0]])
 
 
-def _write_house(plan: _Plan, ring_m: Float[np.ndarray, "n 2"], habit: _Habit, levels: int) -> None:
+def _write_house(plan: _Plan, ring_m: Float[np.ndarray, "n 2"], style: _HouseStyle, levels: int) -> None:
     rng = plan.rng
-    tags: Tags = {"building": habit.kind if rng.random() < 0.6 else "yes"}
+    tags: Tags = {"building": style.kind if rng.random() < 0.6 else "yes"}
     known = rng.random()
     if known < 0.4:
         tags["building:levels"] = str(levels)

@@ -26,7 +26,7 @@ _WHEEL_M = 0.31
 
 @dataclass(frozen=True, slots=True)
 class Vehicles:
-    """Where vehicles stand."""
+    """Vehicles at one moment: places, headings and looks."""
 
     xy_m: Float[np.ndarray, "n 2"]  # map frame
     yaw_rad: Float[np.ndarray, " n"]

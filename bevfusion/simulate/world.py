@@ -12,7 +12,7 @@ from bevfusion.simulate import props
 from bevfusion.simulate.facades import Facades
 from bevfusion.simulate.ground import KERB_M, GroundPatch, draw_ground
 from bevfusion.simulate.relief import Relief
-from bevfusion.simulate.roadside import Obstacles, furnish
+from bevfusion.simulate.roadside import Obstacles, furnish, thickets
 from bevfusion.simulate.route import Path
 from bevfusion.simulate.surfaces import BUILDING, GROUND, Surfaces, prisms, rectangles, upright
 from bevfusion.simulate.terrain import Terrain
@@ -228,15 +228,15 @@ def _planting(buildings: Sequence[Area], obstacles: Obstacles, terrain: Terrain,
         ring = _clockwise(area.outer_m, False)
         steps = np.hypot(*np.diff(ring, axis=0).T)
         ticks = np.concatenate([[0.0], np.cumsum(steps)])
-        at = rng.uniform(0.0, ticks[-1], int(rng.poisson(ticks[-1] / 6.0 * rng.choice([0.0, 0.4, 1.0, 1.8]))))
+        at = rng.uniform(0.0, ticks[-1], int(rng.poisson(ticks[-1] / 12.0 * rng.choice([0.0, 0.4, 1.0, 1.8]))))
         step = np.clip(np.searchsorted(ticks, at, side="right") - 1, 0, len(steps) - 1)
         along = np.diff(ring, axis=0)[step] / np.maximum(steps[step], 1e-6)[:, None]
         out = np.stack([along[:, 1], -along[:, 0]], axis=1)
         there = np.stack([np.interp(at, ticks, ring[:, axis]) for axis in (0, 1)], axis=1)
         places.append(there + rng.uniform(0.7, 4.5, len(at))[:, None] * out)
-    xy = np.concatenate(places)
+    xy = thickets(np.concatenate(places), rng)
     xy = xy[obstacles.free(xy, 0.5, 1.2)]
-    tree = rng.random(len(xy)) < 0.12
+    tree = rng.random(len(xy)) < 0.15
     parts = [props.bushes(xy[~tree], terrain, rng)]
     parts += [
         props.trees(group, terrain, rng, size=float(rng.uniform(0.5, 1.1)))

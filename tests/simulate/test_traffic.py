@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import shapely
 
-from bevfusion.simulate.roadside import Obstacles, _Course, _parked
+from bevfusion.simulate.roadside import Obstacles, _parked, _RoadSide
 from bevfusion.simulate.route import plan_path
 from bevfusion.simulate.surfaces import CAR, MOVING_CAR, MOVING_TRUCK, TRUCK
 from bevfusion.simulate.terrain import Terrain
@@ -72,7 +72,7 @@ def test_parked_cars_mostly_face_the_way_that_traffic_goes_beside_them(left_hand
     street = road([(-400.0, 0.0), (400.0, 0.0)], [1, 2], oneway=oneway)
     for side in (-1.0, 1.0):
         rng = np.random.default_rng(0)
-        parked = [_parked(_Course(street, side), obstacles, 3.0, -1.0 if left_hand else 1.0, rng) for _ in range(10)]
+        parked = [_parked(_RoadSide(street, side), obstacles, 3.0, -1.0 if left_hand else 1.0, rng) for _ in range(10)]
         xy, yaw = (np.concatenate(column) for column in zip(*parked, strict=True))
         assert len(xy) > 100
         assert (np.sign(xy[:, 1]) == side).all()
