@@ -4,6 +4,7 @@ The vehicle moves in a plane here: height, roll and pitch of the earlier scans s
 """
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 
 import numpy as np
@@ -39,11 +40,15 @@ class Accumulated(Derived):
 
         Raises:
             IndexError: past the end.
-            DataError: if one of the scans is broken.
+            DataError: if its own scan is broken.
         """
-        positions = [*range(max(0, position - self._scans + 1), position), position]
-        self._recent = {k: self._recent[k] if k in self._recent else self._drive[k] for k in positions}
-        return together(list(self._recent.values()))
+        recent = {}
+        for earlier in range(max(0, position - self._scans + 1), position):
+            with suppress(DataError):  # a scan that cannot be read costs itself alone
+                recent[earlier] = self._recent[earlier] if earlier in self._recent else self._drive[earlier]
+        self._recent = recent
+        recent[position] = self._drive[position]
+        return together(list(recent.values()))
 
 
 def together(frames: Sequence[Frame]) -> Frame:

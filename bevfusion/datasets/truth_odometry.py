@@ -9,7 +9,7 @@ from bevfusion.filters.motion import Motion, interval_s
 from bevfusion.filters.settings import MotionNoise
 from bevfusion.geometry.geodesy import LocalFrame
 from bevfusion.geometry.se2 import SE2
-from bevfusion.structures import Frame
+from bevfusion.structures import DataError, Frame
 
 
 class TruthOdometry(Derived):
@@ -37,7 +37,10 @@ class TruthOdometry(Derived):
     def __getitem__(self, position: int) -> Frame:
         """The frame with its new odometry; asked for out of order, the frames before it are read once."""
         for earlier in range(len(self._poses), position):
-            self._extend(earlier, self._drive[earlier])
+            try:
+                self._extend(earlier, self._drive[earlier])
+            except DataError:  # told when it is asked for
+                self._poses.append(None)
         frame = self._drive[position]
         if position == len(self._poses):
             self._extend(position, frame)

@@ -130,6 +130,7 @@ def warnings(report: Mapping[str, Any]) -> list[str]:
         "lost": "frames without an answer (the tracker was lost or not sure enough); they count in no figure",
         "not_covered": "frames that no map covers, not scored",
         "without_truth": "frames without a true pose, not scored",
+        "unreadable": "frames that cannot be read, left out",
     }
     failed = [f"{drive}: failed, and is in no figure: {reason}" for drive, reason in report.get("failed", {}).items()]
     return failed + [
@@ -184,8 +185,13 @@ def card(report: Mapping[str, Any], written: datetime) -> list[tuple[str, str]]:
         if "file" in section:
             date = section["data_date"] or "the file does not say; it was written " + section["file_date"]
             lines.append((f"map {name}, file", f"{section['file']} (sha256 {section['sha256'][:12]}); data of {date}"))
-    for key, title in (("lost", "without an answer"), ("not_covered", "off all maps"), ("without_truth", "no truth")):
-        lines.append((f"frames {title}", ", ".join(f"{name}: {count}" for name, count in report[key].items())))
+    for key, title in (
+        ("lost", "without an answer"),
+        ("not_covered", "off all maps"),
+        ("without_truth", "no truth"),
+        ("unreadable", "unreadable"),
+    ):
+        lines.append((f"frames {title}", ", ".join(f"{name}: {count}" for name, count in report.get(key, {}).items())))
     p50, p95 = (f"{number(report['runtime_ms'][key], 1)} ms" for key in ("p50", "p95"))
     lines.append(("runtime a frame", f"median {p50}, 95th percentile {p95}"))
     lines += [(f"hardware, {key}", value) for key, value in flat(report["hardware"])]

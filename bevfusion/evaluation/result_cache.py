@@ -22,8 +22,8 @@ from bevfusion.geometry.se2 import SE2
 
 log = logging.getLogger(__name__)
 
-FORMAT = 4
-_WORDS = ("drive", "odometry", "done", "not_covered", "without_truth", "lost", "box_deg", "failed")
+FORMAT = 5
+_WORDS = ("drive", "odometry", "done", "not_covered", "without_truth", "unreadable", "lost", "box_deg", "failed")
 _WHOLE = ("frame_index", "frame", "stamp_ns", "draw", "map_index")
 _REAL = ("confidence", "runtime_ms", "credible_mass", "nll")
 _POSES = ("prior", "truth", "estimate")

@@ -237,6 +237,7 @@ class DriveResult:
     done: int = 0  # frames that were gone through, with a scan or without use
     not_covered: int = 0  # frames that no map covers
     without_truth: int = 0
+    unreadable: int = 0  # frames that cannot be read
     lost: int = 0  # answers that were none
     box_deg: tuple[float, float, float, float] | None = None  # of the truth: south, west, north, east
     failed: str | None = None  # why the drive could not be evaluated

@@ -245,8 +245,14 @@ def _finish(
 ) -> Section:
     """Put together what came of all drives, and write the report; None among the drives: it could not be opened."""
     map_names = distinct(source.name for source in maps)
-    report = report_of(results, maps, map_names, protocol, map_files) | {"checkpoint": provenance}
+    inputs = [None if drive is None else drive.summary for drive in drives]
+    for about in inputs:
+        if about is not None:
+            about.log(log)
+    report = report_of(results, maps, map_names, protocol, map_files, inputs) | {"checkpoint": provenance}
     for result in results:
+        if result.unreadable:
+            log.warning("%s: %d frames cannot be read and are left out", result.drive, result.unreadable)
         if result.not_covered:
             log.warning("%s: %d frames lie on none of the maps and are not scored", result.drive, result.not_covered)
     _write(output, report, results, drives if plots else None, maps, protocol.mode)

@@ -12,7 +12,7 @@ from typing import TypeVar
 
 from bevfusion import metrics
 from bevfusion.classical.locator import ClassicalLocator
-from bevfusion.datasets.drive import Drive
+from bevfusion.datasets.drive import BadFrames, Drive
 from bevfusion.evaluation.protocol import AuxiliaryChecks, Protocol, displaced, evenly_spaced
 from bevfusion.evaluation.results import DriveResult, ScoredEstimate, TrafficShift
 from bevfusion.evaluation.traffic import HIDING, vehicle_shifts
@@ -95,6 +95,7 @@ class DriveScorer:
         self._recorder = recorder
         self._frame_indices = range(len(drive)) if frame_indices is None else frame_indices
         self._hooks: dict[int, AttentionHook] = {}
+        self._bad_frames = BadFrames(drive)
         self._before = self._counts()  # at the start of the frame in hand
         self._map_cache: MapCache = {}  # draws share what is encoded
 
@@ -105,7 +106,7 @@ class DriveScorer:
             on_frame: called with (frames done, frames in all), every draw of a sequence counted.
 
         Raises:
-            DataError: if a scan is broken or the locator cannot use one.
+            DataError: if more than one in ten scans are broken, or the locator cannot use one.
         """
         try:
             self._run(on_frame)
@@ -147,15 +148,17 @@ class DriveScorer:
             for draw, estimator in estimators.items():
                 self._take(estimator.finish(), draw, questions)
 
-    def _counts(self) -> tuple[int, int, int, int, int]:
+    def _counts(self) -> tuple[int, int, int, int, int, int]:
         result = self.result
-        return len(result.estimates), result.done, result.lost, result.not_covered, result.without_truth
+        counts = result.done, result.lost, result.not_covered, result.without_truth, result.unreadable
+        return len(result.estimates), *counts
 
     def _drop_half_a_frame(self) -> None:
         """Back to where the frame in hand began: it is asked again when the run goes on."""
         count, *numbers = self._before
         del self.result.estimates[count:]
-        self.result.done, self.result.lost, self.result.not_covered, self.result.without_truth = numbers
+        result = self.result
+        result.done, result.lost, result.not_covered, result.without_truth, result.unreadable = numbers
 
     def _new_estimator(self) -> DriveEstimator:
         asked = self.protocol
@@ -164,7 +167,13 @@ class DriveScorer:
     def _ask(self, frame_index: int, estimators: dict[int, DriveEstimator], questions: dict[int, _Question]) -> None:
         """One frame, once a draw, if it has a truth and a map."""
         result = self.result
-        frame = self.drive[frame_index]
+        try:
+            frame = self.drive[frame_index]
+        except DataError as error:
+            known = len(self._bad_frames)
+            self._bad_frames.skip(frame_index, error)
+            result.unreadable += len(self._bad_frames) - known  # a frame counts once
+            return
         found = None if frame.truth is None else first_covering(self.maps, frame.truth)
         if frame.truth is not None:
             result.widen_box(frame.truth)

@@ -20,6 +20,7 @@ from bevfusion.evaluation.traffic import summarise_shifts
 from bevfusion.machine import hardware
 from bevfusion.maps.source import MapSource
 from bevfusion.structures import DataError
+from bevfusion.summary import InputSummary
 
 Section = dict[str, object]
 
@@ -30,6 +31,7 @@ def report_of(
     map_names: Sequence[str],
     protocol: Protocol,
     map_files: Sequence[Mapping[str, object]] = (),
+    inputs: Sequence[InputSummary | None] = (),
 ) -> Section:
     """The content of metrics.json, without the checkpoint.
 
@@ -39,13 +41,14 @@ def report_of(
         map_names: of these in the report.
         protocol: how it was asked.
         map_files: what is known of the file of each map.
+        inputs: what each drive is made of; None: it could not be opened.
 
     Raises:
         DataError: if nothing was scored.
     """
     estimates = all_estimates(results)
     if not estimates:
-        raise DataError(_why_nothing(results, maps))
+        raise DataError(_why_nothing(results, maps, inputs))
     served = _count_maps(estimates)
     classical = [estimate for result in results for estimate in result.classical]
     shifts = [shift for result in results for shift in result.traffic]
@@ -57,6 +60,12 @@ def report_of(
         "not_covered": {result.drive: result.not_covered for result in results},
         "lost": {result.drive: result.lost for result in results},
         "without_truth": {result.drive: result.without_truth for result in results},
+        "unreadable": {result.drive: result.unreadable for result in results},
+        "input": {
+            result.drive: about.as_dict()
+            for result, about in zip(results, inputs or [None] * len(results), strict=True)
+            if about is not None
+        },
         "failed": {result.drive: result.failed for result in results if result.failed is not None},
         "protocol": protocol.described()
         | {"threshold": "<", "odometry": "+".join(sorted({r.odometry for r in results if r.failed is None}))},
@@ -130,14 +139,19 @@ def _origin(source: MapSource) -> Section:
     return {"origin_lat_deg": source.frame.origin_lat_deg, "origin_lon_deg": source.frame.origin_lon_deg}
 
 
-def _why_nothing(results: Sequence[DriveResult], maps: Sequence[MapSource]) -> str:
+def _why_nothing(
+    results: Sequence[DriveResult], maps: Sequence[MapSource], inputs: Sequence[InputSummary | None]
+) -> str:
     names = ", ".join(result.drive for result in results)
     failed = [result.failed for result in results if result.failed is not None]
     if len(failed) == len(results):
         return "; ".join(failed)
     boxes = [result.box_deg for result in results if result.box_deg is not None]
     if not boxes:
-        return f"none of the frames of {names} has a true pose to compare with"
+        notes = [note for about in inputs if about is not None for note in about.of_kind("lost")]
+        causes = dict.fromkeys(note.text for note in notes if note.subject == "truth")
+        why = f" ({'; '.join(causes)})" if causes else ""
+        return f"none of the frames of {names} has a true pose to compare with{why}"
     lost = sum(result.lost for result in results)
     if lost:
         return f"nothing to score: lost in all {lost} frames of {names}"
