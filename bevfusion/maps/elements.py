@@ -129,6 +129,15 @@ class ElementCollector:
         self._lon.append(math.nan if tags is None else lon)
         self._lat.append(lat)
 
+    def add_bare_nodes(
+        self, refs: "array[int]", versions: "array[int]", lon: "array[float]", lat: "array[float]"
+    ) -> None:
+        """Nodes without tags, none of them deleted."""
+        self._nodes.ids.extend(refs)
+        self._nodes.ranks.frombytes((np.frombuffer(versions, np.int64) * 4).tobytes())
+        self._lon.extend(lon)
+        self._lat.extend(lat)
+
     def add_inlined_node(self, ref: int | None, lon: float, lat: float) -> int:
         """A vertex that stands with its way; returns its id, invented (by its place) where it has none."""
         if ref is None:

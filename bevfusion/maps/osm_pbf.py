@@ -1,6 +1,8 @@
 """OpenStreetMap PBF and o5m, histories among them -> `ElementCollector`, by pyosmium."""
 
 import math
+from array import array
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -32,10 +34,23 @@ def read_binary(source: "Path | bytes", content: str, elements: ElementCollector
             if box.valid():
                 low, high = box.bottom_left, box.top_right
                 elements.boxes.append(Box(low.lon, low.lat, high.lon, high.lat))
-            for item in osmium.OsmFileIterator(reader):
-                _add(item, elements)
+            _read_items(osmium.OsmFileIterator(reader), elements)
     except (RuntimeError, IndexError, OverflowError, osmium.InvalidLocationError) as error:
         raise ValueError(str(error)) from error
+
+
+def _read_items(items: Iterable[Any], elements: ElementCollector) -> None:
+    """Most of a file is nodes without tags, so these are gathered here and handed on at once."""
+    ids, versions, lon, lat = array("q"), array("q"), array("d"), array("d")
+    for item in items:
+        if item.is_node() and not item.tags and not item.deleted and (place := item.location).valid():
+            ids.append(item.id)
+            versions.append(item.version)
+            lon.append(place.lon)
+            lat.append(place.lat)
+        else:
+            _add(item, elements)
+    elements.add_bare_nodes(ids, versions, lon, lat)
 
 
 def _add(item: Any, elements: ElementCollector) -> None:
