@@ -100,12 +100,30 @@ def read_columns(path: Path, names: tuple[str, ...], most: int) -> dict[str, np.
         table.validate(full=True)
         if table.num_rows > most:
             raise DataError(f"{path}: {table.num_rows} rows, at most {most} are read")
+        for name in names:
+            if table[name].null_count:
+                raise DataError(f"{path}: {table[name].null_count} of {table.num_rows} rows have no {name}")
+            wanted = _is_text if name == "sensor_name" else _is_number
+            if not wanted(table[name].type):
+                raise DataError(f"{path}: its column {name} holds {str(table[name].type)[:40]}")
         return {name: table[name].to_numpy() for name in names}
     except DataError:
         raise
     except (pa.ArrowException, ValueError, KeyError, OSError, TypeError, MemoryError, OverflowError) as error:
         told = (str(error).splitlines() or [type(error).__name__])[0][:80]
         raise DataError(f"{path}: cannot be read as feather with columns {', '.join(names)} ({told})") from error
+
+
+def _is_number(kind: Any) -> bool:
+    import pyarrow as pa
+
+    return bool(pa.types.is_integer(kind) or pa.types.is_floating(kind))
+
+
+def _is_text(kind: Any) -> bool:
+    import pyarrow as pa
+
+    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_dictionary(kind))
 
 
 def _lidar_place_m(path: Path) -> Float[np.ndarray, " 3"]:

@@ -109,7 +109,9 @@ def open_scan_folder(path: Path, options: LogOptions | None = None) -> LoggedDri
     files, stamps_ns = _with_stamps(scan_set, beside, tables, summary)
     columns = () if options is None else options.columns
     scans = ScanFiles(files, stamps_ns, ScanReader(files, columns, summary))
-    return LoggedDrive(name_of(path), scans, _tracks(tables, scan_set, scans, summary), options, summary=summary)
+    tracks = _tracks(tables, scan_set, scans, summary)
+    in_order_ns = np.array(stamps_ns, dtype=np.int64)
+    return LoggedDrive(name_of(path), scans, tracks, options, summary=summary, stamps_ns=in_order_ns)
 
 
 def _stem(file: Path) -> str:

@@ -47,7 +47,8 @@ def open_kitti360(path: Path, options: LogOptions | None = None) -> LoggedDrive:
         raise DataError(f"{stamps}: no timestamp of frame {missing[0]}")
     layout = find_layout(in_order(files), options.columns if options else (), summary)
     scans = KittiScans(files, None, stamps_ns, layout)
-    return LoggedDrive(name_of(path), scans, Tracks(truth=_truth(path, stamps_ns)), options, summary=summary)
+    tracks = Tracks(truth=_truth(path, stamps_ns))
+    return LoggedDrive(name_of(path), scans, tracks, options, summary=summary, stamps_ns=scans.stamps_ns)
 
 
 def _root(path: Path) -> Path:

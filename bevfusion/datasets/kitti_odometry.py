@@ -13,7 +13,7 @@ import re
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
 from bevfusion.datasets.bare_files import Layout, find_layout, read_bare
 from bevfusion.datasets.cloud import Cloud
@@ -38,6 +38,7 @@ class KittiScans:
         self._labels = labels
         self._layout = layout
         self._stamps_ns = stamps_ns
+        self.stamps_ns: Int[np.ndarray, " n"] = np.array([stamps_ns[number] for number in self.numbers], np.int64)
 
     def __len__(self) -> int:
         return len(self.numbers)
@@ -71,7 +72,7 @@ def open_kitti_odometry(path: Path, options: LogOptions | None = None) -> Logged
     layout = find_layout(in_order(files), options.columns if options else (), summary)
     scans = KittiScans(files, path / "labels", stamps_ns, layout)
     tracks = Tracks(truth=_truth(path, stamps_ns), odometry=_odometry(path, stamps_ns))
-    return LoggedDrive(name, scans, tracks, options, odometry="truth", summary=summary)
+    return LoggedDrive(name, scans, tracks, options, odometry="truth", summary=summary, stamps_ns=scans.stamps_ns)
 
 
 def numbered_scans(folder: Path) -> dict[int, Path]:

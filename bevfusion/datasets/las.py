@@ -1,6 +1,8 @@
 """LAS and LAZ files, through laspy (extra `las`): scans about the sensor, not aerial surveys."""
 
-import struct
+import io
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +12,8 @@ from bevfusion.datasets.fields import seconds_after
 from bevfusion.structures import DataError
 
 HEADER_BYTES = 227  # of the oldest version
+HEADER_BYTES_14 = 375
+MAX_DECODING_S = 120
 RECORD_BYTES = 54  # the least that a record before the points takes
 PACKED_BITS = 0xC0  # of the point format
 VARIABLE_CHUNKS = 0xFFFFFFFF
@@ -19,66 +23,78 @@ MAX_RATIO = 200  # of LAZ: more points than this many to a byte pair are a lie
 def read_las(path: Path) -> Cloud:
     """The points of a LAS or LAZ file.
 
+    LAZ is decoded by a child process (`las_points`): data that crash its native decoder cost this file alone.
+
     Raises:
         DataError: if laspy is not installed, the file is damaged, or it holds more points than its size allows.
     """
     try:
-        import laspy  # type: ignore[import-untyped]
-        import lazrs  # type: ignore[import-untyped]
+        from bevfusion.datasets import las_points
     except ImportError as error:
         raise DataError(f"{path}: LAS and LAZ are read by laspy: pip install 'bevfusion[las]'") from error
-    damaged = (
-        laspy.errors.LaspyException,
-        lazrs.LazrsError,
-        *(ValueError, OSError, EOFError, IndexError, KeyError, OverflowError, RuntimeError, TypeError, AttributeError),
-        *(AssertionError, MemoryError, struct.error),
-    )
-    size = path.stat().st_size
-    _check_header(path, size)
+    count, packed = _check_header(path, path.stat().st_size)
     try:
-        with laspy.open(path, laz_backend=laspy.LazBackend.Lazrs, read_evlrs=False) as reader:
-            header = reader.header
-            count, step = int(header.point_count), int(header.point_format.size)
-            packed = bool(header.are_points_compressed)
-            if not 0 < count <= MAX_POINTS:
-                raise DataError(f"{path}: its header declares {count} points, expected 1 to {MAX_POINTS}")
-            if count * (1 if packed else step) > size * (MAX_RATIO if packed else 1):
-                raise DataError(f"{path}: declares {count} points of {step} bytes, but holds {size} bytes: cut off?")
-            points = reader.read_points(count)
-            xyz = np.stack([np.array(points[name], dtype=np.float64) for name in ("x", "y", "z")], axis=1)
-            intensity = np.array(points["intensity"])
-            timed = "gps_time" in points.point_format.dimension_names
-            time = np.array(points["gps_time"]) if timed else None
+        if packed:
+            xyz, intensity, time = _decoded_by_child(path, Path(las_points.__file__), count)
+        else:
+            xyz, intensity, time = las_points.decode(str(path))
     except DataError:
         raise
-    except damaged as error:
+    except las_points.DAMAGED as error:
         told = (str(error).splitlines() or [type(error).__name__])[0][:80]
         raise DataError(f"{path}: cannot be read as LAS ({told})") from error
-    if len(xyz) != count:
+    if not len(xyz) == len(intensity) == count or len(time) not in (0, count):
         raise DataError(f"{path}: declares {count} points, but holds {len(xyz)}")
     with np.errstate(over="ignore"):
-        return Cloud(
-            xyz.astype(np.float32),
-            intensity,
-            time_s=None if time is None else seconds_after(time, None),
+        return Cloud(xyz.astype(np.float32), intensity, time_s=seconds_after(time, None) if len(time) else None)
+
+
+def _decoded_by_child(path: Path, decoder: Path, count: int) -> list[np.ndarray]:
+    """What the child makes of a file.
+
+    Raises:
+        DataError: if it says that the file is damaged, crashes, or takes too long.
+    """
+    # not by its path: the files beside it would hide modules of the same names
+    command = [sys.executable, "-c", decoder.read_text(encoding="utf-8"), str(path.absolute())]
+    try:
+        done = subprocess.run(
+            command, capture_output=True, timeout=MAX_DECODING_S, check=False, cwd=path.anchor or None
         )
+    except subprocess.TimeoutExpired as error:
+        raise DataError(f"{path}: its {count} points are not decoded within {MAX_DECODING_S} s: damaged") from error
+    if done.returncode < 0:
+        raise DataError(f"{path}: its decoder crashed (signal {-done.returncode}): damaged")
+    if done.returncode:
+        told = (done.stderr.decode(errors="replace").splitlines() or ["damaged"])[-1][:80]
+        raise DataError(f"{path}: cannot be read as LAZ ({told})")
+    stream = io.BytesIO(done.stdout)
+    return [np.load(stream, allow_pickle=False) for _ in range(3)]
 
 
-def _check_header(path: Path, size: int) -> None:
-    """Refuse what laspy would be busy with for minutes, or would end the process over: sizes that cannot be.
+def _check_header(path: Path, size: int) -> tuple[int, bool]:
+    """Number of points, and whether they are packed; refused are sizes that cannot be, before anything is decoded.
 
     Raises:
         DataError: if the file has no room for what its header declares.
     """
     with path.open("rb") as file:
-        head = file.read(HEADER_BYTES)
+        head = file.read(HEADER_BYTES_14)
         if len(head) < HEADER_BYTES or head[:4] != b"LASF":
             raise DataError(f"{path}: not a LAS file, it begins with {head[:4]!r}")
         at, points_at, records = (int.from_bytes(head[i : i + n], "little") for i, n in ((94, 2), (96, 4), (100, 4)))
         if points_at + 8 > size or records * RECORD_BYTES > points_at:
             raise DataError(f"{path}: its LAS header declares {records} records before byte {points_at} of {size}")
-        if not head[104] & PACKED_BITS:
-            return
+        packed, step = bool(head[104] & PACKED_BITS), int.from_bytes(head[105:107], "little")
+        count = int.from_bytes(head[107:111], "little")
+        if head[25] >= 4 and len(head) >= HEADER_BYTES_14:  # the older field counts no further than 32 bits
+            count = int.from_bytes(head[247:255], "little") or count
+        if not 0 < count <= MAX_POINTS:
+            raise DataError(f"{path}: its header declares {count} points, expected 1 to {MAX_POINTS}")
+        if count * (1 if packed else step) > size * (MAX_RATIO if packed else 1):
+            raise DataError(f"{path}: declares {count} points of {step} bytes, but holds {size} bytes: cut off?")
+        if not packed:
+            return count, False
         point_size = int.from_bytes(head[105:107], "little")
         for _ in range(records):
             file.seek(at)
@@ -96,8 +112,9 @@ def _check_header(path: Path, size: int) -> None:
             raise DataError(f"{path}: its table of chunks lies at byte {table_at} of {size}: cut off?")
         file.seek(table_at + 4)
         chunks = int.from_bytes(file.read(4), "little")
-        if chunks > size:
-            raise DataError(f"{path}: declares {chunks} chunks in {size} bytes")
+        if not 0 < chunks <= min(count, size):
+            raise DataError(f"{path}: declares {chunks} chunks of {count} points in {size} bytes")
+        return count, True
 
 
 def _check_packing(path: Path, record: bytes, point_size: int) -> None:

@@ -118,7 +118,9 @@ def _open(root: Path, tables: Path, name: str | None, options: LogOptions | None
         summary.add("lost", "truth", f"the origin of {location[:40]} is not known")
     layout = nuscenes_layout(files, () if options is None else options.columns, summary)
     clouds = NuscenesSweeps(files, stamps_ns, ego_from_lidar[:3, :3], layout)
-    return LoggedDrive(name, clouds, Tracks(truth=truth), options, summary=summary)
+    tracks = Tracks(truth=truth)
+    in_order_ns = np.array(stamps_ns, dtype=np.int64)
+    return LoggedDrive(name, clouds, tracks, options, summary=summary, stamps_ns=in_order_ns)
 
 
 def _scene(root: Path, scenes: list[dict[str, Any]], name: str | None) -> dict[str, Any]:

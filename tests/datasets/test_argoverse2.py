@@ -81,3 +81,21 @@ def test_argoverse2_faults(argoverse, tmp_path):
     (log / "calibration/egovehicle_SE3_sensor.feather").unlink()
     with pytest.raises(DataError, match="no such file"):
         open_drive(log)
+
+
+@pytest.mark.parametrize(
+    ("values", "told"),
+    [
+        ([1, None, 3], "1 of 3 rows have no x"),
+        (["a", "b", "c"], "its column x holds string"),
+        ([[1.0]] * 3, "holds list"),
+    ],
+)
+def test_tables_with_holes_or_other_types_are_refused(tmp_path, values, told):
+    from bevfusion.datasets.argoverse2 import read_columns
+
+    feather = pytest.importorskip("pyarrow.feather")
+    pa = pytest.importorskip("pyarrow")
+    feather.write_feather(pa.table({"x": values, "y": [1.0, 2.0, 3.0]}), tmp_path / "a.feather")
+    with pytest.raises(DataError, match=told):
+        read_columns(tmp_path / "a.feather", ("x", "y"), 10)

@@ -245,6 +245,29 @@ def test_faults_are_told_in_one_line(tmp_path, name, raw, told):
     assert "\n" not in str(raised.value)
 
 
+def test_a_decoder_that_crashes_costs_its_file_alone(tmp_path, monkeypatch):
+    path = write_las(tmp_path / "a.laz")
+    decoder = tmp_path / "decoder.py"
+    decoder.write_text("import os, signal\nos.kill(os.getpid(), signal.SIGSEGV)\n")
+    monkeypatch.setattr("bevfusion.datasets.las_points.__file__", str(decoder))
+    with pytest.raises(DataError, match=r"a.laz: its decoder crashed \(signal 11\)"):
+        read_cloud(path)
+    decoder.write_text("import time\ntime.sleep(60)\n")
+    monkeypatch.setattr("bevfusion.datasets.las.MAX_DECODING_S", 0.5)
+    with pytest.raises(DataError, match="not decoded within"):
+        read_cloud(path)
+
+
+def test_the_chunks_of_laz_are_checked_before_they_are_decoded(tmp_path):
+    raw = bytearray(write_las(tmp_path / "a.laz").read_bytes())
+    points_at = int.from_bytes(raw[96:100], "little")
+    table_at = int.from_bytes(raw[points_at : points_at + 8], "little")
+    raw[table_at + 4 : table_at + 8] = (10**6).to_bytes(4, "little")
+    (tmp_path / "b.laz").write_bytes(raw)
+    with pytest.raises(DataError, match="declares 1000000 chunks of 300 points"):
+        read_cloud(tmp_path / "b.laz")
+
+
 def test_other_types_and_missing_files(tmp_path):
     (tmp_path / "scan.xyz").write_bytes(bytes(32))
     with pytest.raises(DataError, match=r"not read; read are: \.bin"):
