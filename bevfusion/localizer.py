@@ -43,7 +43,7 @@ DEFAULT_PATH = Path(str(files("bevfusion") / "weights" / "default.safetensors"))
 CACHE_MARGIN_M = 8.0  # a vehicle goes on so far, each way, on a map that was encoded once
 
 
-class Localizer:
+class NetworkLocator:
     """A trained network on one map."""
 
     def __init__(self, model: FusionNet, config: Config, source: MapSource, *, device: str = "cpu") -> None:
@@ -155,7 +155,7 @@ def open_locator(checkpoint: str, source: MapSource) -> Locator:
     return ClassicalLocator(source) if checkpoint == CLASSICAL else open_localizer(checkpoint, source)
 
 
-def open_localizer(checkpoint: str, source: MapSource) -> Localizer:
+def open_localizer(checkpoint: str, source: MapSource) -> NetworkLocator:
     """A network on a map, on the GPU where there is one.
 
     Args:
@@ -168,7 +168,7 @@ def open_localizer(checkpoint: str, source: MapSource) -> Localizer:
     if checkpoint == CLASSICAL:
         raise DataError("'classical' has no network to look into; name a checkpoint")
     model, loaded = open_network(checkpoint)
-    return Localizer(model, loaded.config, source, device="cuda" if torch.cuda.is_available() else "cpu")
+    return NetworkLocator(model, loaded.config, source, device="cuda" if torch.cuda.is_available() else "cpu")
 
 
 def open_network(checkpoint: str) -> tuple[FusionNet, Checkpoint]:

@@ -8,7 +8,7 @@ from bevfusion.build import build_model
 from bevfusion.checkpoint import save_checkpoint
 from bevfusion.config import Config, ConfigError
 from bevfusion.geometry.se2 import SE2
-from bevfusion.localizer import CHECKPOINT_NAME, Localizer, describe_checkpoint, filter_config, open_locator
+from bevfusion.localizer import CHECKPOINT_NAME, NetworkLocator, describe_checkpoint, filter_config, open_locator
 from bevfusion.sequence import sequence_localizer
 from bevfusion.structures import DataError, MapCache, Scan
 
@@ -89,7 +89,7 @@ def test_weights_of_another_network_are_refused(town_drive, config, tmp_path):
 def test_a_sequence_asks_a_map_that_is_encoded_once_in_a_while(town_drive, config):
     drive, source = town_drive
     torch.manual_seed(0)
-    localizer = Localizer(build_model(config), config, source)
+    localizer = NetworkLocator(build_model(config), config, source)
     calls = []
     localizer.model.map_encoder.register_forward_hook(lambda *_: calls.append(1))
     truth = source.frame.map_from_ego(drive[0].truth)
@@ -108,7 +108,7 @@ def test_asked_again_it_answers_as_it_would_at_once(town_drive, config):
     torch.manual_seed(0)
     model = build_model(config)
     model.map_encoder = torch.nn.Sequential(torch.nn.AvgPool2d(2), torch.nn.Conv2d(24, 8, 1))
-    localizer = Localizer(model, config, source)
+    localizer = NetworkLocator(model, config, source)
     truth = source.frame.map_from_ego(drive[0].truth)
     map_cache: MapCache = {}
     for away_m in (0.0, 3.3, -6.8):

@@ -11,7 +11,7 @@ from bevfusion.benchmark.comparison import MethodTiming, Task, compared
 from bevfusion.config import Config
 from bevfusion.datasets.simulated import map_file
 from bevfusion.geometry.se2 import SE2
-from bevfusion.localizer import DEFAULT, Localizer, open_localizer
+from bevfusion.localizer import DEFAULT, NetworkLocator, open_localizer
 from bevfusion.maps.source import open_map
 from bevfusion.sequence import sequence_localizer
 from bevfusion.structures import Frame
@@ -21,10 +21,10 @@ _SCANS = 4
 
 
 def step_rows(device: torch.device) -> list[MethodTiming]:
-    """`Localizer.locate` and `SequenceLocalizer.step` along a road of an invented town, a cell farther each time."""
+    """`NetworkLocator.locate` and `SequenceLocalizer.step` along a road of an invented town, a cell farther each."""
     source = open_map(map_file("town:101", Path(Config().simulation.cache)))
     opened = open_localizer(DEFAULT, source)
-    localizer = Localizer(opened.model, opened.config, source, device=device.type)
+    localizer = NetworkLocator(opened.model, opened.config, source, device=device.type)
     sequence = sequence_localizer(localizer, source)
     frames = [Frame(i, 0, dense_scan(i)) for i in range(_SCANS)]
     calls = itertools.count()
@@ -47,12 +47,12 @@ def step_rows(device: torch.device) -> list[MethodTiming]:
     operations = 2.0 * _encoder_products(localizer)
     return compared(
         Task(f"{POINTS:,} points, +-20 m, +-10 degrees", 16 * POINTS + 4 * weights, operations),
-        {"Localizer.locate": locate, "SequenceLocalizer.step": step},
+        {"NetworkLocator.locate": locate, "SequenceLocalizer.step": step},
         device,
     )
 
 
-def _encoder_products(localizer: Localizer) -> float:
+def _encoder_products(localizer: NetworkLocator) -> float:
     """Counted on the way through the convolutions of one call (those of the heads are few)."""
     total = 0.0
 

@@ -89,9 +89,9 @@ def locate(
         network = open_localizer(checkpoint, source)
     locator: Locator
     if backend is Backend.ONNX:
-        from bevfusion.export.runtime import OnnxLocalizer
+        from bevfusion.export.runtime import OnnxLocator
 
-        locator = OnnxLocalizer(Path(checkpoint), source)
+        locator = OnnxLocator(Path(checkpoint), source)
     else:
         locator = network if explain is not None else open_locator(checkpoint, source)
     single_scans = SingleScans(scans, parse_columns(columns))

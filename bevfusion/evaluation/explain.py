@@ -19,7 +19,7 @@ from bevfusion.files import write_text
 from bevfusion.geometry.grid import Grid
 from bevfusion.geometry.se2 import SE2
 from bevfusion.introspection import SLOTS, Introspection, introspect, layer_weights
-from bevfusion.localizer import Localizer
+from bevfusion.localizer import NetworkLocator
 from bevfusion.maps.source import MapSource
 from bevfusion.structures import Scan
 
@@ -84,7 +84,7 @@ def attention_shares(
 
 
 def attention_report(
-    locator: Localizer,
+    locator: NetworkLocator,
     drive: Drive,
     source: MapSource,
     *,
@@ -134,14 +134,14 @@ def files_of(folder: Path, name: str) -> list[Path]:
 
 
 def explain(
-    locator: Localizer, scan: Scan, prior: SE2, offset_m: float, offset_rad: float, folder: Path, name: str
+    locator: NetworkLocator, scan: Scan, prior: SE2, offset_m: float, offset_rad: float, folder: Path, name: str
 ) -> None:
     """Write NAME_spatial.png, NAME_layers.png, NAME_belief.png and NAME_explain.json for one scan.
 
     Args:
         locator: the network on its map.
         scan: with labels, the JSON also tells the shares.
-        prior: where to introspect, with `offset_m` and `offset_rad` as of `Localizer.locate`.
+        prior: where to introspect, with `offset_m` and `offset_rad` as of `NetworkLocator.locate`.
         offset_m: see there.
         offset_rad: see there.
         folder: made if it is missing; files of that name are replaced.

@@ -1,4 +1,4 @@
-"""`Localizer.predict` from points on, as one module with tensors in and out."""
+"""`NetworkLocator.predict` from points on, as one module with tensors in and out."""
 
 import copy
 

@@ -19,7 +19,7 @@ from bevfusion.maps.tiles import TileStore
 from bevfusion.structures import DataError, DirectionBelief, MapCache, PoseBelief, PoseEstimate, Scan
 
 
-class OnnxLocalizer:
+class OnnxLocator:
     """A `Locator` on the CPU, for the one window that its file was exported for."""
 
     def __init__(self, path: Path, source: MapSource) -> None:
@@ -54,7 +54,7 @@ class OnnxLocalizer:
     def locate(
         self, scan: Scan, prior: SE2, offset_m: float, offset_rad: float, map_cache: MapCache | None = None
     ) -> PoseEstimate:
-        """As `Localizer.locate`, without a use for the cache: the file encodes map and scan in one.
+        """As `NetworkLocator.locate`, without a use for the cache: the file encodes map and scan in one.
 
         Raises:
             DataError: if the window is not the file's, or the scan has no point inside the network's range.

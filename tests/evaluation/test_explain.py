@@ -18,7 +18,7 @@ from bevfusion.evaluation.protocol import Protocol
 from bevfusion.evaluation.run import evaluate
 from bevfusion.geometry.grid import Grid
 from bevfusion.introspection import SLOTS, AttentionHook, introspect, layer_weights, spatial_attention
-from bevfusion.localizer import Localizer
+from bevfusion.localizer import NetworkLocator
 from bevfusion.maps.schema import LAYER_NAMES
 from bevfusion.maps.source import open_map
 from bevfusion.structures import Scan
@@ -27,7 +27,7 @@ from bevfusion.summary import InputSummary
 PROTOCOL = Protocol(offset_m=4.0, offset_deg=6.0)
 
 
-def tiny_localizer(source, fusion: str = "se", refine: str = "sam") -> Localizer:
+def tiny_localizer(source, fusion: str = "se", refine: str = "sam") -> NetworkLocator:
     torch.manual_seed(0)
     base = Config()
     small = {"width": 8, "levels": 2}
@@ -35,7 +35,7 @@ def tiny_localizer(source, fusion: str = "se", refine: str = "sam") -> Localizer
     slots = {"fusion": AttentionConfig(attention=fusion), "refine": AttentionConfig(attention=refine)}
     model = model.model_copy(update=slots)
     config = base.model_copy(update={"bev": base.bev.model_copy(update={"range_m": 24.0}), "model": model})
-    return Localizer(build_model(config), config, source)
+    return NetworkLocator(build_model(config), config, source)
 
 
 def seen_from(drive, source, locator):

@@ -19,7 +19,7 @@ from bevfusion.filters.search import GlobalSearch
 from bevfusion.filters.sequence import SequenceLocalizer
 from bevfusion.geometry.se2 import SE2, wrap_angle
 from bevfusion.heads.read_out import read_out
-from bevfusion.localizer import Localizer, open_localizer
+from bevfusion.localizer import NetworkLocator, open_localizer
 from bevfusion.maps.schema import layer_index
 from bevfusion.maps.source import MapSource, open_map
 from bevfusion.sequence import sequence_localizer
@@ -38,7 +38,7 @@ MOST_M, MOST_DEG = 2.0, 2.0
 def recorded(tmp_path_factory: pytest.TempPathFactory) -> tuple[KittiRawDrive, Path]:
     """360 m in steps of 1.2 m, and the map."""
     cache = tmp_path_factory.mktemp("town")
-    options = DriveOptions(frames=300, spacing_m=1.2, columns=512, seed=1)
+    options = DriveOptions(frames=300, spacing_m=1.2, columns=512, seed=2)
     return simulated_drive(TOWN, options, cache), map_file(TOWN, cache)
 
 
@@ -112,7 +112,7 @@ def test_carried_off_it_is_found_where_it_may_search(
     assert np.mean(right[-20:]) >= 0.9
 
 
-def searching(localizer: Localizer, source: MapSource, frames: list[Frame]) -> SequenceLocalizer:
+def searching(localizer: NetworkLocator, source: MapSource, frames: list[Frame]) -> SequenceLocalizer:
     """Anywhere in the part of the town that the drive passes through, with forty metres around."""
     truths = [source.frame.map_from_ego(frame.truth) for frame in frames if frame.truth is not None]
     x_m, y_m = np.array([truth.x_m for truth in truths]), np.array([truth.y_m for truth in truths])

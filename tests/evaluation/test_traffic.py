@@ -21,18 +21,18 @@ from bevfusion.evaluation.traffic import (
     with_vehicles,
 )
 from bevfusion.geometry.se2 import SE2
-from bevfusion.localizer import Localizer
+from bevfusion.localizer import NetworkLocator
 from bevfusion.maps.source import open_map
 from bevfusion.structures import Locator, PoseEstimate, Scan
 
 
-def tiny_localizer(source) -> Localizer:
+def tiny_localizer(source) -> NetworkLocator:
     torch.manual_seed(0)
     base = Config()
     small = {"width": 8, "levels": 2}
     model = base.model.model_validate({"channels": 8, "lidar": small, "map": small})
     config = base.model_copy(update={"bev": base.bev.model_copy(update={"range_m": 24.0}), "model": model})
-    return Localizer(build_model(config), config, source)
+    return NetworkLocator(build_model(config), config, source)
 
 
 class Swayed(Locator):

@@ -31,10 +31,10 @@ def onnx_file(tmp_path_factory: pytest.TempPathFactory, small_checkpoint: str) -
 
 
 def test_onnxruntime_says_what_torch_says(town_drive, small_checkpoint: str, onnx_file: Path):
-    from bevfusion.export.runtime import OnnxLocalizer
+    from bevfusion.export.runtime import OnnxLocator
 
     drive, source = town_drive
-    onnx, torch_ = OnnxLocalizer(onnx_file, source), open_localizer(small_checkpoint, source)
+    onnx, torch_ = OnnxLocator(onnx_file, source), open_localizer(small_checkpoint, source)
     for index, count in enumerate((len(drive[0].scan), 3000, 77)):  # the number of points is not part of the graph
         scan = drive[index].scan.select(np.arange(count))
         truth = source.frame.map_from_ego(drive[index].truth)
@@ -49,10 +49,10 @@ def test_onnxruntime_says_what_torch_says(town_drive, small_checkpoint: str, onn
 
 
 def test_another_window_is_refused(town_drive, onnx_file: Path):
-    from bevfusion.export.runtime import OnnxLocalizer
+    from bevfusion.export.runtime import OnnxLocator
 
     drive, source = town_drive
-    localizer = OnnxLocalizer(onnx_file, source)
+    localizer = OnnxLocator(onnx_file, source)
     with pytest.raises(DataError, match="--offset-deg 180"):
         localizer.locate(drive[0].scan, SE2(), OFFSET_M, math.pi)
     far = Scan(np.full((3, 3), 1e4, np.float32), np.ones(3, np.float32))
@@ -62,11 +62,11 @@ def test_another_window_is_refused(town_drive, onnx_file: Path):
 
 @pytest.mark.parametrize("content", [b"", b"no protobuf at all"])
 def test_what_is_no_export_is_refused(town_drive, onnx_file: Path, tmp_path: Path, content: bytes):
-    from bevfusion.export.runtime import OnnxLocalizer
+    from bevfusion.export.runtime import OnnxLocator
 
     (tmp_path / "bad.onnx").write_bytes(content)
     with pytest.raises(DataError, match=r"bad\.onnx"):
-        OnnxLocalizer(tmp_path / "bad.onnx", town_drive[1])
+        OnnxLocator(tmp_path / "bad.onnx", town_drive[1])
 
 
 def test_a_package_of_torch_export(small_checkpoint: str, small_config: Config, tmp_path: Path):
