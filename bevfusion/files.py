@@ -20,7 +20,7 @@ def atomic_file(path: Path) -> Iterator[Path]:
         path: of the finished file; its folder is made if it is missing.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(f".{path.name}-{secrets.token_hex(4)}{path.suffix}")
+    draft = path.with_name(f".{secrets.token_hex(4)}-{path.name}")
     try:
         yield draft
         draft.replace(path)

@@ -37,6 +37,9 @@ class _Account:
     cut: list[int] = field(default_factory=list)
 
 
+_NOTHING = "{path} holds nothing to draw: no roads, buildings, barriers or other mapped features"
+
+
 class FeatureBuilder:
     """Draws the elements of one file."""
 
@@ -58,7 +61,7 @@ class FeatureBuilder:
         if not len(vertices):
             if self._ways:
                 raise DataError(self._uselessness(len(self._ways), len(self._ways)))
-            raise DataError(f"{path} holds nothing to draw: no roads, buildings, barriers or other mapped features")
+            raise DataError(_NOTHING.format(path=path))
         self.frame, self.bounds_m = extent_of(elements.boxes, elements.lon_lat[vertices], features, path, summary)
         lat_lon = np.ascontiguousarray(elements.lon_lat[:, ::-1])
         self._xy_m = self.frame.many_metres_from_degrees(lat_lon)
@@ -95,6 +98,8 @@ class FeatureBuilder:
                 shown = shown or bool(found)
             self._account(way, runs, shown or way in drawn_with_relation)
         points = [(self._drawing(tags).point or "", *self._xy_m[at].tolist()) for at, tags in self._points]
+        if not (roads or areas or lines or points):
+            raise DataError(_NOTHING.format(path=self._path))
         self._tell()
         return OsmMap(
             frame=self.frame,

@@ -19,6 +19,7 @@ class CountingSource:
     def __init__(self, source: MapSource) -> None:
         self.source = source
         self.frame, self.name, self.bounds_m, self.covers = source.frame, source.name, source.bounds_m, source.covers
+        self.summary = source.summary
         self.draws = 0
 
     def draw(self, grid: Grid, map_from_tile: SE2, mirrored: bool = False) -> np.ndarray:
@@ -104,4 +105,4 @@ def test_open_map_goes_by_the_suffix(osm_text: OsmText, tmp_path: Path) -> None:
     (tmp_path / "a.osm").write_text(str(osm_text), encoding="utf-8")
     assert open_map(tmp_path / "a.osm").name == "a"
     with pytest.raises(DataError, match=r"\.osm\.pbf.*\.tif"):
-        open_map(tmp_path / "a.shp")
+        open_map(tmp_path / "a.dxf")

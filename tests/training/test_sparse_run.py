@@ -11,6 +11,7 @@ from bevfusion.cli import main
 from bevfusion.config import Config, config_from_dict
 from bevfusion.datasets.samples import PoseSamples
 from bevfusion.datasets.simulated import map_file
+from bevfusion.evaluation.trained import evaluate_run
 from bevfusion.geometry.se2 import SE2
 from bevfusion.introspection import introspect, layer_weights
 from bevfusion.lidar.sparse import SparseEncoder
@@ -48,7 +49,7 @@ def config(tmp_path_factory: pytest.TempPathFactory) -> Config:
 @pytest.fixture(scope="module")
 def run(config, tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("runs") / "sparse"
-    train(config, folder)
+    train(config, folder, evaluate=evaluate_run)
     return folder
 
 
