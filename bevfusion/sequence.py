@@ -104,7 +104,7 @@ class FilterEstimator:
             self._source = source
             self._reckoning.begin(prior, source)
             if self._anywhere:
-                self._localizer.start_anywhere(_log_progress)
+                self._localizer.start_anywhere(log_search_progress)
             else:
                 self._localizer.start(prior, self._offset_m, self._offset_rad)
         carried = self._reckoning.carry(frame)
@@ -232,7 +232,7 @@ def sequence_localizer(
     return SequenceLocalizer(locator, read_out, search, config, map_cache=cache, record=record)
 
 
-def _log_progress(done: int, count: int) -> None:
+def log_search_progress(done: int, count: int) -> None:
     """A line every tenth of a search."""
     if 10 * done // count > 10 * (done - 1) // count:
         log.info("search: %d of %d tiles", done, count)

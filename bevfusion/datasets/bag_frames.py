@@ -10,9 +10,8 @@ import numpy as np
 from jaxtyping import Float
 
 from bevfusion.datasets.bag import Bag, Topic
-from bevfusion.datasets.rigid import FrameTree, bare, extrinsics_matrix, transform
+from bevfusion.datasets.rigid import FrameTree, bare, extrinsics_matrix, transforms_of
 from bevfusion.datasets.ros_messages import FOXGLOVE_TRANSFORM, FOXGLOVE_TRANSFORMS, OLD_TRANSFORMS, TRANSFORMS
-from bevfusion.structures import DataError
 from bevfusion.summary import InputSummary
 
 VEHICLE_FRAMES = ("base_link", "base_footprint", "ego_vehicle", "vehicle", "base")
@@ -150,14 +149,7 @@ def _sampled(topic: Topic) -> Topic:
 def _read(bag: Bag, topics: Sequence[Topic], summary: InputSummary) -> dict[tuple[str, str], list[np.ndarray]]:
     found: dict[tuple[str, str], list[np.ndarray]] = {}
     for _, _, message in bag.messages(topics):
-        for item in message.transforms:
-            shift, turn = item.transform.translation, item.transform.rotation
-            parent, child = bare(item.header.frame_id), bare(item.child_frame_id)
-            try:
-                matrix = transform((shift.x, shift.y, shift.z), (turn.x, turn.y, turn.z, turn.w))
-            except DataError as error:
-                summary.add("lost", "transforms", f"{parent} to {child}: {error}")
-                continue
+        for _, parent, child, matrix in transforms_of(message, lambda told: summary.add("lost", "transforms", told)):
             found.setdefault((parent, child), []).append(matrix)
     return found
 

@@ -1,7 +1,8 @@
 """Rigid motions of space as 4 x 4 matrices, and trees of fixed ones: what mounts a LiDAR on a vehicle."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float
@@ -140,6 +141,26 @@ class FrameTree:
 def bare(frame: str) -> str:
     """The name of a frame: ROS 1 wrote some with a slash before them."""
     return str(frame).lstrip("/")
+
+
+def transforms_of(
+    message: Any, on_refused: Callable[[str], None]
+) -> Iterator[tuple[Any, str, str, Float[np.ndarray, "4 4"]]]:
+    """(item, parent, child, parent_from_child) of each transform of a tf2_msgs/TFMessage, of either ROS.
+
+    Args:
+        message: with a list `transforms`.
+        on_refused: called with one line for each that is no rigid motion, which is left out.
+    """
+    for item in message.transforms:
+        shift, turn = item.transform.translation, item.transform.rotation
+        parent, child = bare(item.header.frame_id), bare(item.child_frame_id)
+        try:
+            matrix = transform((shift.x, shift.y, shift.z), (turn.x, turn.y, turn.z, turn.w))
+        except DataError as error:
+            on_refused(f"{parent} to {child}: {error}")
+            continue
+        yield item, parent, child, matrix
 
 
 def angle_between_rad(first: float, second: float) -> float:

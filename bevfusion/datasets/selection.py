@@ -14,6 +14,11 @@ class FrameSelection:
     frames: int | None = None  # so many at most; None: up to the end
     every: int = 1
 
+    def indices(self, count: int) -> range:
+        """The chosen ones of so many frames; there may be none."""
+        chosen = range(self.start, count, self.every)
+        return chosen if self.frames is None else chosen[: self.frames]
+
 
 ALL_FRAMES = FrameSelection()
 
@@ -28,8 +33,7 @@ class SelectedFrames(Derived):
             DataError: if there is none among them.
         """
         super().__init__(drive)
-        chosen = range(selection.start, len(drive), selection.every)
-        self._chosen = chosen if selection.frames is None else chosen[: selection.frames]
+        self._chosen = selection.indices(len(drive))
         if not self._chosen:
             raise DataError(
                 f"{drive.name}: no frame is left of its {len(drive)} with start {selection.start}, frames "

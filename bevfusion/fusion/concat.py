@@ -42,7 +42,7 @@ class ConcatFusion(nn.Module):
         return y
 
 
-class DynamicFusion(nn.Module):
+class DynamicFusion(ConcatFusion):
     """Concatenate, convolve, gate the channels.
 
     Args:
@@ -54,16 +54,13 @@ class DynamicFusion(nn.Module):
     """
 
     def __init__(self, channels: int, *, kernel: int = 3) -> None:
-        super().__init__()
-        check_at_least("channels", channels, 1)
-        check_odd("kernel", kernel)
-        self.join = ConvNormAct(2 * channels, channels, kernel=kernel)
+        super().__init__(channels, kernel=kernel)
         self.excite = nn.Linear(channels, channels)
 
     def forward(
         self, lidar: Float[Tensor, "b c h w"], map_in_ego: Float[Tensor, "b c h w"]
     ) -> Float[Tensor, "b c h w"]:
         """The joint tensor of two aligned maps."""
-        joined: Tensor = self.join(torch.cat([lidar, map_in_ego], dim=1))
+        joined = super().forward(lidar, map_in_ego)
         gate: Tensor = self.excite(joined.mean((2, 3))).sigmoid()
         return joined * gate[:, :, None, None]

@@ -15,7 +15,7 @@ import numpy as np
 from jaxtyping import Float
 
 from bevfusion.datasets.pointcloud2 import header_stamp_ns
-from bevfusion.datasets.rigid import FrameTree, bare, interpolated_rotations, transform
+from bevfusion.datasets.rigid import FrameTree, bare, interpolated_rotations, transforms_of
 from bevfusion.datasets.tracks import PoseTrack
 from bevfusion.geometry.se2 import SE2, wrap_angle
 from bevfusion.ros.parameters import NodeParameters
@@ -189,14 +189,7 @@ class OdometryBuffer:
 
 def add_transforms(message: Any, buffer: TransformBuffer, static: bool) -> None:
     """Keep all transforms of a message; those that are no rigid motion are left out with a warning."""
-    for item in message.transforms:
-        shift, turn = item.transform.translation, item.transform.rotation
-        parent, child = bare(item.header.frame_id), bare(item.child_frame_id)
-        try:
-            matrix = transform((shift.x, shift.y, shift.z), (turn.x, turn.y, turn.z, turn.w))
-        except DataError as error:
-            log.warning("TF %s to %s: %s", parent, child, error)
-            continue
+    for item, parent, child, matrix in transforms_of(message, lambda told: log.warning("TF %s", told)):
         if static:
             buffer.add_static(parent, child, matrix)
         else:

@@ -7,11 +7,13 @@ from pathlib import Path
 
 from bevfusion import __version__
 from bevfusion.datasets.drive import Drive
+from bevfusion.datasets.selection import FrameSelection
 from bevfusion.files import write_text
 from bevfusion.filters.settings import FilterConfig
 from bevfusion.heads.map_error import MAP_ERROR_M
 from bevfusion.maps.source import MapSource, first_covering
 from bevfusion.progress import frame_progress
+from bevfusion.sequence import log_search_progress
 from bevfusion.structures import DataError, Locator
 from bevfusion.tracking import outputs
 from bevfusion.tracking.follow import Start, TrackedFrame, track_drive
@@ -26,8 +28,7 @@ def chosen_indices(count: int, start: int, frames: int | None, every: int) -> ra
     Raises:
         DataError: if there is none.
     """
-    stop = count if frames is None else min(count, start + frames * every)
-    chosen = range(start, stop, every)
+    chosen = FrameSelection(start, frames, every).indices(count)
     if not chosen:
         raise DataError(f"no frame is left of {count}: from {start} on, every {every}")
     return chosen
@@ -80,7 +81,7 @@ def follow(
                     config=config,
                     map_error_m=map_error_m,
                     on_frame=show,
-                    on_tile=_searched,
+                    on_tile=log_search_progress,
                 )
             )
         except KeyboardInterrupt:
@@ -122,9 +123,3 @@ def write_all(
     if plots:
         log.info("drawing the report")
         write_report(folder / "report.html", drive.name, frames, source, notes, map_error_m)
-
-
-def _searched(done: int, count: int) -> None:
-    """A line every tenth of a search over the map."""
-    if 10 * done // count > 10 * (done - 1) // count:
-        log.info("search: %d of %d tiles", done, count)
