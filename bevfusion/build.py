@@ -2,16 +2,18 @@
 
 import math
 from collections.abc import Callable, Mapping
+from functools import partial
 
 from torch import nn
 
 from bevfusion.attention import ATTENTION, SLOT_CHOICES, make
-from bevfusion.config import AttentionConfig, Config, ConfigError, Option
-from bevfusion.fusion.attend import Refinement, needs_of
+from bevfusion.attention.contract import Need, Needs
+from bevfusion.config import AttentionConfig, Config, ConfigError, ModelConfig, Option
+from bevfusion.fusion.attend import needs_of
 from bevfusion.fusion.fuse import JOINS, Fusion
 from bevfusion.geometry.grid import Grid, PoseWindow
 from bevfusion.heads.blur import BeliefBlur
-from bevfusion.heads.direction import DirectionHead
+from bevfusion.heads.pose_check import PoseCheckHead
 from bevfusion.heads.pose_volume import PoseVolumeHead
 from bevfusion.lidar.encoders import RasterEncoder
 from bevfusion.lidar.rasterize import bev_channels
@@ -31,24 +33,17 @@ def build_model(config: Config) -> FusionNet:
     """
     model = config.model
     grid = bev_grid(config)
+    features = grid.coarser(model.stride)
     return FusionNet(
         lidar_encoder=_lidar_encoder(config),
-        map_encoder=MapEncoder(
-            len(LAYERS), model.channels, stride=model.stride, attention=_in_blocks(model.blocks), **dict(model.map)
-        ),
-        fusion=_fusion(model.channels, model.fusion.attention, model.fusion.options),
-        refinement=Refinement(
-            _attention("model.refine", model.refine.attention, model.channels, model.refine.options),
-            _attention("model.refine", model.refine.attention, model.channels, model.refine.options),
-        ),
+        lidar_attention=_of_scan("model.scan", model.scan, model.channels),
+        map_encoder=MapEncoder(len(LAYERS), model.channels, stride=model.stride, **dict(model.map)),
         pose_volume=PoseVolumeHead(
-            model.channels,
-            model.heads.match_channels,
-            grid.coarser(model.stride),
-            confidence=model.heads.confidence,
+            model.channels, model.heads.match_channels, features, confidence=model.heads.confidence
         ),
-        direction=DirectionHead(model.channels, model.heads.harmonics),
         blur=BeliefBlur(),
+        fusion=_fusion(model),
+        pose_check=PoseCheckHead(model.channels, features),
         bev_grid=grid,
         stride=model.stride,
     )
@@ -78,25 +73,33 @@ def _lidar_encoder(config: Config) -> nn.Module:
 
 
 def _in_blocks(section: AttentionConfig) -> MakeAttention:
-    """What goes into each residual block: a mechanism that needs features and nothing else."""
-
-    def made(channels: int) -> nn.Module:
-        mechanism = _attention("model.blocks", section.attention, channels, section.options)
-        needs = " and ".join(sorted(need.value for need in needs_of(mechanism)))
-        if needs:
-            raise ConfigError(
-                f"model.blocks: '{section.attention}' needs {needs}, which only fusion and refinement are told"
-            )
-        return mechanism
-
-    return made
+    """What goes into each residual block of the LiDAR tower."""
+    return partial(_of_scan, "model.blocks", section, may_need=frozenset())
 
 
-def _fusion(channels: int, name: str, options: Mapping[str, Option]) -> Fusion:
-    """An attention mechanism before concatenation, or one of the other ways to join two branches."""
+def _of_scan(
+    key: str, section: AttentionConfig, channels: int, may_need: Needs = frozenset({Need.SEEN, Need.LOSS})
+) -> nn.Module:
+    """A mechanism of the LiDAR tower, which knows nothing of a map.
+
+    Raises:
+        ConfigError: if it needs more than it can be told there.
+    """
+    mechanism = _attention(key, section.attention, channels, section.options)
+    needs = " and ".join(sorted(need.value for need in needs_of(mechanism) - may_need))
+    if needs:
+        raise ConfigError(f"{key}: '{section.attention}' needs {needs}, which it is not told there")
+    return mechanism
+
+
+def _fusion(model: ModelConfig) -> Fusion:
+    """An attention mechanism before concatenation, or one of the other ways to join two branches; then refinement."""
+    channels, name, options = model.channels, model.fusion.attention, model.fusion.options
+    refinement = _attention("model.refine", model.refine.attention, channels, model.refine.options)
     if name in JOINS:
-        return Fusion(nn.Identity(), _made("model.fusion", JOINS, name, channels, options))
-    return Fusion(_attention("model.fusion", name, 2 * channels, options), JOINS["concat"](channels))
+        return Fusion(nn.Identity(), _made("model.fusion", JOINS, name, channels, options), refinement)
+    attention = _attention("model.fusion", name, 2 * channels, options)
+    return Fusion(attention, JOINS["concat"](channels), refinement)
 
 
 def _attention(key: str, name: str, channels: int, options: Mapping[str, Option]) -> nn.Module:
@@ -136,12 +139,17 @@ def tile_grid(config: Config, offset_m: float, margin_m: float = 0.0) -> Grid:
     return _divisible(half_m, config.bev.cell_m, 2 ** (config.model.map.levels - 1))
 
 
+def tile_lattice_m(config: Config) -> float:
+    """Tiles are centred on whole multiples of this: the encoder's coarsest cells always lie at the same places."""
+    return config.bev.cell_m * (1 << (config.model.map.levels - 1))
+
+
 def search_window(config: Config, offset_m: float, offset_rad: float) -> PoseWindow:
     """The poses to score for a prior within +-offset_m and +-offset_rad."""
     cell_m = config.bev.cell_m * config.model.stride
-    # A tile is centred on a whole cell of the map, or of its features: the prior may lie half of one off it.
+    # The window is centred on the lattice of tiles: the prior may lie half a step off it.
     yaw_step_rad = math.radians(config.model.heads.yaw_step_deg)
-    return PoseWindow(offset_m + 0.5 * cell_m, min(offset_rad, math.pi), cell_m, yaw_step_rad)
+    return PoseWindow(offset_m + 0.5 * tile_lattice_m(config), min(offset_rad, math.pi), cell_m, yaw_step_rad)
 
 
 def _divisible(half_extent_m: float, cell_m: float, blocks: int) -> Grid:

@@ -13,7 +13,8 @@ from bevfusion.config import Config, ConfigError, config_from_dict
 from bevfusion.files import atomic_file
 from bevfusion.structures import DataError
 
-_FORMAT = "bevfusion-1"
+_FORMAT = "bevfusion-2"
+_FORMER = "bevfusion-1"  # of networks that mixed scan and map before they were matched
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +49,8 @@ def read_checkpoint(path: Path) -> Checkpoint:
             weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 -- not a dict
     except (SafetensorError, OSError) as error:
         raise DataError(f"{path}: not a readable safetensors file: {error}") from error
+    if metadata.get("format") == _FORMER:
+        raise DataError(f"{path}: a checkpoint of an earlier version, whose network was another: train it anew")
     if metadata.get("format") != _FORMAT:
         raise DataError(f"{path}: not a bevfusion checkpoint (format {metadata.get('format')!r}, expected {_FORMAT!r})")
     try:

@@ -81,7 +81,6 @@ class HeadConfig(Section):
 
     match_channels: int = Field(8, ge=1, description="channels that templates and map are compared in")
     yaw_step_deg: float = Field(2.0, gt=0, le=30)
-    harmonics: int = Field(8, ge=1, description="circular harmonics of the direction head's own evidence")
     confidence: bool = Field(True, description="cells of the template are weighted by a learned confidence")
 
 
@@ -94,9 +93,18 @@ class ModelConfig(Section):
     sparse: SparseConfig = SparseConfig()
     lidar: EncoderConfig = EncoderConfig()
     map: EncoderConfig = EncoderConfig()
-    blocks: AttentionConfig = Field(AttentionConfig(), description="inside every residual block of the encoders")
-    fusion: AttentionConfig = AttentionConfig(attention="cbam")
-    refine: AttentionConfig = AttentionConfig(attention="coordinate")
+    blocks: AttentionConfig = Field(
+        AttentionConfig(), description="inside every residual block of the LiDAR encoder; the map's has none"
+    )
+    scan: AttentionConfig = Field(
+        AttentionConfig(attention="coordinate"), description="on the features of the scan alone, before the matching"
+    )
+    fusion: AttentionConfig = Field(
+        AttentionConfig(attention="cbam"), description="channel attention where scan and map lie on each other"
+    )
+    refine: AttentionConfig = Field(
+        AttentionConfig(attention="coordinate"), description="spatial attention on what fusion makes of both"
+    )
     heads: HeadConfig = HeadConfig()
 
 
@@ -172,7 +180,11 @@ class TrainConfig(Section):
     weight_decay: float = Field(1e-2, ge=0)
     warmup_steps: int = Field(30, ge=0)
     gradient_clip: float = Field(1.0, gt=0)
-    direction_weight: float = Field(0.3, ge=0, description="weight of the direction head's loss beside the volume's")
+    check_weight: float = Field(
+        1.0,
+        ge=0,
+        description="weight of the losses where scan and map are fused; no gradient of these goes into the towers",
+    )
     auxiliary_weight: float = Field(0.1, ge=0, description="weight of losses that a mechanism brings along")
     validate_every: int = Field(200, ge=1, description="steps between validations")
     workers: Annotated[int, Field(ge=0)] | Literal["auto"] = Field(

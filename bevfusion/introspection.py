@@ -20,9 +20,9 @@ from bevfusion.geometry.se2 import SE2
 from bevfusion.heads.pose_volume import PoseVolumeHead
 from bevfusion.maps.schema import LAYER_NAMES
 from bevfusion.model import FusionNet, Prediction
-from bevfusion.structures import Batch, DataError, Fused, Locator, PoseEstimate, Scan
+from bevfusion.structures import Batch, DataError, Locator, PoseEstimate, Scan
 
-SLOTS = ("fusion", "refine", "saliency")
+SLOTS = ("scan", "fusion", "refine", "saliency")
 _FAINT = 0.01  # of the mean magnitude of a map: what is weaker counts as nothing
 
 
@@ -37,7 +37,7 @@ class Introspection:
     window: PoseWindow
     grid: Grid  # of the attention
     seen: Bool[np.ndarray, "h w"]  # the scan reached the cell
-    attention: Mapping[str, Float[np.ndarray, "h w"]]  # by `SLOTS`
+    attention: Mapping[str, Float[np.ndarray, "h w"]]  # by `SLOTS`; fusion and refinement at the best pose
     lidar_gate: Float[np.ndarray, " c"]  # of each channel, in fusion
     map_gate: Float[np.ndarray, " c"]
 
@@ -85,10 +85,10 @@ def introspect(locator: Locator, scan: Scan, prior: SE2, offset_m: float, offset
     with _recorded(model) as calls:
         estimate = locator.locate(scan, prior, offset_m, offset_rad)
     (batch, window), prediction = calls["network"]
-    (lidar, map_features, _, scene), fused = calls["fusion"]
+    (lidar, seen_map, scene), fused = calls["fusion"]
     with torch.inference_mode():
-        gates = [channel_gate(lidar, fused.lidar), channel_gate(map_features, fused.map)]
-    lidar_gate, map_gate = (gate.flatten().float().cpu().numpy() for gate in gates)
+        gate = channel_gate(torch.cat([lidar, seen_map], dim=1), fused.attended).flatten().float().cpu().numpy()
+    lidar_gate, map_gate = np.split(gate, 2)
     return Introspection(
         scan,
         estimate,
@@ -138,12 +138,11 @@ def layer_weights(model: FusionNet, introspection: Introspection) -> dict[str, L
 
     Gates are of channels, and a channel is no layer: the encoder mixes them. What a layer writes into channel c is
     taken as w_c = mean over cells |f_c(tile) - f_c(tile without the layer)|, and its gate is the gates' mean with
-    those weights. `moved` is the total variation between the pose volumes with and without the layer; it sees the
-    whole network, and also what the layer tells mechanisms that look at the road.
+    those weights. `moved` is the total variation between the pose volumes with and without the layer.
     """
     tile = introspection.batch.tile
     features = model.map_encoder(tile)
-    prob = introspection.prediction.volume.log_prob.exp()
+    prob = model(introspection.batch, introspection.window, features).volume.log_prob.exp()
     gate = torch.from_numpy(introspection.map_gate).to(features)
     weights: dict[str, LayerWeight] = {}
     for index, name in enumerate(LAYER_NAMES):
@@ -151,8 +150,9 @@ def layer_weights(model: FusionNet, introspection: Introspection) -> dict[str, L
             continue
         blank = tile.clone()
         blank[:, index] = 0.0
-        written = (features - model.map_encoder(blank)).abs().mean((0, 2, 3))
-        without = model(replace(introspection.batch, tile=blank), introspection.window)
+        left = model.map_encoder(blank)
+        written = (features - left).abs().mean((0, 2, 3))
+        without = model(replace(introspection.batch, tile=blank), introspection.window, left)
         moved = 0.5 * (prob - without.volume.log_prob.exp()).abs().sum()
         passed = (gate * written).sum() / written.sum().clamp(min=1e-12)
         weights[name] = LayerWeight(float(passed), float(moved))
@@ -162,12 +162,13 @@ def layer_weights(model: FusionNet, introspection: Introspection) -> dict[str, L
 @torch.inference_mode()
 def _attention(model: FusionNet, calls: Mapping[str, tuple[Any, Any]]) -> dict[str, Float[np.ndarray, "h w"]]:
     """By `SLOTS`, of the recorded call (a batch of one)."""
-    (lidar, *_, scene), fused = calls["fusion"]
-    refined: Fused = calls["network"][1].fused
+    (lidar, seen_map, scene), fused = calls["fusion"]
+    _, encoded = calls["lidar_encoder"]
     attention = {
-        "fusion": spatial_attention(lidar, fused.lidar),
-        "refine": spatial_attention(fused.lidar, refined.lidar),
-        "saliency": matching_saliency(model.pose_volume, refined.lidar, scene.seen),
+        "scan": spatial_attention(encoded, lidar),
+        "fusion": spatial_attention(torch.cat([lidar, seen_map], dim=1), fused.attended),
+        "refine": spatial_attention(fused.joined, fused.joint),
+        "saliency": matching_saliency(model.pose_volume, lidar, scene.seen),
     }
     return {slot: weight[0, 0].float().cpu().numpy() for slot, weight in attention.items()}
 
@@ -179,7 +180,7 @@ def _network(locator: Locator) -> FusionNet | None:
 
 @contextmanager
 def _recorded(model: FusionNet) -> Iterator[dict[str, tuple[Any, Any]]]:
-    """(inputs, output) of the last call of the network and of its fusion, filled while the context lasts."""
+    """As of `_hook`, filled while the context lasts."""
     calls: dict[str, tuple[Any, Any]] = {}
     handles = _hook(model, calls)
     try:
@@ -190,10 +191,10 @@ def _recorded(model: FusionNet) -> Iterator[dict[str, tuple[Any, Any]]]:
 
 
 def _hook(model: FusionNet, calls: dict[str, tuple[Any, Any]]) -> list[RemovableHandle]:
-    """Keep (inputs, output) of the last call of the network and of its fusion."""
+    """Keep (inputs, output) of the last call of the network, of its LiDAR encoder and of its fusion."""
 
     def keeper(name: str) -> Callable[[Any, Any, Any], None]:
         return lambda module, inputs, output: calls.__setitem__(name, (inputs, output))
 
-    parts = (("network", model), ("fusion", model.fusion))
+    parts = (("network", model), ("lidar_encoder", model.lidar_encoder), ("fusion", model.fusion))
     return [module.register_forward_hook(keeper(name)) for name, module in parts]

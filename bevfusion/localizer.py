@@ -7,40 +7,28 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int8
 from torch import Tensor
 
-from bevfusion.build import build_model, search_window, tile_grid, voxel_grid
+from bevfusion.build import build_model, search_window, tile_grid, tile_lattice_m, voxel_grid
 from bevfusion.checkpoint import Checkpoint, load_weights, read_checkpoint
 from bevfusion.classical.locator import ClassicalLocator
 from bevfusion.config import Config, overridden
 from bevfusion.filters.settings import FilterConfig
-from bevfusion.geometry.grid import Grid, PoseWindow
+from bevfusion.geometry.grid import Grid
 from bevfusion.geometry.se2 import SE2
-from bevfusion.heads.direction import mean_direction
 from bevfusion.heads.read_out import read_out
 from bevfusion.lidar.voxelize import scan_input
-from bevfusion.maps.feature_cache import MapFeatureCache
+from bevfusion.maps.map_features import MapFeatures
 from bevfusion.maps.source import MapSource
 from bevfusion.maps.tiles import TileStore
 from bevfusion.model import FusionNet, Prediction
-from bevfusion.structures import (
-    Batch,
-    DataError,
-    DirectionBelief,
-    Locator,
-    MapCache,
-    MapTile,
-    PoseBelief,
-    PoseEstimate,
-    Scan,
-)
+from bevfusion.structures import Batch, DataError, Locator, PoseBelief, PoseCheck, PoseEstimate, Scan
 
 CHECKPOINT_NAME = "model.safetensors"  # of a training run's folder
 CLASSICAL = "classical"  # in place of a checkpoint: the training-free matcher
 DEFAULT = "default"  # in place of a checkpoint: the weights that ship
 DEFAULT_PATH = Path(str(files("bevfusion") / "weights" / "default.safetensors"))
-CACHE_MARGIN_M = 8.0  # a vehicle goes on so far, each way, on a map that was encoded once
 
 
 class NetworkLocator:
@@ -62,87 +50,78 @@ class NetworkLocator:
         self.device = device
         self._voxel_grid = voxel_grid(config)
         self._stores: dict[Grid, TileStore] = {}
+        self._features = MapFeatures(
+            TileStore(source, model.bev_grid),
+            self._encode,
+            stride=model.stride,
+            context=model.map_encoder.context_cells,
+            coarsest=1 << (config.model.map.levels - 1),
+        )
 
     @property
     def map_error_m(self) -> float:
         """The error of the map as a whole that beliefs count already: what calibration found in simulated maps."""
         return self.model.blur.std_cells * self.model.feature_grid.cell_m
 
-    def locate(
-        self, scan: Scan, prior: SE2, offset_m: float, offset_rad: float, map_cache: MapCache | None = None
-    ) -> PoseEstimate:
+    def locate(self, scan: Scan, prior: SE2, offset_m: float, offset_rad: float) -> PoseEstimate:
         """The pose of a scan within +-offset_m (map axes) and +-offset_rad of a prior pose in the map frame.
-
-        Args:
-            scan: what was seen.
-            prior: where the window lies.
-            offset_m: half its side.
-            offset_rad: half its range of headings; pi is any.
-            map_cache: of a vehicle that asks scan after scan: most of them share an encoded map, and take half the
-                time. The tile is then centred on a cell of the features rather than of the raster, and encoded with
-                what lies beyond it: answers differ from those without a cache as these do from prior to prior, by a
-                sixth of a cell.
 
         Raises:
             DataError: if the scan has no point inside the network's range.
         """
-        prediction, centre = self.predict(scan, prior, offset_m, offset_rad, map_cache)
-        return estimate_of(prediction.volume, prediction.direction, centre)
-
-    def predict(
-        self, scan: Scan, prior: SE2, offset_m: float, offset_rad: float, map_cache: MapCache | None = None
-    ) -> tuple[Prediction, SE2]:
-        """The network's own output, and the pose that it is centred on: the prior, on a whole cell of the map."""
-        grid, window = tile_grid(self.config, offset_m), search_window(self.config, offset_m, offset_rad)
-        if map_cache is None:
-            tile = self._stores.setdefault(grid, TileStore(self.source, grid)).tile(prior)
-            return self._ask(scan, prior, window, tile)
-        return self._ask(scan, prior, window, *self._cached(map_cache, grid, offset_m).around(prior))
-
-    def _cached(self, map_cache: MapCache, grid: Grid, offset_m: float) -> MapFeatureCache:
-        """This localizer's part of a cache, for tiles of one size."""
-        if (self, grid) not in map_cache:
-            store = TileStore(self.source, tile_grid(self.config, offset_m, CACHE_MARGIN_M))
-            map_cache[self, grid] = MapFeatureCache(store, grid, self.model.stride, self._encode)
-        found: MapFeatureCache = map_cache[self, grid]
-        return found
+        prediction, centre = self.predict(scan, prior, offset_m, offset_rad)
+        return estimate_of(prediction.volume, prediction.poses, prediction.check, centre)
 
     @torch.inference_mode()
-    def _ask(
-        self, scan: Scan, prior: SE2, window: PoseWindow, tile: MapTile, features: Tensor | None = None
-    ) -> tuple[Prediction, SE2]:
-        """What `predict` says; `features` are those of the tile, where they are known already."""
+    def predict(self, scan: Scan, prior: SE2, offset_m: float, offset_rad: float) -> tuple[Prediction, SE2]:
+        """The network's own output, and the pose that it is centred on: the prior, on the lattice of map features."""
         bev, voxels = scan_input(scan, self.model.bev_grid, self.config.bev.slices_m, self._voxel_grid)
         if not bool((bev[-1] < 1.0).any()):
             raise DataError(f"none of the scan's {len(scan)} points lies within {self.config.bev.range_m} m")
-        centre = SE2(tile.map_from_tile.x_m, tile.map_from_tile.y_m, prior.yaw_rad)
+        grid, window = tile_grid(self.config, offset_m), search_window(self.config, offset_m, offset_rad)
+        centre = on_lattice(prior, tile_lattice_m(self.config))
+        tile = self._stores.setdefault(grid, TileStore(self.source, grid)).tile(centre)
+        features = self._features.about(centre, grid.coarser(self.model.stride))
         yaw_rad = torch.tensor([prior.yaw_rad], dtype=torch.float32)
-        batch = Batch(bev[None], _layers(tile), yaw_rad, voxels=voxels).to(self.device)
-        return self.model(batch, window, map_features=features), centre
+        batch = Batch(bev[None], _as_input(tile.layers), yaw_rad, voxels=voxels).to(self.device)
+        return self.model(batch, window, map_features=features[None]), centre
 
     @torch.inference_mode()
-    def _encode(self, tile: MapTile) -> Float[Tensor, "1 c h w"]:
-        features: Tensor = self.model.map_encoder(_layers(tile).to(self.device))
-        return features
+    def _encode(self, layers: Int8[np.ndarray, "l h w"]) -> Float[Tensor, "c h2 w2"]:
+        features: Tensor = self.model.map_encoder(_as_input(layers).to(self.device))
+        return features[0]
 
 
-def _layers(tile: MapTile) -> Float[Tensor, "1 l h w"]:
+def on_lattice(prior: SE2, step_m: float) -> SE2:
+    """The pose with the same heading on the nearest place whose x and y are whole multiples of a step."""
+    return SE2(round(prior.x_m / step_m) * step_m, round(prior.y_m / step_m) * step_m, prior.yaw_rad)
+
+
+def _as_input(layers: Int8[np.ndarray, "l h w"]) -> Float[Tensor, "1 l h w"]:
     """As the network takes them: 1.0 is there."""
-    return torch.from_numpy(tile.layers[None].astype(np.float32) / 127.0)
+    return torch.from_numpy(layers[None].astype(np.float32) / 127.0)
 
 
-def estimate_of(volume: PoseBelief, direction: DirectionBelief, centre: SE2) -> PoseEstimate:
-    """The answer in a volume of one sample about `centre`, a pose of the map frame."""
+def estimate_of(volume: PoseBelief, poses: Float[Tensor, "1 3"], check: PoseCheck, centre: SE2) -> PoseEstimate:
+    """The answer of one sample about `centre`, a pose of the map frame.
+
+    Args:
+        volume: of the matching.
+        poses: where scan and map were laid on each other, an offset from the centre.
+        check: what that showed.
+        centre: of the volume.
+    """
     log_prob = volume.log_prob.cpu()
     reading = read_out(log_prob[0].numpy(), volume.window)
-    _, heading_std_rad = mean_direction(direction)
+    x_m, y_m, yaw_rad = poses[0].tolist()
     return PoseEstimate(
-        map_from_ego=centre.moved_by(reading.offset),
+        map_from_ego=centre.moved_by(SE2(x_m, y_m, yaw_rad)) @ SE2(*check.residual[0].tolist()),
         covariance=reading.covariance,
-        heading_std_rad=float(heading_std_rad),
+        heading_std_rad=reading.heading_std_rad,
         confidence=reading.confidence,
         prior=centre,
         belief=PoseBelief(log_prob, volume.window),
+        probability_here=float(check.log_odds[0].sigmoid()),
     )
 
 

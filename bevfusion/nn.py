@@ -9,17 +9,29 @@ from torch.nn import functional as F
 MakeAttention = Callable[[int], nn.Module]
 """A mechanism, B C H W to the same, for so many channels."""
 
+MakeNorm = Callable[[int], nn.Module]
+"""A normalization of so many channels, B C H W to the same."""
+
+
+def group_norm(channels: int) -> nn.GroupNorm:
+    """Group norm with groups of at least four channels where they divide.
+
+    Rather than batch norm: a batch of one is normal here, and evaluation must equal training. What comes out of a cell
+    depends on all of the map, so it is for what always comes whole, as a scan does.
+    """
+    groups = next(g for g in (8, 4, 2, 1) if channels % g == 0 and (channels // g >= 4 or g == 1))
+    return nn.GroupNorm(groups, channels)
+
 
 class ConvNormAct(nn.Sequential):
-    """Convolution, group norm, ReLU; `B C H W -> B C' H/stride W/stride`.
+    """Convolution, norm, ReLU; `B C H W -> B C' H/stride W/stride`."""
 
-    Group norm rather than batch norm: a batch of one is normal here, and evaluation must equal training.
-    """
-
-    def __init__(self, in_channels: int, out_channels: int, *, kernel: int = 3, stride: int = 1) -> None:
+    def __init__(
+        self, in_channels: int, out_channels: int, *, kernel: int = 3, stride: int = 1, norm: MakeNorm = group_norm
+    ) -> None:
         super().__init__(
             nn.Conv2d(in_channels, out_channels, kernel, stride, padding=kernel // 2, bias=False),
-            group_norm(out_channels),
+            norm(out_channels),
             nn.ReLU(inplace=True),
         )
 
@@ -31,12 +43,12 @@ class ResidualBlock(nn.Module):
     section 3.3; Woo et al., arXiv:1807.06521, figure 3).
     """
 
-    def __init__(self, channels: int, attention: MakeAttention = nn.Identity) -> None:
+    def __init__(self, channels: int, attention: MakeAttention = nn.Identity, norm: MakeNorm = group_norm) -> None:
         super().__init__()
         self.body = nn.Sequential(
-            ConvNormAct(channels, channels),
+            ConvNormAct(channels, channels, norm=norm),
             nn.Conv2d(channels, channels, 3, padding=1, bias=False),
-            group_norm(channels),
+            norm(channels),
         )
         self.attention = attention(channels)
         self.act = nn.ReLU(inplace=True)
@@ -45,12 +57,6 @@ class ResidualBlock(nn.Module):
         """Add what the body finds."""
         y: Tensor = self.act(x + self.attention(self.body(x)))
         return y
-
-
-def group_norm(channels: int) -> nn.GroupNorm:
-    """Group norm with groups of at least four channels where they divide."""
-    groups = next(g for g in (8, 4, 2, 1) if channels % g == 0 and (channels // g >= 4 or g == 1))
-    return nn.GroupNorm(groups, channels)
 
 
 class UNet(nn.Module):
@@ -69,6 +75,7 @@ class UNet(nn.Module):
         blocks: int = 1,
         stride: int = 1,
         attention: MakeAttention = nn.Identity,
+        norm: MakeNorm = group_norm,
     ) -> None:
         """`width` channels at the finest level, doubled at the next two; `attention` goes into every residual block."""
         super().__init__()
@@ -76,13 +83,28 @@ class UNet(nn.Module):
         self.down = nn.ModuleList()
         previous = in_channels
         for level, channels in enumerate(widths):
-            residual = [ResidualBlock(channels, attention) for _ in range(blocks if 2**level >= stride else 0)]
-            self.down.append(nn.Sequential(ConvNormAct(previous, channels, stride=1 if level == 0 else 2), *residual))
+            residual = [ResidualBlock(channels, attention, norm) for _ in range(blocks if 2**level >= stride else 0)]
+            down = ConvNormAct(previous, channels, stride=1 if level == 0 else 2, norm=norm)
+            self.down.append(nn.Sequential(down, *residual))
             previous = channels
         used = [level for level in range(levels) if 2**level >= stride]
         self.across = nn.ModuleDict({str(level): nn.Conv2d(widths[level], out_channels, 1) for level in used})
-        self.out = ResidualBlock(out_channels, attention)
-        self.levels = levels
+        self.out = ResidualBlock(out_channels, attention, norm)
+        self.levels, self.stride, self.blocks = levels, stride, blocks
+
+    @property
+    def context_cells(self) -> int:
+        """Cells of the input about a cell of the output that can make a difference to it, on each side, at most.
+
+        As long as attention and norms look at no other cell than their own.
+        """
+        reach = 0
+        for level in range(self.levels):
+            cell = 1 << level
+            reach += max(1, cell // 2) + 2 * cell * (self.blocks if cell >= self.stride else 0)
+        # on the way up each cell looks at its neighbours in the level below, and the last block at its own
+        up = sum(1 << level for level in range(self.levels) if 1 << level > self.stride)
+        return reach + up + 2 * self.stride + (1 << (self.levels - 1))  # the last: where it lies in its coarsest cell
 
     def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c2 h2 w2"]:
         """Features at `stride` times the cell size of x.

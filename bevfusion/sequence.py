@@ -17,7 +17,7 @@ from bevfusion.geometry.se2 import SE2
 from bevfusion.heads.read_out import read_out
 from bevfusion.maps.schema import layer_index
 from bevfusion.maps.source import MapSource
-from bevfusion.structures import Frame, Locator, MapCache, PoseEstimate
+from bevfusion.structures import Frame, Locator, PoseEstimate
 
 log = logging.getLogger(__name__)
 
@@ -74,20 +74,17 @@ class SingleScanEstimator:
 class FilterEstimator:
     """Frame after frame through `step`; the prior of the first starts the sequence, or none does."""
 
-    def __init__(
-        self, offset_m: float, offset_rad: float, config: FilterConfig, map_cache: MapCache, *, anywhere: bool
-    ) -> None:
+    def __init__(self, offset_m: float, offset_rad: float, config: FilterConfig, *, anywhere: bool) -> None:
         """A sequence that has not begun.
 
         Args:
             offset_m: how far the first prior may be off.
             offset_rad: the same for its heading.
             config: of the filter.
-            map_cache: what the locator keeps of maps; sequences on one map may share it.
             anywhere: use no prior at all; search the whole map, also when lost.
         """
         self._offset_m, self._offset_rad, self._anywhere = offset_m, offset_rad, anywhere
-        self._config, self._map_cache = config, map_cache
+        self._config = config
         self._localizer: SequenceLocalizer | None = None
         self._source: MapSource | None = None
         self._reckoning = _DeadReckoning(moves=not anywhere)
@@ -100,7 +97,7 @@ class FilterEstimator:
         The answer's prior is what odometry alone makes of the first one, or the middle of the map where there is none.
         """
         if self._localizer is None or source is not self._source:
-            self._localizer = sequence_localizer(locator, source, self._config, map_cache=self._map_cache)
+            self._localizer = sequence_localizer(locator, source, self._config)
             self._source = source
             self._reckoning.begin(prior, source)
             if self._anywhere:
@@ -127,10 +124,10 @@ class FilterEstimator:
 class SmootherEstimator:
     """Frame after frame through a smoother: answers in hindsight, from a start as in `FilterEstimator`."""
 
-    def __init__(self, offset_m: float, offset_rad: float, config: FilterConfig, map_cache: MapCache) -> None:
+    def __init__(self, offset_m: float, offset_rad: float, config: FilterConfig) -> None:
         """A sequence that has not begun, from a prior that may be off by so much; arguments as of `FilterEstimator`."""
         self._offset_m, self._offset_rad = offset_m, offset_rad
-        self._config, self._map_cache = config, map_cache
+        self._config = config
         self._smoother: Smoother | None = None
         self._source: MapSource | None = None
         self._reckoning = _DeadReckoning(moves=True)
@@ -143,7 +140,7 @@ class SmootherEstimator:
         ready: list[FrameEstimate] = []
         if self._smoother is None or source is not self._source:
             ready += self.finish()
-            localizer = sequence_localizer(locator, source, self._config, map_cache=self._map_cache, record=True)
+            localizer = sequence_localizer(locator, source, self._config, record=True)
             self._smoother, self._source = Smoother(localizer, read_out), source
             self._reckoning.begin(prior, source)
             localizer.start(prior, self._offset_m, self._offset_rad)
@@ -197,11 +194,11 @@ class _DeadReckoning:
         return self._carried
 
 
-Mode = Callable[[float, float, FilterConfig, MapCache], DriveEstimator]
-"""Makes an estimator: how far the priors may be off in metres and in radians, how to filter, what is kept of maps."""
+Mode = Callable[[float, float, FilterConfig], DriveEstimator]
+"""Makes an estimator: how far the priors may be off in metres and in radians, how to filter."""
 
 ESTIMATORS: dict[str, Mode] = {
-    "single": lambda offset_m, offset_rad, config, map_cache: SingleScanEstimator(offset_m, offset_rad),
+    "single": lambda offset_m, offset_rad, config: SingleScanEstimator(offset_m, offset_rad),
     "filter": partial(FilterEstimator, anywhere=False),
     "global": partial(FilterEstimator, anywhere=True),
     "smooth": SmootherEstimator,
@@ -214,7 +211,6 @@ def sequence_localizer(
     source: MapSource,
     config: FilterConfig | None = None,
     *,
-    map_cache: MapCache | None = None,
     record: bool = False,
 ) -> SequenceLocalizer:
     """What follows a vehicle on a map: a locator of single scans, and the filter about it.
@@ -223,13 +219,10 @@ def sequence_localizer(
         locator: finds single scans on the map.
         source: the map, all of which may be searched.
         config: of the filter; the defaults if None.
-        map_cache: what the locator keeps of the map; its own if None, or one that sequences share.
         record: for a smoother.
     """
     search = partial(GlobalSearch, locator, source.draw, source.bounds_m, layer_index("road"))
-    own: MapCache = {}
-    cache = own if map_cache is None else map_cache
-    return SequenceLocalizer(locator, read_out, search, config, map_cache=cache, record=record)
+    return SequenceLocalizer(locator, read_out, search, config, record=record)
 
 
 def log_search_progress(done: int, count: int) -> None:

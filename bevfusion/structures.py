@@ -1,8 +1,8 @@
 """The values that travel between the stages of the flow figure; checked where data enters, frozen ever after."""
 
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -133,11 +133,11 @@ class Batch:
 
 @dataclass(frozen=True, slots=True)
 class Fused:
-    """Both branches after they have seen each other."""
+    """Scan and map at a pose, ego frame, as they become one; n poses."""
 
-    lidar: Float[Tensor, "b c h w"]  # ego frame
-    map: Float[Tensor, "b c hm wm"]  # tile frame
-    joint: Float[Tensor, "b c h w"]  # ego frame, map sampled at the prior pose
+    attended: Float[Tensor, "n c2 h w"]  # both branches side by side, after channel attention
+    joined: Float[Tensor, "n c h w"]  # one tensor of the two
+    joint: Float[Tensor, "n c h w"]  # after spatial attention
     auxiliary_losses: tuple[Callable[[Tensor, Tensor], Tensor], ...] = ()  # of mechanisms, see attention/contract.py
 
 
@@ -150,11 +150,12 @@ class PoseBelief:
 
 
 @dataclass(frozen=True, slots=True)
-class DirectionBelief:
-    """Log-probability of every heading, as an offset from the prior heading."""
+class PoseCheck:
+    """What scan and map, laid on each other at n poses, say of each."""
 
-    log_prob: Float[Tensor, "b k"]
-    yaw_offsets_rad: Float[Tensor, " k"]
+    residual: Float[Tensor, "n 3"]  # x, y in m and yaw in rad, ego frame at the pose: where the scan was taken
+    covariance: Float[Tensor, "n 3 3"]  # of the residual
+    log_odds: Float[Tensor, " n"]  # that the scan was taken within 2 m and 4 degrees of the pose
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,14 +164,11 @@ class PoseEstimate:
 
     map_from_ego: SE2
     covariance: Float[np.ndarray, "3 3"]  # x, y in m, yaw in rad, map axes
-    heading_std_rad: float  # of the direction head's distribution
-    confidence: float  # probability within 2 m and 4 degrees of the estimate, as the network sees it
+    heading_std_rad: float  # of the heading, whatever the place
+    confidence: float  # probability within 2 m and 4 degrees of the estimate, if it is anywhere in the window
     prior: SE2  # the pose that the window was centred on
     belief: PoseBelief | None = None  # the whole volume (batch of one, on the CPU), offsets from `prior`
-
-
-MapCache = dict[Hashable, Any]
-"""What locators keep of maps between calls, under keys of their own; whoever asks scan after scan begins with {}."""
+    probability_here: float | None = None  # the same, but from how well scan and map fit; None: not known
 
 
 @runtime_checkable
@@ -187,10 +185,5 @@ class Locator(Protocol):
         """The error of the map as a whole that beliefs count already, see `heads/map_error.py`."""
         return 0.0
 
-    def locate(
-        self, scan: Scan, prior: SE2, offset_m: float, offset_rad: float, map_cache: MapCache | None = None
-    ) -> PoseEstimate:
-        """The pose within +-offset_m (map axes) and +-offset_rad of the prior (map frame); offset_rad = pi is any.
-
-        With a cache, what is worked out of the map alone may serve the next scans, too; a locator may ignore it.
-        """
+    def locate(self, scan: Scan, prior: SE2, offset_m: float, offset_rad: float) -> PoseEstimate:
+        """The pose within +-offset_m (map axes) and +-offset_rad of the prior (map frame); offset_rad = pi is any."""

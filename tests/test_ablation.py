@@ -190,7 +190,7 @@ def test_a_failure_does_not_end_the_rest(tmp_path: Path, trained: list[str], cap
 def test_what_a_slot_refuses_is_told_and_the_rest_is_trained(tmp_path: Path, trained: list[str]):
     assert ablate(small(tmp_path), "roadside,se", ["blocks"], [0], tmp_path) == {}
     assert trained == ["cam+none+se-seed0"]
-    needs = "'roadside' needs the direction of the mapped road, which only fusion and refinement are told"
+    needs = "'roadside' needs the direction of the mapped road, which it is not told there"
     assert f"`roadside` in the blocks slot: model.blocks: {needs}" in (tmp_path / "ablation.md").read_text()
 
 

@@ -66,7 +66,7 @@ def test_a_checkpoint_with_former_keys_is_read_without_a_word(tmp_path: Path, ca
     values = Config().model_dump(mode="json")
     values["train"]["lesson_weight"] = 0.5
     del values["train"]["auxiliary_weight"]
-    metadata = {"format": "bevfusion-1", "config": json.dumps(values), "provenance": "{}"}
+    metadata = {"format": "bevfusion-2", "config": json.dumps(values), "provenance": "{}"}
     save_file({"weight": torch.zeros(1)}, tmp_path / "m.safetensors", metadata=metadata)
     assert read_checkpoint(tmp_path / "m.safetensors").config.train.auxiliary_weight == 0.5
     assert not caplog.text

@@ -57,9 +57,7 @@ class Guessing(Locator):
     def __init__(self) -> None:
         self.asked = []
 
-    def locate(
-        self, scan: Scan, prior: SE2, offset_m: float, offset_rad: float, map_cache: object = None
-    ) -> PoseEstimate:
+    def locate(self, scan: Scan, prior: SE2, offset_m: float, offset_rad: float) -> PoseEstimate:
         self.asked.append((prior, offset_m, offset_rad))
         return PoseEstimate(prior, np.diag([1.0, 4.0, 0.01]), 0.1, 0.5, prior)
 

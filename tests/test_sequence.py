@@ -204,9 +204,7 @@ class SimulatedTruthLocator(InformedLocator):
         super().__init__(outliers=0.15, ghosts=(SE2(0.0, 0.0, math.pi),))
         self.poses = poses
 
-    def locate(
-        self, scan: Scan, prior: SE2, offset_m: float, offset_rad: float, map_cache: object = None
-    ) -> PoseEstimate:
+    def locate(self, scan: Scan, prior: SE2, offset_m: float, offset_rad: float) -> PoseEstimate:
         return super().locate(scan_at(self.poses[scan.xyz[:50].tobytes()]), prior, offset_m, offset_rad)
 
 

@@ -13,10 +13,9 @@ from bevfusion.classical.expectation import draw_expectation
 from bevfusion.classical.score import MAP_ERROR_M, belief_of, log_likelihood
 from bevfusion.geometry.grid import Grid, PoseWindow
 from bevfusion.geometry.se2 import SE2
-from bevfusion.heads.direction import heading_marginal, mean_direction
 from bevfusion.heads.read_out import read_out
 from bevfusion.maps.source import MapSource
-from bevfusion.structures import DirectionBelief, MapCache, PoseBelief, PoseEstimate, Scan
+from bevfusion.structures import PoseBelief, PoseEstimate, Scan
 
 RANGE_M = 40.0
 CELL_M = 0.5
@@ -37,12 +36,10 @@ class ClassicalLocator:
         self._grid = Grid.square(RANGE_M, CELL_M)
 
     @torch.inference_mode()
-    def locate(
-        self, scan: Scan, prior: SE2, offset_m: float, offset_rad: float, map_cache: MapCache | None = None
-    ) -> PoseEstimate:
+    def locate(self, scan: Scan, prior: SE2, offset_m: float, offset_rad: float) -> PoseEstimate:
         """The pose of a scan within +-offset_m (map axes) and +-offset_rad of a prior pose in the map frame.
 
-        Where the map shows nothing, the belief is flat and the estimate is the prior. Nothing of the map is cached.
+        Where the map shows nothing, the belief is flat and the estimate is the prior.
 
         Raises:
             DataError: if the scan has no point inside the range.
@@ -56,11 +53,10 @@ class ClassicalLocator:
         scores = log_likelihood(evidence, expectation, prior.yaw_rad, self._grid, window)
         belief = PoseBelief(belief_of(scores, window)[None], window)
         reading = read_out(belief.log_prob[0].numpy(), window)
-        headings = DirectionBelief(heading_marginal(belief), torch.from_numpy(window.yaw_offsets_rad()).float())
         return PoseEstimate(
             map_from_ego=prior.moved_by(reading.offset),
             covariance=reading.covariance,
-            heading_std_rad=float(mean_direction(headings)[1]),
+            heading_std_rad=reading.heading_std_rad,
             confidence=reading.confidence,
             prior=prior,
             belief=belief,

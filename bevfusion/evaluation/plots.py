@@ -47,6 +47,7 @@ ROSE_SECTORS = 36
 NEAR_DEG = 10.0
 _FRAMES_A_PICTURE = 5  # of the worst ones one is drawn for so many that were asked: drawing costs less than asking
 _SLOT_TITLES = {
+    "scan": "on the scan alone: |after| / |before|",
     "fusion": "fusion: |after| / |before|",
     "refine": "refinement: |after| / |before|",
     "saliency": "saliency in the matching",
@@ -326,7 +327,6 @@ def belief_panels(
     belief: BeliefMarginals,
     source: MapSource,
     poses: Sequence[tuple[SE2, str, str]],
-    direction: Float[np.ndarray, " r"] | None = None,
 ) -> None:
     """Where a belief lies: over the map whatever the heading, and over headings whatever the place.
 
@@ -336,7 +336,6 @@ def belief_panels(
         belief: what to show.
         source: the map below.
         poses: to be marked, with colour and name.
-        direction: probabilities of the direction head at the headings of the belief, a second curve.
     """
     place, heading = axes
     centre = belief.centre
@@ -347,8 +346,6 @@ def belief_panels(
     _overlay(figure, place, share, extent, f"probability of places (%), {2 * half_m:g} m of map")
     yaws_deg = np.degrees(belief.window.yaw_offsets_rad())
     heading.step(yaws_deg, 100.0 * belief.heading, where="mid", color="black", linewidth=1.2, label="belief")
-    if direction is not None:
-        heading.step(yaws_deg, 100.0 * direction, where="mid", color=LIDAR, label="direction head alone")
     for pose, colour, label in poses:
         _draw_pose(place, pose, colour, label)
         turn_deg = math.degrees(wrap_angle(pose.yaw_rad - centre.yaw_rad))
@@ -365,7 +362,8 @@ def belief_panels(
 def draw_attention(introspection: Introspection, source: MapSource, path: Path) -> None:
     """The scan and the attention of each slot in the ego frame, over the map where the estimate puts it."""
     half_m = introspection.grid.half_extent_m[0]
-    figure, axes = new_figure(12.0, 11.0, rows=2, columns=2)
+    spans = [(0, 0, 4), (0, 4, 4), (0, 8, 4), (1, 2, 4), (1, 6, 4)]
+    figure, axes = new_figure(17.0, 11.0, rows=2, columns=12, spans=spans)
     picture = paint(source.draw(Grid.square(half_m, CLOSE_UP_CELL_M), introspection.estimate.map_from_ego))
     scan_axis, *slot_axes = axes
     _ego_map(scan_axis, half_m, picture, "map and what stands in the scan", alpha=1.0)
@@ -400,13 +398,12 @@ def draw_layers(introspection: Introspection, layers: Mapping[str, LayerWeight],
 
 
 def draw_belief(introspection: Introspection, source: MapSource, path: Path) -> None:
-    """The pose volume of one scan, and what the direction head says alone."""
+    """The pose volume of one scan, its prior and the estimate."""
     prediction, estimate = introspection.prediction, introspection.estimate
     belief = BeliefMarginals.of(prediction.volume, estimate.prior)
     figure, axes = new_figure(13.0, 5.6, columns=2)
     poses = ((estimate.prior, PRIOR, "prior"), (estimate.map_from_ego, ESTIMATE, "estimate"))
-    direction = prediction.direction.log_prob[0].float().exp().cpu().numpy()
-    belief_panels(figure, axes, belief, source, poses, direction)
+    belief_panels(figure, axes, belief, source, poses)
     save_figure(figure, path)
 
 

@@ -23,7 +23,7 @@ from bevfusion.introspection import AttentionHook
 from bevfusion.maps.source import MapSource, first_covering
 from bevfusion.progress import frame_progress
 from bevfusion.sequence import ESTIMATORS, DriveEstimator, FrameEstimate
-from bevfusion.structures import DataError, Frame, Locator, MapCache
+from bevfusion.structures import DataError, Frame, Locator
 
 log = logging.getLogger(__name__)
 
@@ -97,7 +97,6 @@ class DriveScorer:
         self._hooks: dict[int, AttentionHook] = {}
         self._bad_frames = BadFrames(drive)
         self._before = self._counts()  # at the start of the frame in hand
-        self._map_cache: MapCache = {}  # draws share what is encoded
 
     def run(self, on_frame: OnFrame | None = None) -> DriveResult:
         """Ask for every frame.
@@ -162,7 +161,7 @@ class DriveScorer:
 
     def _new_estimator(self) -> DriveEstimator:
         asked = self.protocol
-        return ESTIMATORS[asked.mode](asked.offset_m, math.radians(asked.offset_deg), asked.filter, self._map_cache)
+        return ESTIMATORS[asked.mode](asked.offset_m, math.radians(asked.offset_deg), asked.filter)
 
     def _ask(self, frame_index: int, estimators: dict[int, DriveEstimator], questions: dict[int, _Question]) -> None:
         """One frame, once a draw, if it has a truth and a map."""

@@ -167,8 +167,8 @@ def _parameters(config: Config) -> dict[str, float]:
     in_blocks = [module.attention for module in model.modules() if isinstance(module, ResidualBlock)]
     parts: dict[str, list[nn.Module]] = {
         "parameters": [model],
-        "fusion_parameters": [model.fusion],
-        "refine_parameters": [model.refinement],
+        "fusion_parameters": [model.fusion.attention, model.fusion.join],
+        "refine_parameters": [model.fusion.refinement],
         "blocks_parameters": in_blocks,
     }
     return {

@@ -6,18 +6,19 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from bevfusion.build import search_window
+from bevfusion.build import search_window, tile_grid
 from bevfusion.config import Config
 from bevfusion.export.operations import match_by_products, norms_by_rows
-from bevfusion.geometry.grid import PoseWindow
+from bevfusion.geometry.grid import Grid, PoseWindow
 from bevfusion.lidar.rasterize import rasterize
 from bevfusion.lidar.visibility import cell_rays
+from bevfusion.maps.encoder import MapEncoder
 from bevfusion.model import FusionNet
 from bevfusion.structures import Batch
 
 
 class PointsToBeliefs(nn.Module):
-    """Raster, encoders, fusion, refinement, matching and both heads, for one window of poses."""
+    """Raster, both towers, matching, fusion at the best pose and what is read out there, for one window of poses."""
 
     def __init__(self, model: FusionNet, config: Config, offset_m: float, offset_rad: float) -> None:
         """The window is part of the graph: within +-offset_m and +-offset_rad of the prior. The model is copied."""
@@ -29,6 +30,7 @@ class PointsToBeliefs(nn.Module):
         # Asked for now: what is first asked for while a graph is traced has no values, and the cache would keep it.
         cell_rays(model.bev_grid, torch.device("cpu"))
         self.window: PoseWindow = search_window(config, offset_m, offset_rad)
+        self.margin = (export_tile_grid(config, offset_m).height - tile_grid(config, offset_m).height) // 2
 
     def forward(
         self,
@@ -37,19 +39,29 @@ class PointsToBeliefs(nn.Module):
         intensity: Float[Tensor, " n"],
         tile: Float[Tensor, "1 l hm wm"],
         prior_yaw_rad: Float[Tensor, " 1"],
-    ) -> tuple[Tensor, Tensor]:
-        """Log-probabilities of the poses (1, R, Y, X) and of the headings (1, R).
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+        """Log-probabilities of the poses (1, R, Y, X); the best one (1, 3); of that, what `PoseCheck` holds.
 
         Args:
             xyz: points in metres, ego frame.
             height_m: of the points above ground (`lidar.ground.height_above_ground`).
             intensity: reflectance, 0 to 1.
-            tile: map layers, 1.0 where they are, centred on the prior.
+            tile: map layers of `export_tile_grid`, 1.0 where they are, centred on the prior, on the lattice of tiles.
             prior_yaw_rad: heading of the prior in the map frame.
         """
         bev = rasterize(xyz, height_m, intensity, self.model.bev_grid, self.slices_m)
-        prediction = self.model(Batch(bev[None], tile, prior_yaw_rad), self.window)
-        return prediction.volume.log_prob, prediction.direction.log_prob
+        margin, of_features = self.margin, self.margin // self.model.stride
+        features = self.model.map_encoder(tile)[..., of_features:-of_features, of_features:-of_features]
+        batch = Batch(bev[None], tile[..., margin:-margin, margin:-margin], prior_yaw_rad)
+        prediction = self.model(batch, self.window, features)
+        check = prediction.check
+        return prediction.volume.log_prob, prediction.poses, check.residual, check.covariance, check.log_odds
+
+
+def export_tile_grid(config: Config, offset_m: float) -> Grid:
+    """The raster of the tiles that a graph takes: with so much map about what it compares as the encoder looks at."""
+    context_m = MapEncoder(1, 4, stride=config.model.stride, **dict(config.model.map)).context_cells * config.bev.cell_m
+    return tile_grid(config, offset_m, context_m)
 
 
 def example_inputs(points: int, layers: int, tile_cells: int) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:

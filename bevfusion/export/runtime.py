@@ -8,15 +8,16 @@ from typing import Any
 import numpy as np
 import torch
 
-from bevfusion.build import bev_grid, search_window, tile_grid
+from bevfusion.build import bev_grid, search_window, tile_lattice_m
 from bevfusion.config import ConfigError, config_from_dict
+from bevfusion.export.network import export_tile_grid
 from bevfusion.export.write import FORMAT, INPUTS, METADATA_KEY, OUTPUTS
 from bevfusion.geometry.se2 import SE2
 from bevfusion.lidar.ground import height_above_ground
-from bevfusion.localizer import estimate_of
+from bevfusion.localizer import estimate_of, on_lattice
 from bevfusion.maps.source import MapSource
 from bevfusion.maps.tiles import TileStore
-from bevfusion.structures import DataError, DirectionBelief, MapCache, PoseBelief, PoseEstimate, Scan
+from bevfusion.structures import DataError, PoseBelief, PoseCheck, PoseEstimate, Scan
 
 
 class OnnxLocator:
@@ -49,12 +50,10 @@ class OnnxLocator:
         self.model = None  # there is no torch module to look into
         self.map_error_m = 0.0  # the file does not say what its beliefs count
         self._bev_grid = bev_grid(self.config)
-        self._store = TileStore(source, tile_grid(self.config, self.offset_m))
+        self._store = TileStore(source, export_tile_grid(self.config, self.offset_m))
 
-    def locate(
-        self, scan: Scan, prior: SE2, offset_m: float, offset_rad: float, map_cache: MapCache | None = None
-    ) -> PoseEstimate:
-        """As `NetworkLocator.locate`, without a use for the cache: the file encodes map and scan in one.
+    def locate(self, scan: Scan, prior: SE2, offset_m: float, offset_rad: float) -> PoseEstimate:
+        """As `NetworkLocator.locate`; the file encodes the map anew for each scan.
 
         Raises:
             DataError: if the window is not the file's, or the scan has no point inside the network's range.
@@ -70,8 +69,8 @@ class OnnxLocator:
         _, inside = self._bev_grid.flat_index(torch.from_numpy(xyz[:, 0]), torch.from_numpy(xyz[:, 1]))
         if not bool(inside.any()):
             raise DataError(f"none of the scan's {len(scan)} points lies within {self.config.bev.range_m} m")
-        tile = self._store.tile(prior)
-        centre = SE2(tile.map_from_tile.x_m, tile.map_from_tile.y_m, prior.yaw_rad)
+        centre = on_lattice(prior, tile_lattice_m(self.config))
+        tile = self._store.tile(centre)
         values = (
             xyz,
             height_above_ground(scan.xyz),
@@ -80,9 +79,8 @@ class OnnxLocator:
             np.array([prior.yaw_rad], np.float32),
         )
         found = self._session.run(list(OUTPUTS), dict(zip(INPUTS, values, strict=True)))
-        log_prob, heading_log_prob = (torch.from_numpy(array) for array in found)
-        direction = DirectionBelief(heading_log_prob, torch.from_numpy(self.window.yaw_offsets_rad()).float())
-        return estimate_of(PoseBelief(log_prob, self.window), direction, centre)
+        log_prob, poses, *check = (torch.from_numpy(array) for array in found)
+        return estimate_of(PoseBelief(log_prob, self.window), poses, PoseCheck(*check), centre)
 
 
 def _about(path: Path, metadata: dict[str, str]) -> dict[str, Any]:

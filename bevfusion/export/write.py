@@ -8,17 +8,16 @@ from pathlib import Path
 
 import torch
 
-from bevfusion.build import tile_grid
-from bevfusion.export.network import PointsToBeliefs, example_inputs
+from bevfusion.export.network import PointsToBeliefs, example_inputs, export_tile_grid
 from bevfusion.files import atomic_file
 from bevfusion.localizer import open_network
 from bevfusion.maps.schema import LAYERS
 from bevfusion.structures import DataError
 
 INPUTS = ("xyz", "height_m", "intensity", "tile", "prior_yaw_rad")
-OUTPUTS = ("log_prob", "heading_log_prob")
+OUTPUTS = ("log_prob", "pose", "residual", "residual_covariance", "log_odds")
 METADATA_KEY = "bevfusion"  # under which a file says what it was made from
-FORMAT = "bevfusion-export-1"
+FORMAT = "bevfusion-export-2"
 SUFFIXES = (".onnx", ".pt2")
 _EXAMPLE_POINTS = 5000
 _MOST_POINTS = 2**24
@@ -41,7 +40,7 @@ def write_export(checkpoint: str, output: Path, offset_m: float, offset_deg: flo
             f"{checkpoint}: sparse convolutions have no form in ONNX; export a network with encoder: raster"
         )
     network = PointsToBeliefs(model, loaded.config, offset_m, math.radians(offset_deg)).eval()
-    inputs = example_inputs(_EXAMPLE_POINTS, len(LAYERS), tile_grid(loaded.config, offset_m).height)
+    inputs = example_inputs(_EXAMPLE_POINTS, len(LAYERS), export_tile_grid(loaded.config, offset_m).height)
     points = {0: torch.export.Dim("points", min=2, max=_MOST_POINTS)}
     program = torch.export.export(network, inputs, dynamic_shapes=(points, points, points, None, None))
     about = json.dumps(

@@ -16,7 +16,7 @@ from bevfusion.filters.search import GlobalSearch, is_near
 from bevfusion.filters.settings import FilterConfig, TrackLimits
 from bevfusion.filters.track import ReadVolume, Track
 from bevfusion.geometry.se2 import SE2, wrap_angle
-from bevfusion.structures import Frame, Locator, MapCache, PoseEstimate, Scan
+from bevfusion.structures import Frame, Locator, PoseEstimate, Scan
 
 log = logging.getLogger(__name__)
 
@@ -60,7 +60,6 @@ class SequenceLocalizer:
         search: Callable[[], GlobalSearch] | None = None,
         config: FilterConfig | None = None,
         *,
-        map_cache: MapCache | None = None,
         record: bool = False,
     ) -> None:
         """One that has not started; `bevfusion.sequence.sequence_localizer` puts it together on a map.
@@ -70,13 +69,11 @@ class SequenceLocalizer:
             read: reads a pose out of a volume.
             search: makes the search over the whole map when it is first needed; None where there is no map to search.
             config: noise of the odometry, how the odds of tracks change, and when to speak; the defaults if None.
-            map_cache: what the locator keeps of the map from scan to scan; None: nothing.
             record: tracks keep their history, for a `Smoother`, which bounds it.
         """
         self._locator, self._read, self._make_search = locator, read, search
         self._config = config or FilterConfig()
         self._limits = self._config.limits
-        self._map_cache = map_cache
         self._record = record
         self._search: GlobalSearch | None = None
         self._memory: _Memory | None = None
@@ -196,7 +193,7 @@ class SequenceLocalizer:
     def _advance(self, track: Track, scan: Scan, motion: Motion | None, number: int) -> None:
         if motion is not None:
             track.predict(motion)
-        track.observe(self._locator, self._map_cache, scan, 0.0 if motion is None else motion.distance_m, number)
+        track.observe(self._locator, scan, 0.0 if motion is None else motion.distance_m, number)
 
     def _new_candidates(self, memory: _Memory, scan: Scan) -> list[Track]:
         """Tracks all over the map where that is allowed, else one about the last known place."""

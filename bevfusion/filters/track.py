@@ -16,7 +16,7 @@ from bevfusion.filters.settings import TrackEvidence
 from bevfusion.filters.transition import Snapshot
 from bevfusion.geometry.grid import PoseWindow
 from bevfusion.geometry.se2 import SE2
-from bevfusion.structures import DataError, Locator, MapCache, PoseEstimate, Scan
+from bevfusion.structures import DataError, Locator, PoseEstimate, Scan
 
 log = logging.getLogger(__name__)
 
@@ -158,14 +158,11 @@ class Track:
         staying = min(max(self.probability * (1.0 - escaped), 1e-12), 1.0 - self._evidence.hazard)
         self.log_odds = min(self.log_odds, math.log(staying / (1.0 - staying)))
 
-    def observe(
-        self, locator: Locator, map_cache: MapCache | None, scan: Scan, distance_m: float, number: int = 0
-    ) -> None:
+    def observe(self, locator: Locator, scan: Scan, distance_m: float, number: int = 0) -> None:
         """Take in a scan.
 
         Args:
             locator: is asked about the window as it stands.
-            map_cache: what the locator keeps of the map from scan to scan; None: nothing.
             scan: what was seen.
             distance_m: driven since the scan before.
             number: of the scan in its sequence, for the history.
@@ -178,7 +175,7 @@ class Track:
             if self.offset_rad > NARROW_RAD and self._filter.heading_mass(_KNOWN_RAD) > _KNOWN_MASS:
                 self.offset_rad = NARROW_RAD
         try:
-            answer = locator.locate(scan, self.centre, self.offset_m, self.offset_rad, map_cache)
+            answer = locator.locate(scan, self.centre, self.offset_m, self.offset_rad)
         except DataError as error:
             log.warning("a scan is left out: %s", error)
             if self._filter is not None:

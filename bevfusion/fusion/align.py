@@ -1,4 +1,4 @@
-"""The map as the vehicle would see it if the prior were right."""
+"""The map as a vehicle would see it from a pose."""
 
 import torch
 from jaxtyping import Float
@@ -9,19 +9,20 @@ from bevfusion.geometry.grid import Grid
 
 
 def map_in_ego(
-    map_features: Float[Tensor, "b c hm wm"], yaw_rad: Float[Tensor, " b"], map_grid: Grid, ego_grid: Grid
+    map_features: Float[Tensor, "b c hm wm"], poses: Float[Tensor, "b 3"], map_grid: Grid, ego_grid: Grid
 ) -> Float[Tensor, "b c h w"]:
-    """Sample map features at the cells of the ego grid, the vehicle standing at the tile's centre.
+    """Sample map features at the cells of the ego grid of a vehicle at each pose (bilinear).
 
     Args:
         map_features: tile frame, cells of `map_grid`.
-        yaw_rad: heading of the ego frame in the tile frame.
+        poses: x, y in m and yaw in rad of the ego frame in the tile frame, whose origin is the tile's centre.
         map_grid: raster of the features of the map.
         ego_grid: raster wanted; what lies outside the tile is 0.
     """
-    points_in_tile_m = rotated(cell_centres_m(ego_grid, map_features), yaw_rad)
-    wide = map_features.to(points_in_tile_m.dtype)
-    return F.grid_sample(wide, map_grid.normalized(points_in_tile_m), align_corners=False).to(map_features.dtype)
+    points_m = rotated(cell_centres_m(ego_grid, map_features), poses[:, 2])
+    points_m = points_m + poses[:, None, None, :2].to(points_m)
+    wide = map_features.to(points_m.dtype)
+    return F.grid_sample(wide, map_grid.normalized(points_m), align_corners=False).to(map_features.dtype)
 
 
 def cell_centres_m(grid: Grid, like: Tensor) -> Float[Tensor, "h w 2"]:

@@ -1,4 +1,4 @@
-"""Channel attention over both branches together: each says which of the other's channels to trust."""
+"""Scan and map become one tensor: channel attention over both, a join, spatial attention on what comes of it."""
 
 from collections.abc import Callable
 
@@ -22,33 +22,32 @@ JOINS: dict[str, Callable[..., nn.Module]] = {
 
 
 class Fusion(nn.Module):
-    """Concatenate the branches in the ego frame, attend, and hand each branch its gated half back.
+    """Where scan and map lie on each other: attend to the channels of both, join them, refine over space.
 
-    The mechanism sees the concatenation (B, 2C, H, W), so its squeeze covers both branches. The LiDAR half of its
-    output is the gated LiDAR branch; both halves make the joint tensor. The map branch is larger than the ego grid
-    and lies in other axes, so it takes over the gate of each channel only: what the mechanism let through of it on
-    average, mean |y| / mean |x|. For a channel gate (SE, CAM, ECA) that *is* the gate.
+    The channel attention sees the concatenation (B, 2C, H, W), so its squeeze covers both branches. The spatial
+    attention sees the joint tensor: what repeats beside the road should lead, traffic on it should not.
     """
 
-    def __init__(self, attention: nn.Module, join: nn.Module) -> None:
-        """`attention` maps B 2C H W to the same; `join` makes one B C H W of two."""
+    def __init__(self, attention: nn.Module, join: nn.Module, refinement: nn.Module) -> None:
+        """Mechanisms and join.
+
+        Args:
+            attention: B 2C H W to the same.
+            join: two tensors B C H W to one.
+            refinement: B C H W to the same.
+        """
         super().__init__()
         self.attention = attention
         self.join = join
+        self.refinement = refinement
 
-    def forward(
-        self,
-        lidar: Float[Tensor, "b c h w"],
-        map_features: Float[Tensor, "b c hm wm"],
-        map_in_ego: Float[Tensor, "b c h w"],
-        scene: Scene,
-    ) -> Fused:
-        """Fuse; `map_in_ego` is `map_features` sampled at the prior pose."""
+    def forward(self, lidar: Float[Tensor, "b c h w"], map_in_ego: Float[Tensor, "b c h w"], scene: Scene) -> Fused:
+        """Fuse what the scan shows with what the map has at a pose, both in the ego frame."""
         both = torch.cat([lidar, map_in_ego], dim=1)
-        attended, losses = attend(self.attention, both, scene)
-        gated_lidar, gated_map = attended.chunk(2, dim=1)
-        passed = channel_gate(both, attended)[:, lidar.shape[1] :]
-        return Fused(gated_lidar, map_features * passed, self.join(gated_lidar, gated_map), losses)
+        attended, of_channels = attend(self.attention, both, scene)
+        joined: Tensor = self.join(*attended.chunk(2, dim=1))
+        joint, of_space = attend(self.refinement, joined, scene)
+        return Fused(attended, joined, joint, of_channels + of_space)
 
 
 def channel_gate(before: Float[Tensor, "b c h w"], after: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c 1 1"]:

@@ -1,4 +1,4 @@
-"""The localization head: a probability for every pose of the window, and the loss on it."""
+"""The matching: a score for every pose of the window, what it says as a probability, and the loss on that."""
 
 import math
 
@@ -38,8 +38,10 @@ class PoseVolumeHead(nn.Module):
         map_features: Float[Tensor, "b c hm wm"],
         prior_yaw_rad: Float[Tensor, " b"],
         window: PoseWindow,
-    ) -> PoseBelief:
-        """Log-probabilities (B, R, Y, X) over the window about the prior.
+    ) -> Float[Tensor, "b r y x"]:
+        """Scores (B, R, Y, X) over the window about the prior.
+
+        A score depends on the scan, the map about the pose and the pose alone: the same in any window.
 
         Args:
             lidar: template features, ego frame.
@@ -53,20 +55,50 @@ class PoseVolumeHead(nn.Module):
         """
         if not math.isclose(window.cell_m, self.grid.cell_m):
             raise ValueError(f"a window of {window.cell_m} m cells does not fit features of {self.grid.cell_m} m")
-        valid = seen * self.footprint
-        weighted = self.weighted_template(lidar) * valid
+        template, count = self.counted_template(lidar, seen)
         offsets_rad = torch.from_numpy(window.yaw_offsets_rad()).to(prior_yaw_rad)
         yaws_rad = prior_yaw_rad[:, None] + offsets_rad
         matched = self.map(map_features)
-        scores = self.match(weighted, matched, yaws_rad, self.grid, window.reach, circle=window.full_circle)
-        count = valid.sum((1, 2, 3)).clamp(min=1.0)[:, None, None, None]
-        logits = self.log_scale.exp() * scores / count
-        return PoseBelief(logits.flatten(1).log_softmax(1).view_as(logits), window)
+        scores = self.match(template, matched, yaws_rad, self.grid, window.reach, circle=window.full_circle)
+        return self.log_scale.exp() * scores / count[:, None, None, None]
+
+    def counted_template(
+        self, lidar: Float[Tensor, "b c h w"], seen: Float[Tensor, "b 1 h w"]
+    ) -> tuple[Float[Tensor, "b m h w"], Float[Tensor, " b"]]:
+        """What is laid on the map, 0 where nothing was seen, and how many cells count in it."""
+        valid = seen * self.footprint
+        return self.weighted_template(lidar) * valid, valid.sum((1, 2, 3)).clamp(min=1.0)
 
     def weighted_template(self, lidar: Float[Tensor, "b c h w"]) -> Float[Tensor, "b m h w"]:
         """What is compared with the map, each cell as loud as the network trusts it."""
         template: Tensor = self.template(lidar)
         return template if self.confidence is None else template * torch.sigmoid(self.confidence(lidar))
+
+
+def belief_of(scores: Float[Tensor, "b r y x"], window: PoseWindow) -> PoseBelief:
+    """The scores as log-probabilities: the vehicle is in the window for sure."""
+    return PoseBelief(scores.flatten(1).log_softmax(1).view_as(scores), window)
+
+
+def best_pose(scores: Float[Tensor, "b r y x"], window: PoseWindow) -> tuple[Float[Tensor, "b 3"], Float[Tensor, " b"]]:
+    """The bin of the highest score as an offset from the prior (x, y in m, yaw in rad), and that score."""
+    _, height, width = scores.shape[1:]
+    highest, index = scores.flatten(1).max(1)
+    yaws_rad = torch.from_numpy(window.yaw_offsets_rad()).to(scores)
+    x_m = (index % width - window.reach) * window.cell_m
+    y_m = (index // width % height - window.reach) * window.cell_m
+    return torch.stack([x_m.to(scores), y_m.to(scores), yaws_rad[index // (width * height)]], dim=1), highest
+
+
+def best_pose_elsewhere(
+    scores: Float[Tensor, "b r y x"], window: PoseWindow, truth: Float[Tensor, "b 3"], away_m: float, away_rad: float
+) -> tuple[Float[Tensor, "b 3"], Float[Tensor, " b"]]:
+    """As `best_pose`, of the bins that lie farther from a truth than so many metres, or radians."""
+    shifts_m, yaws_rad = (torch.from_numpy(a).to(truth) for a in (window.shifts_m(), window.yaw_offsets_rad()))
+    x_m, y_m, yaw_rad = (part[:, None] for part in truth.unbind(1))
+    near = ((shifts_m - x_m).square()[:, None, :] + (shifts_m - y_m).square()[:, :, None]) <= away_m**2
+    turned = (torch.remainder(yaws_rad - yaw_rad + torch.pi, 2.0 * torch.pi) - torch.pi).abs() <= away_rad
+    return best_pose(scores.masked_fill(turned[:, :, None, None] & near[:, None], -torch.inf), window)
 
 
 def negative_log_likelihood(belief: PoseBelief, truth: Float[Tensor, "b 3"]) -> Float[Tensor, " b"]:

@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Float
 
 from bevfusion.geometry.grid import PoseWindow
-from bevfusion.geometry.se2 import SE2
+from bevfusion.geometry.se2 import SE2, circular_mean
 
 _NEAR_M, _NEAR_RAD = 2.0 + 1e-9, math.radians(4.0) + 1e-9  # what "at the estimate" means for the confidence
 
@@ -18,6 +18,7 @@ class PoseReading:
 
     offset: SE2
     covariance: Float[np.ndarray, "3 3"]  # x, y in m, yaw in rad
+    heading_std_rad: float  # circular standard deviation of the heading, whatever the place
     confidence: float  # probability within 2 m and 4 degrees
 
 
@@ -35,7 +36,9 @@ def read_out(log_prob: Float[np.ndarray, "r y x"], window: PoseWindow) -> PoseRe
     prob /= prob.sum()
     near = prob * _near(dx_m, dy_m, dyaw_rad)
     offset = window.offset_from_bins(*_parabola_peak(log_prob, best, window.full_circle))
-    return PoseReading(offset, _covariance(prob, window, dx_m, dy_m, dyaw_rad), float(near.sum()))
+    covariance = _covariance(prob, window, dx_m, dy_m, dyaw_rad)
+    _, heading_std_rad = circular_mean(prob.sum((1, 2)), window.yaw_offsets_rad())
+    return PoseReading(offset, covariance, heading_std_rad, float(near.sum()))
 
 
 def _deviations(window: PoseWindow, centre: SE2) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -76,23 +76,27 @@ class TileStore:
         """
         cell_m, height, width = self.grid.cell_m, self.grid.height, self.grid.width
         row0, col0 = round(pose.y_m / cell_m - 0.5 * height), round(pose.x_m / cell_m - 0.5 * width)
-        layers = self._canvas.cut(row0, col0, self.grid)
+        centre = SE2((col0 + 0.5 * width) * cell_m, (row0 + 0.5 * height) * cell_m, 0.0)
+        return MapTile(self.layers(row0, col0, self.grid), self.grid, centre)
+
+    def layers(self, row0: int, col0: int, grid: Grid) -> Int8[np.ndarray, "l h w"]:
+        """The cells of the lattice from (row0, col0) on, as many as a grid has; read-only, as those of tiles."""
+        layers = self._canvas.cut(row0, col0, grid)
         if layers is None:
-            canvas = self._stitched(row0, col0)
-            layers = canvas.cut(row0, col0, self.grid)
+            canvas = self._stitched(row0, col0, grid)
+            layers = canvas.cut(row0, col0, grid)
             assert layers is not None, "the blocks under a tile hold it"
             self._canvas = canvas
-        centre = SE2((col0 + 0.5 * width) * cell_m, (row0 + 0.5 * height) * cell_m, 0.0)
-        return MapTile(layers, self.grid, centre)
+        return layers
 
     def turned_tile(self, map_from_tile: SE2, mirrored: bool) -> MapTile:
         """A tile turned by any yaw, and mirrored if asked for (see `MapSource.draw`): drawn at once, not cached."""
         return MapTile(self.source.draw(self.grid, map_from_tile, mirrored), self.grid, map_from_tile)
 
-    def _stitched(self, row0: int, col0: int) -> _Canvas:
-        """All blocks that the tile touches which begins at this cell."""
-        rows = range(row0 // BLOCK_CELLS, (row0 + self.grid.height - 1) // BLOCK_CELLS + 1)
-        cols = range(col0 // BLOCK_CELLS, (col0 + self.grid.width - 1) // BLOCK_CELLS + 1)
+    def _stitched(self, row0: int, col0: int, grid: Grid) -> _Canvas:
+        """All blocks that the cells of a grid touch which begins at this one."""
+        rows = range(row0 // BLOCK_CELLS, (row0 + grid.height - 1) // BLOCK_CELLS + 1)
+        cols = range(col0 // BLOCK_CELLS, (col0 + grid.width - 1) // BLOCK_CELLS + 1)
         blocks = np.empty((len(LAYERS), len(rows), BLOCK_CELLS, len(cols), BLOCK_CELLS), np.int8)
         for i, row in enumerate(rows):
             for j, col in enumerate(cols):

@@ -1,22 +1,26 @@
 """One step of training and of validation."""
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import lightning as L
 import torch
 from jaxtyping import Float
 from torch import Tensor
+from torch.nn import functional as F
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
 from bevfusion.datasets.samples import PoseSamples
 from bevfusion.geometry.grid import PoseWindow
-from bevfusion.heads.direction import direction_loss
-from bevfusion.heads.pose_volume import negative_log_likelihood
+from bevfusion.heads.pose_check import is_right, residual_loss
+from bevfusion.heads.pose_volume import best_pose, best_pose_elsewhere, negative_log_likelihood
 from bevfusion.heads.read_out import read_out
 from bevfusion.model import FusionNet, Prediction
 from bevfusion.structures import Batch
+
+WRONG_M, WRONG_RAD = 4.0, math.radians(8.0)  # what is so far off is wrong without a doubt
 
 
 class NonFiniteLossError(RuntimeError):
@@ -24,7 +28,12 @@ class NonFiniteLossError(RuntimeError):
 
 
 class TrainingModule(L.LightningModule):
-    """The network, its loss (negative log-likelihood of pose and of heading), and AdamW with warm-up and cosine."""
+    """The network, its losses, and AdamW with warm-up and cosine.
+
+    The towers learn from the matching: the negative log-likelihood of the true pose. What lies behind fusion learns
+    from the residual at the best pose of the volume, and to tell it from two kinds of wrong ones: the best pose on this
+    map that is another place, and the best one on the map of another sample of the batch.
+    """
 
     def __init__(
         self,
@@ -35,7 +44,7 @@ class TrainingModule(L.LightningModule):
         weight_decay: float,
         warmup_steps: int,
         steps: int,
-        direction_weight: float,
+        check_weight: float,
         auxiliary_weight: float,
         compiled: bool = False,
     ) -> None:
@@ -56,7 +65,7 @@ class TrainingModule(L.LightningModule):
         self.weight_decay = weight_decay
         self.warmup_steps = warmup_steps
         self.steps = steps
-        self.direction_weight = direction_weight
+        self.check_weight = check_weight
         self.auxiliary_weight = auxiliary_weight
 
     def loss(self, batch: Batch) -> tuple[Float[Tensor, ""], Prediction]:
@@ -65,11 +74,40 @@ class TrainingModule(L.LightningModule):
             raise ValueError("expected a batch with truths")
         prediction: Prediction = (self._in_training if self.training else self.model)(batch, self.window)
         pose = negative_log_likelihood(prediction.volume, batch.truth)
-        heading = direction_loss(prediction.direction, batch.truth[:, 2])
-        loss = pose.mean() + self.direction_weight * heading.mean()
-        for auxiliary_loss in prediction.fused.auxiliary_losses:
+        loss = pose.mean() + self.check_weight * self._check_loss(batch, prediction)
+        for auxiliary_loss in prediction.scan.auxiliary_losses + prediction.fused.auxiliary_losses:
             loss = loss + self.auxiliary_weight * auxiliary_loss(pose.detach(), batch.truth)
         return loss, prediction
+
+    def _check_loss(self, batch: Batch, prediction: Prediction) -> Float[Tensor, ""]:
+        """Of the residual where the best pose is right, and of the verdicts on that pose and on a wrong one."""
+        assert batch.truth is not None  # the loss asked
+        away = _less(batch.truth, prediction.poses)
+        right = is_right(away)
+        # into the ego frame at the pose
+        residual = _turned(away, -(batch.prior_yaw_rad + prediction.poses[:, 2]))
+        of_residual = torch.where(right, residual_loss(prediction.check, residual), 0.0).sum() / right.sum().clamp(
+            min=1
+        )
+        verdict = F.binary_cross_entropy_with_logits(prediction.check.log_odds, right.float())
+        wrong = self._wrong_verdict(batch, prediction)
+        return of_residual + verdict + F.softplus(wrong).mean()
+
+    def _wrong_verdict(self, batch: Batch, prediction: Prediction) -> Float[Tensor, " b"]:
+        """Log-odds of wrong poses that look right: elsewhere on this map for every other batch, else on another one."""
+        assert batch.truth is not None  # the loss asked
+        scan, features = prediction.scan, prediction.map_features
+        with torch.no_grad():
+            if len(features) == 1 or not self.training or self.global_step % 2:
+                poses, score = best_pose_elsewhere(
+                    prediction.scores.detach(), self.window, batch.truth, WRONG_M, WRONG_RAD
+                )
+            else:
+                batch, features = replace(batch, tile=batch.tile.roll(1, 0)), features.roll(1, 0)
+                scores = self.model.pose_volume(scan.lidar, scan.seen, features, batch.prior_yaw_rad, self.window)
+                poses, score = best_pose(scores, self.window)
+        _, check = self.model.look(scan, batch, features, poses, score)
+        return check.log_odds
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """The loss.
@@ -96,11 +134,16 @@ class TrainingModule(L.LightningModule):
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Loss and recalls on priors that are the same at every validation."""
         loss, prediction = self.loss(batch)
-        errors = _errors(prediction, batch)
+        assert batch.truth is not None  # the loss was computed from it
+        errors, refined = _errors(prediction, batch), _refined_errors(prediction, batch)
         self.log("val_loss", loss, prog_bar=True, batch_size=len(batch.bev), sync_dist=True)
         for name, value in {
             "val_position_1m": errors[:, :2].norm(dim=1) < 1.0,
             "val_heading_1deg": errors[:, 2].abs() < math.radians(1.0),
+            "val_refined_1m": refined[:, :2].norm(dim=1) < 1.0,
+            "val_refined_1deg": refined[:, 2].abs() < math.radians(1.0),
+            "val_verdict": (prediction.check.log_odds > 0).cpu()
+            == is_right(_less(batch.truth, prediction.poses)).cpu(),
         }.items():
             self.log(name, 100.0 * value.float().mean(), prog_bar=True, batch_size=len(batch.bev), sync_dist=True)
 
@@ -123,11 +166,31 @@ class TrainingModule(L.LightningModule):
 
 
 def _errors(prediction: Prediction, batch: Batch) -> Float[Tensor, "b 3"]:
-    """Estimate minus truth of each sample: x, y in m, yaw in rad."""
+    """Estimate of the volume minus truth of each sample: x, y in m, yaw in rad."""
     volume = prediction.volume
     readings = [read_out(v.numpy(), volume.window).offset for v in volume.log_prob.detach().float().cpu()]
     estimates = torch.tensor([[r.x_m, r.y_m, r.yaw_rad] for r in readings])
     assert batch.truth is not None  # the loss was computed from it
-    errors = estimates - batch.truth.cpu()
-    errors[:, 2] = torch.remainder(errors[:, 2] + math.pi, 2.0 * math.pi) - math.pi
-    return errors
+    return _less(estimates, batch.truth.cpu())
+
+
+def _refined_errors(prediction: Prediction, batch: Batch) -> Float[Tensor, "b 3"]:
+    """The same of the best pose of the volume, moved by what fusion finds there."""
+    assert batch.truth is not None  # the loss was computed from it
+    yaw_rad = batch.prior_yaw_rad + prediction.poses[:, 2]
+    estimates = prediction.poses + _turned(prediction.check.residual, yaw_rad)
+    return _less(estimates, batch.truth).detach().float().cpu()
+
+
+def _turned(moved: Float[Tensor, "b 3"], yaw_rad: Float[Tensor, " b"]) -> Float[Tensor, "b 3"]:
+    """x, y turned counter-clockwise, the yaw as it is."""
+    cos, sin = yaw_rad.cos(), yaw_rad.sin()
+    x_m, y_m, turn_rad = moved.unbind(1)
+    return torch.stack([cos * x_m - sin * y_m, sin * x_m + cos * y_m, turn_rad], dim=1)
+
+
+def _less(poses: Float[Tensor, "b 3"], others: Float[Tensor, "b 3"]) -> Float[Tensor, "b 3"]:
+    """Differences of x, y in m and of yaw in rad, the short way round."""
+    away = poses - others
+    yaw_rad = torch.remainder(away[:, 2:] + torch.pi, 2.0 * torch.pi) - torch.pi
+    return torch.cat([away[:, :2], yaw_rad], dim=1)

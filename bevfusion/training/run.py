@@ -166,7 +166,7 @@ def _module(config: Config) -> TrainingModule:
         weight_decay=train.weight_decay,
         warmup_steps=train.warmup_steps,
         steps=train.steps,
-        direction_weight=train.direction_weight,
+        check_weight=train.check_weight,
         auxiliary_weight=train.auxiliary_weight,
         compiled=train.compile,
     )

@@ -89,7 +89,7 @@ def test_spatial_mechanism_shows_its_gate(town_drive):
         gates.append(module.gate(inputs[0])[0, 0].numpy())
         magnitudes.append(inputs[0][0].abs().mean(0).numpy())
 
-    handle = locator.model.refinement.lidar.register_forward_hook(keep)
+    handle = locator.model.fusion.refinement.register_forward_hook(keep)
     introspection = seen_from(drive, source, locator)
     handle.remove()
     filled = magnitudes[0] > 0.02 * magnitudes[0].mean()  # a cell with next to nothing in it counts 1

@@ -94,9 +94,7 @@ class FakeLocator(Locator):
     belief: PoseBelief | None = None
     asked: list[tuple[SE2, float, float]] = field(default_factory=list)
 
-    def locate(
-        self, scan: Scan, prior: SE2, offset_m: float, offset_rad: float, map_cache: object = None
-    ) -> PoseEstimate:
+    def locate(self, scan: Scan, prior: SE2, offset_m: float, offset_rad: float) -> PoseEstimate:
         self.asked.append((prior, offset_m, offset_rad))
         pose = self.answers[(len(self.asked) - 1) % len(self.answers)]
         covariance = np.diag([1.0, 4.0, 0.01])
@@ -310,9 +308,7 @@ def test_equal_names_are_told_apart(tmp_path: Path) -> None:
 
 def test_the_locators_complaint_names_the_frame(tmp_path: Path) -> None:
     class Refusing(FakeLocator):
-        def locate(
-            self, scan: Scan, prior: SE2, offset_m: float, offset_rad: float, map_cache: object = None
-        ) -> PoseEstimate:
+        def locate(self, scan: Scan, prior: SE2, offset_m: float, offset_rad: float) -> PoseEstimate:
             raise DataError("no point in range")
 
     with pytest.raises(DataError, match="fake_drive, frame 10: no point in range"):

@@ -38,9 +38,7 @@ def tiny_localizer(source) -> NetworkLocator:
 class Swayed(Locator):
     """Turns by one degree for every hundredth of the points that are labelled as vehicles."""
 
-    def locate(
-        self, scan: Scan, prior: SE2, offset_m: float, offset_rad: float, map_cache: object = None
-    ) -> PoseEstimate:
+    def locate(self, scan: Scan, prior: SE2, offset_m: float, offset_rad: float) -> PoseEstimate:
         assert scan.labels is not None
         share = float(np.isin(scan.labels, VEHICLE_CLASSES).mean())
         pose = SE2(prior.x_m + share, prior.y_m, prior.yaw_rad + math.radians(100.0 * share))

@@ -18,8 +18,8 @@ def small_config() -> Config:
 def small_checkpoint(tmp_path_factory: pytest.TempPathFactory, small_config: Config) -> str:
     torch.manual_seed(0)
     model = build_model(small_config)
-    with torch.no_grad():  # fresh weights say nothing of headings: a head that is wrong would go unseen
-        torch.nn.init.normal_(model.direction.coefficients.weight)
+    with torch.no_grad():  # fresh weights displace nothing: a head that is wrong would go unseen
+        torch.nn.init.normal_(model.pose_check.displacement.weight)
     path = tmp_path_factory.mktemp("small") / "small.safetensors"
     save_checkpoint(path, model, small_config, {})
     return str(path)

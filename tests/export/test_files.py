@@ -1,5 +1,6 @@
 import json
 import math
+from dataclasses import astuple
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ from bevfusion.checkpoint import load_weights, read_checkpoint
 from bevfusion.cli import main
 from bevfusion.config import Config
 from bevfusion.datasets.simulated import map_file
-from bevfusion.export.network import example_inputs
+from bevfusion.export.network import example_inputs, export_tile_grid
 from bevfusion.export.write import write_export
 from bevfusion.geometry.se2 import SE2
 from bevfusion.lidar.rasterize import rasterize
@@ -46,6 +47,7 @@ def test_onnxruntime_says_what_torch_says(town_drive, small_checkpoint: str, onn
         assert got.heading_std_rad == pytest.approx(expected.heading_std_rad, abs=1e-3)
         assert got.prior == expected.prior
         assert got.map_from_ego.x_m == pytest.approx(expected.map_from_ego.x_m, abs=0.01)
+        assert got.probability_here == pytest.approx(expected.probability_here, abs=1e-3)
 
 
 def test_another_window_is_refused(town_drive, onnx_file: Path):
@@ -79,14 +81,25 @@ def test_a_package_of_torch_export(small_checkpoint: str, small_config: Config, 
     model = build_model(loaded.config).eval()
     load_weights(model, loaded.weights, small_checkpoint)
     for count in (5, 4000):
-        xyz, height_m, intensity, tile, yaw_rad = example_inputs(count, 24, tile_grid(small_config, OFFSET_M).height)
+        xyz, height_m, intensity, tile, yaw_rad = example_inputs(
+            count, 24, export_tile_grid(small_config, OFFSET_M).height
+        )
         with torch.inference_mode():
-            volume, heading = program(xyz, height_m, intensity, tile, yaw_rad)
+            volume, pose, *check = program(xyz, height_m, intensity, tile, yaw_rad)
             bev = rasterize(xyz, height_m, intensity, model.bev_grid, small_config.bev.slices_m)
             window = search_window(small_config, OFFSET_M, math.radians(OFFSET_DEG))
-            expected = model(Batch(bev[None], tile, yaw_rad), window)
+            size = tile_grid(small_config, OFFSET_M).height
+            margin = (tile.shape[-1] - size) // 2
+            part = slice(margin // 2, (margin + size) // 2)
+            expected = model(
+                Batch(bev[None], tile[..., margin:-margin, margin:-margin], yaw_rad),
+                window,
+                model.map_encoder(tile)[..., part, part],
+            )
         torch.testing.assert_close(volume, expected.volume.log_prob, atol=1e-3, rtol=0)
-        torch.testing.assert_close(heading, expected.direction.log_prob, atol=1e-3, rtol=0)
+        torch.testing.assert_close(pose, expected.poses)
+        for got, wanted in zip(check, astuple(expected.check), strict=True):
+            torch.testing.assert_close(got, wanted, atol=1e-3, rtol=1e-3)
 
 
 def test_the_command_locates_by_either_backend(

@@ -24,9 +24,7 @@ class Landscape(Locator):
     asked: list[SE2] = field(default_factory=list)
     slope: float = 0.03
 
-    def locate(
-        self, scan: Scan, prior: SE2, offset_m: float, offset_rad: float, map_cache: object = None
-    ) -> PoseEstimate:
+    def locate(self, scan: Scan, prior: SE2, offset_m: float, offset_rad: float) -> PoseEstimate:
         self.asked.append(prior)
         window = PoseWindow(offset_m, offset_rad, 1.0, math.radians(10.0))
         x_m, y_m = window.shifts_m() + prior.x_m, window.shifts_m() + prior.y_m
@@ -73,9 +71,7 @@ def test_tiles_that_colour_their_scores_do_not_drag_each_other_along() -> None:
     class Coloured(Landscape):
         """What lies near the middle of a tile changes what is said at its borders, by a few nats."""
 
-        def locate(
-            self, scan: Scan, prior: SE2, offset_m: float, offset_rad: float, map_cache: object = None
-        ) -> PoseEstimate:
+        def locate(self, scan: Scan, prior: SE2, offset_m: float, offset_rad: float) -> PoseEstimate:
             estimate = super().locate(scan, prior, offset_m, offset_rad)
             assert estimate.belief is not None
             window = estimate.belief.window
@@ -121,9 +117,7 @@ def test_the_whole_extract_is_covered() -> None:
 
 def test_scans_without_points_have_no_candidates() -> None:
     class Blind(Landscape):
-        def locate(
-            self, scan: Scan, prior: SE2, offset_m: float, offset_rad: float, map_cache: object = None
-        ) -> PoseEstimate:
+        def locate(self, scan: Scan, prior: SE2, offset_m: float, offset_rad: float) -> PoseEstimate:
             raise DataError("none of the scan's points is near")
 
     assert GlobalSearch(Blind({}), everywhere, BOUNDS_M, 0).candidates(scan_at(SE2()), 3) == []

@@ -217,9 +217,7 @@ def test_a_belief_that_never_forms_is_lost() -> None:
 
 def test_scans_that_cannot_be_used_are_left_out(caplog: pytest.LogCaptureFixture) -> None:
     class Blinking(InformedLocator):
-        def locate(
-            self, scan: Scan, prior: SE2, offset_m: float, offset_rad: float, map_cache: object = None
-        ) -> PoseEstimate:
+        def locate(self, scan: Scan, prior: SE2, offset_m: float, offset_rad: float) -> PoseEstimate:
             if len(self.asked) % 4 == 3:
                 self.asked.append((prior, offset_m, offset_rad))
                 raise DataError("none of the scan's points is near")
@@ -252,9 +250,7 @@ def test_a_start_forgets_what_was_before() -> None:
 
 def test_a_locator_without_belief_is_refused() -> None:
     class Terse(InformedLocator):
-        def locate(
-            self, scan: Scan, prior: SE2, offset_m: float, offset_rad: float, map_cache: object = None
-        ) -> PoseEstimate:
+        def locate(self, scan: Scan, prior: SE2, offset_m: float, offset_rad: float) -> PoseEstimate:
             return PoseEstimate(prior, np.eye(3), 0.1, 0.5, prior)
 
     tracker = SequenceLocalizer(Terse(), read_out)

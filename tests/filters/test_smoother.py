@@ -204,9 +204,7 @@ def test_what_was_found_late_counts_from_its_first_frame() -> None:
 
 def test_a_scan_that_cannot_be_used_has_a_pose_all_the_same() -> None:
     class Blinking(InformedLocator):
-        def locate(
-            self, scan: Scan, prior: SE2, offset_m: float, offset_rad: float, map_cache: object = None
-        ) -> PoseEstimate:
+        def locate(self, scan: Scan, prior: SE2, offset_m: float, offset_rad: float) -> PoseEstimate:
             estimate = super().locate(scan, prior, offset_m, offset_rad)
             if len(self.asked) % 4 == 3:
                 raise DataError("none of the scan's points is near")

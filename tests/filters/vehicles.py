@@ -60,9 +60,7 @@ class InformedLocator(Locator):
     seed: int = 0
     asked: list[tuple[SE2, float, float]] = field(default_factory=list)
 
-    def locate(
-        self, scan: Scan, prior: SE2, offset_m: float, offset_rad: float, map_cache: object = None
-    ) -> PoseEstimate:
+    def locate(self, scan: Scan, prior: SE2, offset_m: float, offset_rad: float) -> PoseEstimate:
         self.asked.append((prior, offset_m, offset_rad))
         rng = np.random.default_rng([self.seed, len(self.asked)])
         window = PoseWindow(offset_m + 0.25, min(offset_rad, math.pi), 1.0, YAW_STEP)

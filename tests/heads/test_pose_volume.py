@@ -1,3 +1,4 @@
+import itertools
 import math
 
 import pytest
@@ -6,8 +7,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bevfusion.geometry.grid import Grid, PoseWindow
+from bevfusion.geometry.se2 import wrap_angle
 from bevfusion.heads.matching_reference import rotate_all
-from bevfusion.heads.pose_volume import PoseVolumeHead, negative_log_likelihood
+from bevfusion.heads.pose_volume import (
+    PoseVolumeHead,
+    belief_of,
+    best_pose,
+    best_pose_elsewhere,
+    negative_log_likelihood,
+)
 from bevfusion.structures import PoseBelief
 from tests.heads.direct import correlate_direct
 
@@ -79,7 +87,7 @@ def head_and_inputs() -> tuple[PoseVolumeHead, dict[str, torch.Tensor]]:
 
 def test_the_volume_is_a_distribution():
     head, inputs = head_and_inputs()
-    volume = head(**inputs, window=WINDOW).log_prob
+    volume = belief_of(head(**inputs, window=WINDOW), WINDOW).log_prob
     assert volume.shape == (2, *WINDOW.shape)
     torch.testing.assert_close(volume.exp().sum((1, 2, 3)), torch.ones(2))
 
@@ -88,9 +96,9 @@ def test_what_was_never_seen_does_not_count():
     head, inputs = head_and_inputs()
     inputs["seen"] = torch.zeros(2, 1, 16, 16)
     inputs["seen"][:, :, :, 8:] = 1.0
-    before = head(**inputs, window=WINDOW).log_prob
+    before = belief_of(head(**inputs, window=WINDOW), WINDOW).log_prob
     inputs["lidar"] = torch.where(inputs["seen"] > 0, inputs["lidar"], 9.0)
-    torch.testing.assert_close(head(**inputs, window=WINDOW).log_prob, before)
+    torch.testing.assert_close(belief_of(head(**inputs, window=WINDOW), WINDOW).log_prob, before)
 
 
 def test_confidence_weighs_each_cell_s_template():
@@ -103,40 +111,66 @@ def test_confidence_weighs_each_cell_s_template():
     torch.testing.assert_close(share, share[:, :1].expand_as(share), msg="the channels of a cell share one")
     with torch.no_grad():
         head.confidence.bias += 30.0
-    sure = head(**inputs, window=WINDOW).log_prob
+    sure = belief_of(head(**inputs, window=WINDOW), WINDOW).log_prob
     plain = PoseVolumeHead(6, 4, Grid(16, 16, 1.0), confidence=False)
     plain.load_state_dict({k: v for k, v in head.state_dict().items() if not k.startswith("confidence")})
-    torch.testing.assert_close(plain(**inputs, window=WINDOW).log_prob, sure)
+    torch.testing.assert_close(belief_of(plain(**inputs, window=WINDOW), WINDOW).log_prob, sure)
 
 
 def test_nothing_seen_gives_a_flat_volume():
     head, inputs = head_and_inputs()
     inputs["seen"] = torch.zeros(2, 1, 16, 16)
-    volume = head(**inputs, window=WINDOW).log_prob
+    volume = belief_of(head(**inputs, window=WINDOW), WINDOW).log_prob
     torch.testing.assert_close(volume, torch.full_like(volume, -math.log(volume[0].numel())))
 
 
-def test_a_narrower_window_keeps_the_odds_between_poses():
+def test_a_pose_has_the_same_score_in_any_window():
     head, inputs = head_and_inputs()
-    wide = head(**inputs, window=WINDOW).log_prob
-    narrow = head(**inputs, window=PoseWindow(3.0, math.radians(4.0), 1.0, math.radians(2.0))).log_prob
-    cut = wide[:, 3:8, 2:9, 2:9]
-    torch.testing.assert_close(narrow - narrow[:, :1, :1, :1], cut - cut[:, :1, :1, :1], atol=1e-4, rtol=1e-4)
+    wide = head(**inputs, window=WINDOW)
+    narrow = head(**inputs, window=PoseWindow(3.0, math.radians(4.0), 1.0, math.radians(2.0)))
+    torch.testing.assert_close(narrow, wide[:, 3:8, 2:9, 2:9], atol=1e-4, rtol=1e-4)
 
 
 def test_a_full_circle_done_in_portions_is_the_whole():
     head, inputs = head_and_inputs()
     window = PoseWindow(3.0, math.pi, 1.0, math.radians(5.0))
-    volume = head(**inputs, window=window).log_prob
+    volume = head(**inputs, window=window)
     valid = inputs["seen"] * head.footprint
     weighted = head.weighted_template(inputs["lidar"]) * valid
     yaws = inputs["prior_yaw_rad"][:, None] + torch.from_numpy(window.yaw_offsets_rad()).float()
     scores = correlate_direct(rotate_all(weighted, yaws, head.grid), head.map(inputs["map_features"]), 3)
     logits = head.log_scale.exp() * scores / valid.sum((1, 2, 3))[:, None, None, None]
-    torch.testing.assert_close(volume, logits.flatten(1).log_softmax(1).view_as(logits), atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(volume, logits, atol=1e-4, rtol=1e-4)
 
 
 def test_cells_of_another_size_are_refused():
     head, inputs = head_and_inputs()
     with pytest.raises(ValueError, match="does not fit"):
         head(**inputs, window=PoseWindow(5.0, 0.2, 0.5, 0.1))
+
+
+@pytest.mark.parametrize("window", [WINDOW, CIRCLE])
+def test_the_best_pose_is_the_bin_with_the_highest_score(window: PoseWindow):
+    scores = torch.randn(3, *window.shape, generator=torch.Generator().manual_seed(2))
+    poses, score = best_pose(scores, window)
+    for sample in range(3):
+        r, y, x = (float(i) for i in (scores[sample] == scores[sample].max()).nonzero()[0])
+        offset = window.offset_from_bins(r, y, x)
+        assert poses[sample].tolist() == pytest.approx([offset.x_m, offset.y_m, offset.yaw_rad], abs=1e-6)
+        assert score[sample] == scores[sample].max()
+
+
+@pytest.mark.parametrize("window", [WINDOW, CIRCLE])
+def test_the_best_pose_elsewhere_is_far_from_the_truth_in_place_or_heading(window: PoseWindow):
+    scores = torch.randn(4, *window.shape, generator=torch.Generator().manual_seed(3))
+    truth = torch.tensor([[0.3, -1.2, 0.1], [2.0, 2.0, -0.1], [-3.0, 0.0, 3.1], [0.0, 0.0, -3.1]])
+    poses, score = best_pose_elsewhere(scores, window, truth, 2.0, math.radians(4.0))
+    for sample, (x_m, y_m, yaw_rad) in enumerate(truth.tolist()):
+        best = -math.inf
+        for r, y, x in itertools.product(*(range(size) for size in window.shape)):
+            offset = window.offset_from_bins(float(r), float(y), float(x))
+            turned = abs(wrap_angle(offset.yaw_rad - yaw_rad)) > math.radians(4.0)
+            if turned or math.hypot(offset.x_m - x_m, offset.y_m - y_m) > 2.0:
+                best = max(best, float(scores[sample, r, y, x]))
+        assert float(score[sample]) == pytest.approx(best)
+    assert poses.shape == (4, 3)

@@ -97,9 +97,7 @@ class FakeLocalizer(SequenceLocalizer, Locator):
         self._start = SE2()
         self._origin: SE2 | None = None
 
-    def locate(
-        self, scan: Scan, prior: SE2, offset_m: float, offset_rad: float, map_cache: object = None
-    ) -> PoseEstimate:
+    def locate(self, scan: Scan, prior: SE2, offset_m: float, offset_rad: float) -> PoseEstimate:
         raise NotImplementedError
 
     def start(self, prior: SE2, offset_m: float, offset_rad: float) -> None:

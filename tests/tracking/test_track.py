@@ -171,9 +171,7 @@ class Sharp(Locator):
     def __init__(self) -> None:
         self.count = 0
 
-    def locate(
-        self, scan: Scan, prior: SE2, offset_m: float, offset_rad: float, map_cache: object = None
-    ) -> PoseEstimate:
+    def locate(self, scan: Scan, prior: SE2, offset_m: float, offset_rad: float) -> PoseEstimate:
         import torch
 
         from bevfusion.geometry.grid import PoseWindow
