@@ -157,7 +157,7 @@ def test_single_mode_loses_nothing(tmp_path: Path) -> None:
 
 
 def test_a_new_map_starts_a_new_sequence() -> None:
-    estimator = FilterEstimator(20.0, math.radians(15.0), FilterConfig(), {}, anywhere=False)
+    estimator = FilterEstimator(20.0, math.radians(15.0), FilterConfig(), anywhere=False)
     frames, truths = straight(4)
     locator, first, second = InformedLocator(), StreetMap(), StreetMap()
     for position in (0, 1):
