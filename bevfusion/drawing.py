@@ -83,3 +83,17 @@ def cumulative(axis: Any, sizes: Float[np.ndarray, " n"], label: str, colour: st
     axis.step([0.0, *np.sort(sizes), 1e6], [0.0, *percent, 100.0], where="post", color=colour, label=label)
     axis.set_ylim(0.0, 101.0)
     axis.grid(alpha=0.3)
+
+
+def coloured_lines(
+    figure: Any, axis: Any, lines_xy: Sequence[Float[np.ndarray, "n 2"]], values: Float[np.ndarray, " k"], most: float
+) -> None:
+    """Lines in colours from 0 to `most`, a value each, with a bar below the axis that says which is which."""
+    with needs("report", "drawing"):
+        from matplotlib.collections import LineCollection
+
+    lines = LineCollection(lines_xy, cmap="viridis_r", linewidths=2.0)
+    lines.set_array(values)
+    lines.set_clim(0.0, most)
+    axis.add_collection(lines)
+    figure.colorbar(lines, ax=axis, orientation="horizontal", fraction=0.045, pad=0.12, extend="max")
