@@ -1,7 +1,7 @@
 """From a configuration to objects: the only file that reads its sections and creates parts."""
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
 from torch import nn
@@ -20,16 +20,21 @@ from bevfusion.lidar.rasterize import bev_channels
 from bevfusion.lidar.sparse import SparseEncoder, open_backend
 from bevfusion.lidar.voxelize import VoxelGrid
 from bevfusion.maps.encoder import MapEncoder
-from bevfusion.maps.schema import LAYERS
+from bevfusion.maps.schema import LAYER_NAMES
 from bevfusion.model import FusionNet
 from bevfusion.nn import MakeAttention
 
 
-def build_model(config: Config) -> FusionNet:
+def build_model(config: Config, layers: Sequence[str] = LAYER_NAMES) -> FusionNet:
     """The network with fresh weights.
+
+    Args:
+        config: what it is built from.
+        layers: of the map, by name: those that weights were trained with.
 
     Raises:
         ConfigError: if a mechanism or one of its options does not exist.
+        DataError: if maps have no such layer.
     """
     model = config.model
     grid = bev_grid(config)
@@ -37,7 +42,7 @@ def build_model(config: Config) -> FusionNet:
     return FusionNet(
         lidar_encoder=_lidar_encoder(config),
         lidar_attention=_of_scan("model.scan", model.scan, model.channels),
-        map_encoder=MapEncoder(len(LAYERS), model.channels, stride=model.stride, **dict(model.map)),
+        map_encoder=MapEncoder(layers, model.channels, stride=model.stride, **dict(model.map)),
         pose_volume=PoseVolumeHead(
             model.channels, model.heads.match_channels, features, confidence=model.heads.confidence
         ),

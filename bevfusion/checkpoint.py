@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,10 +12,17 @@ from torch import Tensor, nn
 
 from bevfusion.config import Config, ConfigError, config_from_dict
 from bevfusion.files import atomic_file
+from bevfusion.maps.schema import LAYER_NAMES
 from bevfusion.structures import DataError
 
 _FORMAT = "bevfusion-2"
 _FORMER = "bevfusion-1"  # of networks that mixed scan and map before they were matched
+# the map's layers when files did not name them yet; it stays as it is, whatever layers are added
+_LAYERS_UNNAMED = (
+    *("road", "path", "parking", "building", "vegetation", "water", "rail", "building_outline", "wall", "fence"),
+    *("hedge", "kerb", "tree_row", "road_centre", "road_cos2", "road_sin2", "oneway_cos", "oneway_sin", "junction"),
+    *("tree", "pole", "lamp", "sign", "signal"),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,12 +33,24 @@ class Checkpoint:
     weights: dict[str, Tensor]
     provenance: dict[str, str]  # seed, commit, hardware, date, ...
     sha256: str
+    layers: tuple[str, ...]  # of the map, in the order of the weights
 
 
-def save_checkpoint(path: Path, model: nn.Module, config: Config, provenance: dict[str, str]) -> None:
-    """Write weights, configuration and provenance; the file appears whole or not at all."""
+def save_checkpoint(
+    path: Path,
+    model: nn.Module,
+    config: Config,
+    provenance: dict[str, str],
+    layers: Sequence[str] = LAYER_NAMES,
+) -> None:
+    """Write weights, configuration, provenance and the names of the map's layers; whole or not at all."""
     weights = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
-    metadata = {"format": _FORMAT, "config": config.model_dump_json(), "provenance": json.dumps(provenance)}
+    metadata = {
+        "format": _FORMAT,
+        "config": config.model_dump_json(),
+        "provenance": json.dumps(provenance),
+        "layers": json.dumps(list(layers)),
+    }
     with atomic_file(path) as draft:
         save_file(weights, draft, metadata=metadata)
 
@@ -56,9 +76,10 @@ def read_checkpoint(path: Path) -> Checkpoint:
     try:
         config = config_from_dict(json.loads(metadata["config"]), f"{path}: configuration inside the checkpoint")
         provenance = json.loads(metadata["provenance"])
+        layers = tuple(json.loads(metadata["layers"])) if "layers" in metadata else _LAYERS_UNNAMED
     except (KeyError, json.JSONDecodeError, ConfigError) as error:
         raise DataError(f"{path}: its configuration cannot be read by this version: {error}") from error
-    return Checkpoint(config, weights, provenance, hashlib.sha256(path.read_bytes()).hexdigest())
+    return Checkpoint(config, weights, provenance, hashlib.sha256(path.read_bytes()).hexdigest(), layers)
 
 
 def load_weights(model: nn.Module, weights: dict[str, Tensor], origin: str) -> None:

@@ -9,11 +9,12 @@ import re
 from collections.abc import Hashable, Iterator, Sequence
 from importlib.resources import files
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, ValidationError, model_validator
 
+from bevfusion.choices import meant
 from bevfusion.filters.settings import FilterConfig
 
 log = logging.getLogger(__name__)
@@ -115,6 +116,56 @@ class SearchConfig(Section):
     offset_deg: float = Field(10.0, gt=0, le=180)
 
 
+class SensorConfig(Section):
+    """A spinning LiDAR that does not ship: its beams and how it measures. Scans are simulated as taken at once."""
+
+    name: str = Field("own", pattern="^[A-Za-z0-9_-]+$", description="of folders and messages")
+    elevations_deg: tuple[Annotated[float, Field(gt=-90, lt=90)], ...] = Field((), description="of the beams")
+    azimuths_deg: tuple[Annotated[float, Field(ge=-180, le=180)], ...] = Field(
+        (), description="where beams of one firing point, counter-clockwise, as many as elevations; none: all ahead"
+    )
+    beams: str = Field("", description="in place of both: a CSV file with columns elevation and perhaps azimuth")
+    columns: int | None = Field(None, ge=16, description="firings a turn")
+    points_per_s: float = Field(0.0, ge=0, description="in place of columns, with rate_hz: as data sheets have it")
+    rate_hz: float = Field(0.0, ge=0, description="turns a second")
+    max_range_m: float = Field(100.0, gt=0)
+    range_noise_m: float = Field(0.02, ge=0, le=1, description="standard deviation")
+    height_m: float = Field(1.8, gt=0, description="above the road, as mounted")
+    dropout: float = Field(0.03, ge=0, lt=1, description="share of good returns that are lost")
+
+    @model_validator(mode="after")
+    def _complete(self) -> "SensorConfig":
+        if bool(self.elevations_deg) == bool(self.beams) or (self.beams and self.azimuths_deg):
+            raise ValueError("expected the beams by elevations_deg, or by a file of beams")
+        if self.azimuths_deg and len(self.azimuths_deg) != len(self.elevations_deg):
+            raise ValueError(
+                f"expected an azimuth for each of {len(self.elevations_deg)} beams, got {len(self.azimuths_deg)}"
+            )
+        if (self.columns is None) != bool(self.points_per_s and self.rate_hz) or (
+            self.columns is not None and (self.points_per_s or self.rate_hz)
+        ):
+            raise ValueError("expected columns (firings a turn), or points_per_s and rate_hz")
+        return self
+
+    @property
+    def beams_deg(self) -> tuple[tuple[float, float], ...]:
+        """Elevation and azimuth of the beams that are given here."""
+        azimuths = self.azimuths_deg or (0.0,) * len(self.elevations_deg)
+        return tuple(zip(self.elevations_deg, azimuths, strict=True))
+
+
+_NAMED, _DESCRIBED = "<name>", "<section>"  # what a sensor is given by, in the paths of pydantic's errors
+
+
+def _given_by(value: Any) -> str:
+    return _NAMED if isinstance(value, str) else _DESCRIBED
+
+
+SensorChoice = Annotated[
+    Annotated[str, Tag(_NAMED)] | Annotated[SensorConfig, Tag(_DESCRIBED)], Discriminator(_given_by)
+]
+
+
 class SimulationConfig(Section):
     """Simulated drives: which maps, how many frames, by which sensors, and how wrong the maps are."""
 
@@ -127,8 +178,10 @@ class SimulationConfig(Section):
     frames: int = Field(300, ge=1, description="frames a training map")
     eval_frames: int = Field(100, ge=1, description="frames a validation or test map")
     spacing_m: float = Field(5.0, gt=0, description="distance between frames")
-    sensors: tuple[str, ...] = Field(("hdl64e",), min_length=1, description="maps take them in turn")
-    columns: int = Field(1024, ge=64, description="firings a turn")
+    sensors: tuple[SensorChoice, ...] = Field(
+        ("hdl64e",), min_length=1, description="by name, by a YAML file, or described here; maps take them in turn"
+    )
+    columns: int = Field(1024, ge=64, description="firings a turn of sensors by name; others have their own")
     missing: float = Field(0.05, ge=0, le=1, description="share of mapped buildings that are not there")
     shifted: float = Field(0.10, ge=0, le=1, description="share of mapped buildings that stand elsewhere")
     new: float = Field(0.05, ge=0, le=1, description="share of buildings that the map lacks")
@@ -149,6 +202,48 @@ class SimulationConfig(Section):
         description="root mean square of the land's slope; maps take them in turn",
     )
     cache: str = Field("data/cache", description="folder of finished drives, made once")
+
+
+class DriveSource(Section):
+    """One drive to learn from: a recorded one on its map, or a simulated one. Paths are relative to where one works."""
+
+    simulate: str = Field("", description="town:SEED or a map file; how is in the section simulation")
+    drive: str = Field("", description="a recorded drive, any that `evaluate` takes")
+    map: str = Field("", description="of the recorded drive")
+    poses: str = Field(
+        "", description="its true poses, in place of its own: as --truth of `evaluate`, e.g. the poses.csv of `track`"
+    )
+    start: int = Field(0, ge=0, description="first frame")
+    frames: int | None = Field(None, ge=1, description="so many at most; null: all")
+    every: int = Field(1, ge=1, description="every so many frames only")
+    topics: tuple[str, ...] = Field((), description="of a bag: PART=NAME each, as --topic of `evaluate`")
+    extrinsics: tuple[float, ...] = Field((), description="of a bag: the LiDAR on the vehicle, as --extrinsics")
+    columns: tuple[str, ...] = Field((), description="of bare scan files, as --columns")
+
+    @model_validator(mode="after")
+    def _one_of_both(self) -> "DriveSource":
+        if bool(self.simulate) == bool(self.drive):
+            raise ValueError("expected {drive: PATH, map: PATH} or {simulate: MAP}")
+        if self.drive and not self.map:
+            raise ValueError(f"the drive {self.drive} needs a map: {{drive: {self.drive}, map: PATH}}")
+        fields = type(self).model_fields
+        others = [name for name in fields if name != "simulate" and getattr(self, name) != fields[name].default]
+        if self.simulate and others:
+            raise ValueError(f"{', '.join(others)}: of recorded drives, and {self.simulate} is to be simulated")
+        return self
+
+
+Role = Literal["train", "val", "test"]
+ROLES: tuple[Role, ...] = ("train", "val", "test")
+_Sources = Annotated[tuple[DriveSource, ...], Field(min_length=1)]
+
+
+class DataConfig(Section):
+    """Which drives, recorded and simulated ones at will; each list stands in place of the one in `simulation`."""
+
+    train: _Sources | None = Field(None, description="null: the maps of simulation.train, simulated")
+    val: _Sources | None = None
+    test: _Sources | None = None
 
 
 class AugmentConfig(Section):
@@ -192,7 +287,13 @@ class TrainConfig(Section):
     )
     devices: int | Literal["auto"] = "auto"
     precision: Literal["auto", "32-true", "bf16-mixed"] = "auto"
+    loggers: tuple[Literal["csv", "tensorboard", "wandb", "mlflow"], ...] = Field(
+        ("csv", "tensorboard"), description="where losses and rates go, by Lightning's names"
+    )
     compile: bool = Field(False, description="training steps by torch.compile; for GPUs: no faster on a CPU")
+
+
+_LISTS_OF_DRIVES = ("data", "simulation")  # the sections that have one for each role
 
 
 class Config(Section):
@@ -204,9 +305,32 @@ class Config(Section):
     model: ModelConfig = ModelConfig()
     search: SearchConfig = SearchConfig()
     simulation: SimulationConfig = SimulationConfig()
+    data: DataConfig = DataConfig()
     augment: AugmentConfig = AugmentConfig()
     train: TrainConfig = TrainConfig()
     filter: FilterConfig = FilterConfig()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _one_list_of_drives(cls, values: Any) -> Any:
+        """Leave simulation.ROLE empty where data.ROLE is given; both at once are refused."""
+        data, simulation = (values.get(name, {}) if isinstance(values, dict) else None for name in _LISTS_OF_DRIVES)
+        if not isinstance(data, dict) or not isinstance(simulation, dict):
+            return values
+        given = [role for role in ROLES if data.get(role) is not None]
+        for role in given:
+            if simulation.get(role):
+                raise ValueError(
+                    f"data.{role} and simulation.{role} both say which drives: put the maps into data.{role}, as "
+                    "{simulate: MAP}"
+                )
+        return {**values, "simulation": simulation | dict.fromkeys(given, ())} if given else values
+
+    def sources(self, role: Role) -> tuple[DriveSource, ...]:
+        """The drives that are to train, validate or test, in order."""
+        given: tuple[DriveSource, ...] | None = getattr(self.data, role)
+        maps: tuple[str, ...] = getattr(self.simulation, role)
+        return tuple(DriveSource(simulate=spec) for spec in maps) if given is None else given
 
     @model_validator(mode="after")
     def _parts_fit(self) -> "Config":
@@ -272,6 +396,11 @@ def parse_yaml(text: str, origin: str) -> Any:
         raise ConfigError(f"{origin}: {error}") from error
 
 
+def shipped_configs() -> list[str]:
+    """Names of the configurations that ship."""
+    return sorted(path.stem for path in SHIPPED_CONFIGS.glob("*.yaml"))
+
+
 def find_config(path: Path) -> Path:
     """The configuration file at a path or, where none is, the one that ships under its name."""
     shipped = SHIPPED_CONFIGS / f"{path.name.removesuffix('.yaml')}.yaml"
@@ -294,8 +423,10 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> Config:
     try:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError as error:
-        names = ", ".join(sorted(shipped.stem for shipped in SHIPPED_CONFIGS.glob("*.yaml")))
-        raise ConfigError(f"{path}: no such configuration file; those that ship are {names}") from error
+        names = shipped_configs()
+        raise ConfigError(
+            f"{path}: no such configuration file; those that ship are {', '.join(names)}{meant(path.stem, names)}"
+        ) from error
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: cannot be read: {error}") from error
     values = parse_yaml(text, str(path))
@@ -341,7 +472,7 @@ def config_from_dict(values: dict[str, Any], origin: str) -> Config:
     try:
         return Config.model_validate(values)
     except ValidationError as error:
-        raise ConfigError(f"{origin}: " + "; ".join(_explain(error))) from error
+        raise ConfigError(f"{origin}: " + "; ".join(explain(error, Config))) from error
 
 
 def _renamed(values: dict[str, Any], origin: str) -> tuple[dict[str, Any], list[str]]:
@@ -393,23 +524,41 @@ def _apply_override(values: dict[str, Any], override: str) -> list[str]:
     return former
 
 
-def _explain(error: ValidationError) -> Iterator[str]:
+def explain(error: ValidationError, root: type[Section]) -> Iterator[str]:
+    """What is wrong with values of a section, an item a fault, with the nearest name for an unknown key.
+
+    Args:
+        error: of the validation.
+        root: the section that was validated.
+    """
     for item in error.errors():
-        path = [str(part) for part in item["loc"]]
+        path = [str(part) for part in item["loc"] if part not in (_NAMED, _DESCRIBED)]
         if item["type"] != "extra_forbidden":
             message = item["msg"].removeprefix("Value error, ")
+            if item["type"] == "literal_error":
+                near = difflib.get_close_matches(str(item["input"]), re.findall("'([^']*)'", message), n=1)
+                message += f"; did you mean {near[0]!r}?" if near else ""
             yield f"{'.'.join(path)}: {message} (got {item['input']!r})" if path else message
             continue
-        known = _known_keys(path[:-1])
+        known = _known_keys(path[:-1], root)
         nearest = difflib.get_close_matches(path[-1], known, n=1, cutoff=0.0)
         yield f"unknown key '{'.'.join(path)}'; did you mean '{'.'.join([*path[:-1], *nearest])}'?"
 
 
-def _known_keys(path: Sequence[str]) -> list[str]:
-    section: type[BaseModel] = Config
+def _known_keys(path: Sequence[str], root: type[Section]) -> list[str]:
+    """The keys of the section at a path, which may lead through lists (by number) and kinds of values (by name)."""
+    section: type[BaseModel] = root
     for name in path:
-        inner = section.model_fields[name].annotation
-        if not (isinstance(inner, type) and issubclass(inner, BaseModel)):
-            return []
-        section = inner
+        if name in section.model_fields:
+            inner = _section_in(section.model_fields[name].annotation)
+            if inner is None:
+                return []
+            section = inner
     return list(section.model_fields)
+
+
+def _section_in(annotation: Any) -> type[BaseModel] | None:
+    """The section that a key's type is, or holds: itself, in a list, or as one of several kinds."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    return next((found for part in get_args(annotation) if (found := _section_in(part)) is not None), None)

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from bevfusion.build import build_model, search_window, tile_grid, tile_lattice_m, voxel_grid
 from bevfusion.checkpoint import Checkpoint, load_weights, read_checkpoint
+from bevfusion.choices import meant
 from bevfusion.classical.locator import ClassicalLocator
 from bevfusion.config import Config, overridden
 from bevfusion.filters.settings import FilterConfig
@@ -157,7 +158,7 @@ def open_network(checkpoint: str) -> tuple[FusionNet, Checkpoint]:
         DataError: if there is none, or it cannot be used.
     """
     loaded = read_weights(checkpoint)
-    model = build_model(loaded.config)
+    model = build_model(loaded.config, loaded.layers)
     load_weights(model, loaded.weights, checkpoint)
     return model, loaded
 
@@ -192,4 +193,7 @@ def read_weights(checkpoint: str) -> Checkpoint:
         DataError: if there is none or it cannot be read.
     """
     path = DEFAULT_PATH if checkpoint == DEFAULT else Path(checkpoint)
+    if not path.exists():
+        near = meant(checkpoint, [DEFAULT, CLASSICAL, *(str(other) for other in path.parent.glob("*"))])
+        raise DataError(f"{path}: no such checkpoint file or folder{near}")
     return read_checkpoint(path / CHECKPOINT_NAME if path.is_dir() else path)

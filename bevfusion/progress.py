@@ -23,7 +23,13 @@ class _Rate(ProgressColumn):
 
 @contextmanager
 def frame_progress(description: str, total: int) -> Iterator[Callable[[int, int], None]]:
-    """Show progress on standard error; yields a function to call with (frames done, frames in all)."""
+    """Show progress on standard error; yields a function to call with (frames done, frames in all).
+
+    Nothing is shown where the package is asked for warnings alone.
+    """
+    if logging.getLogger("bevfusion").level > logging.INFO:  # --quiet
+        yield lambda done, count: None
+        return
     console = Console(stderr=True)
     if not console.is_terminal:
         yield _lines(description)

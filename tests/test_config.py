@@ -1,6 +1,8 @@
+import json
 from pathlib import Path
 
 import pytest
+import yaml
 
 from bevfusion.config import RENAMED, Config, ConfigError, config_from_dict, load_config, parse_yaml
 
@@ -149,3 +151,47 @@ def test_a_file_of_ones_own_goes_before_one_that_ships(tmp_path, monkeypatch):
 def test_a_name_that_does_not_exist_is_answered_with_those_that_do(tmp_path):
     with pytest.raises(ConfigError, match=r"no such configuration file; those that ship are ablation, .*fusion_cbam"):
         load_config(tmp_path / "fusion_cbma.yaml")
+
+
+RECORDED = "{drive: a.bag, map: b.osm}"
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        (f"data: {{train: [{RECORDED}]}}\nsimulation: {{train: ['town:1']}}", "data.train and simulation.train both"),
+        ("data: {train: [{drive: a.bag}]}", "data.train.0: the drive a.bag needs a map"),
+        ("data: {val: [{}]}", r"data.val.0: expected \{drive: PATH, map: PATH\} or \{simulate: MAP\}"),
+        ("data: {val: [{simulate: 'town:1', drive: a.bag, map: b}]}", "data.val.0: expected"),
+        ("data: {val: [{simulate: 'town:1', every: 3}]}", "every: of recorded drives, and town:1 is to be simulated"),
+        ("data: {val: []}", "data.val: .*at least 1"),
+        (
+            f"data: {{val: [{RECORDED}, {{drive: a, mpa: b}}]}}",
+            "unknown key 'data.val.1.mpa'; did you mean .*val.1.map'",
+        ),
+        (f"data: {{vall: [{RECORDED}]}}", "unknown key 'data.vall'; did you mean 'data.val'"),
+    ],
+)
+def test_lists_of_drives_that_contradict_or_lack_something_are_refused(tmp_path: Path, text: str, told: str):
+    path = tmp_path / "own.yaml"
+    path.write_text(text)
+    with pytest.raises(ConfigError, match=told) as error:
+        load_config(path)
+    assert "\n" not in str(error.value)
+
+
+def test_a_list_of_drives_stands_in_place_of_the_simulated_ones_of_its_role(tmp_path: Path):
+    path = tmp_path / "own.yaml"
+    path.write_text(f"data: {{train: [{RECORDED}, {{simulate: 'town:9'}}]}}\nsimulation: {{val: ['town:5']}}")
+    config = load_config(path)
+    assert [(s.drive, s.map, s.simulate) for s in config.sources("train")] == [
+        ("a.bag", "b.osm", ""),
+        ("", "", "town:9"),
+    ]
+    assert config.simulation.train == ()
+    assert [s.simulate for s in config.sources("val")] == ["town:5"]
+    assert [s.simulate for s in config.sources("test")] == ["town:201"]
+    again = tmp_path / "again.yaml"  # as a run's folder keeps it
+    again.write_text(yaml.safe_dump(config.model_dump(mode="json")))
+    assert load_config(again) == config
+    assert config_from_dict(json.loads(config.model_dump_json()), "checkpoint") == config

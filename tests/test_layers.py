@@ -9,7 +9,7 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "bevfusion"
 
 LAYERS: tuple[tuple[str, ...], ...] = (
-    ("files", "geometry", "machine", "progress", "summary", "tables"),
+    ("choices", "files", "geometry", "machine", "progress", "summary", "tables"),
     ("nn", "structures"),
     ("attention", "extras", "metrics"),
     ("lidar", "maps", "filters"),
@@ -24,7 +24,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("localizer",),
     ("introspection", "sequence"),
     ("benchmark", "export", "ros", "training"),
-    ("api", "tracking"),
+    ("api", "streets", "tracking"),
     ("evaluation",),  # scores all of these: nothing that runs on a vehicle or trains may need it
     ("cli",),
 )

@@ -18,6 +18,7 @@ from bevfusion.benchmark.encoders import encoder_rows
 from bevfusion.benchmark.matching import matching_rows
 from bevfusion.benchmark.step import step_rows
 from bevfusion.benchmark.tiles import tiles_rows
+from bevfusion.choices import meant
 from bevfusion.files import write_text
 from bevfusion.machine import hardware
 from bevfusion.structures import DataError
@@ -57,7 +58,9 @@ def benchmark(suites: Sequence[str], device: str | None = None) -> dict[str, Any
     """
     unknown = [name for name in suites if name not in SUITES]
     if unknown:
-        raise DataError(f"no benchmark is called {unknown[0]!r}; there are {', '.join(SUITES)}")
+        raise DataError(
+            f"no benchmark is called {unknown[0]!r}; there are {', '.join(SUITES)}{meant(unknown[0], SUITES)}"
+        )
     devices = _devices(device)
     measured = {
         name: {kind: [asdict(row) for row in SUITES[name].rows(torch.device(kind))] for kind in devices}

@@ -21,6 +21,7 @@ from bevfusion.cli.simulation import simulate
 from bevfusion.cli.tools import benchmark, export, tile, view
 from bevfusion.cli.tracking import track
 from bevfusion.cli.training import ablate, train
+from bevfusion.cli.verbosity import PACKAGE, with_verbosity
 
 # typer carries its own copy of click from 0.26 on: the base of its usage errors, whichever module it comes from
 UsageProblem: type[typer.BadParameter] = typer.BadParameter.__mro__[2]
@@ -30,13 +31,12 @@ INTERRUPTED = 130  # as shells have it: 128 and the number of the signal
 app = typer.Typer(
     name="bevfusion",
     help="Where on the map am I, and which way do I face? LiDAR localization against OpenStreetMap.",
-    add_completion=False,
     pretty_exceptions_enable=False,
 )
 for command in (train, evaluate, locate, track, info, simulate, tile, compare, view, ablate, benchmark, gap, export):
-    app.command()(command)
+    app.command()(with_verbosity(command))
 # a latitude may be negative, which is no option
-app.command("map", context_settings={"ignore_unknown_options": True})(fetch_map)
+app.command("map", context_settings={"ignore_unknown_options": True})(with_verbosity(fetch_map))
 
 
 def main(subcommand: str | None = None, arguments: Sequence[str] | None = None) -> int:
@@ -66,11 +66,14 @@ def main(subcommand: str | None = None, arguments: Sequence[str] | None = None) 
     except ValueError as error:
         if not _is_users(error):
             raise
+        PACKAGE.debug("refused here:", exc_info=error)
         return fail(str(error))
     except OSError as error:
         if not _names_input(error.filename, words):
             raise
         return fail(f"{error.filename}: {error.strerror}")
+    finally:
+        PACKAGE.setLevel(logging.NOTSET)  # what --quiet or --verbose said
     return status if isinstance(status, int) else 0
 
 

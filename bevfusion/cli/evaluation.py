@@ -8,6 +8,8 @@ from typing import Annotated
 
 import typer
 
+from bevfusion.choices import meant
+from bevfusion.cli import completion
 from bevfusion.cli.fetching import Overpass, places_of, with_fetched
 from bevfusion.cli.options import (
     BAD_INPUT,
@@ -47,9 +49,10 @@ def evaluate(
     mode: Annotated[
         str,
         typer.Option(
+            autocompletion=completion.modes,
             help="single: each frame on its own. filter: each drive as a sequence, from a prior for its first frame. "
             "global: the same without any prior, searching the whole map. smooth: filter, then backwards, so that "
-            "every frame knows of those after it; for logs, not for driving."
+            "every frame knows of those after it; for logs, not for driving.",
         ),
     ] = "single",
     scans: Annotated[
@@ -63,8 +66,9 @@ def evaluate(
     odometry: Annotated[
         str,
         typer.Option(
+            autocompletion=completion.odometries,
             help="log: what the drive carries, and KISS-ICP where it carries none and some is needed. kiss-icp: "
-            "always. truth: made from its true poses, with noise, for experiments."
+            "always. truth: made from its true poses, with noise, for experiments.",
         ),
     ] = "log",
     topic: Topics = None,
@@ -136,7 +140,9 @@ def evaluate(
     from bevfusion.localizer import CLASSICAL, describe_checkpoint, filter_config
 
     if odometry not in ODOMETRIES:
-        raise typer.BadParameter(f"--odometry is one of {', '.join(ODOMETRIES)}, got {odometry!r}")
+        raise typer.BadParameter(
+            f"--odometry is one of {', '.join(ODOMETRIES)}, got {odometry!r}{meant(odometry, ODOMETRIES)}"
+        )
     if traffic and mode != "single":
         raise typer.BadParameter(f"--traffic asks frames one by one, which is --mode single; got --mode {mode}")
     if plots and not is_installed("matplotlib"):

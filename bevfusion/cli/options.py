@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from bevfusion.cli import completion
+
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -21,6 +23,7 @@ Checkpoint = Annotated[
     str,
     typer.Argument(
         metavar="CHECKPOINT",
+        autocompletion=completion.checkpoints,
         help="A .safetensors file, the folder of a training run, default (the weights that ship), or "
         "classical (the training-free matcher).",
     ),

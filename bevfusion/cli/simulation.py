@@ -8,6 +8,8 @@ from typing import Annotated, Any
 
 import typer
 
+from bevfusion.cli import completion
+
 log = logging.getLogger(__name__)
 
 _RENAMED = {"drawn_m": "map_noise_m", "swerve_m": "map_warp_m"}
@@ -16,7 +18,13 @@ _RENAMED = {"drawn_m": "map_noise_m", "swerve_m": "map_warp_m"}
 def simulate(
     source: Annotated[str, typer.Argument(metavar="MAP|town:SEED", help="A map file, or an invented town.")],
     output: Annotated[Path, typer.Option(help="Folder to create.")],
-    sensor: Annotated[str, typer.Option(help="Which LiDAR; an unknown name lists all.")] = "hdl64e",
+    sensor: Annotated[
+        str,
+        typer.Option(
+            autocompletion=completion.sensors,
+            help="Which LiDAR, or a YAML file that describes one; an unknown name lists all.",
+        ),
+    ] = "hdl64e",
     frames: Annotated[int, typer.Option(min=1)] = 100,
     seed: Annotated[int, typer.Option(min=0, help="Of the route, the traffic and the errors of the map.")] = 0,
     spacing_m: Annotated[float, typer.Option(help="Metres between frames.")] = 1.0,
@@ -38,8 +46,9 @@ def simulate(
     from bevfusion.maps.osm import read_osm
     from bevfusion.progress import frame_progress
     from bevfusion.simulate.drive import DriveOptions, simulate_drive
+    from bevfusion.simulate.sensor_file import sensor_choice
 
-    options = DriveOptions(sensor=sensor, frames=frames, seed=seed, spacing_m=spacing_m)
+    options = DriveOptions(sensor=sensor_choice(sensor), frames=frames, seed=seed, spacing_m=spacing_m)
     options = replace(options, **_numbers(overrides or [], [field.name for field in fields(options)[4:]]))
     town = source.startswith("town:")
     map_path, folder = map_file(source, output), output / "drive" if town else output

@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from bevfusion.cli import completion
 from bevfusion.cli.options import Checkpoint, wide_console
 
 
@@ -46,7 +47,10 @@ def export(
 
 
 def benchmark(
-    suites: Annotated[list[str] | None, typer.Argument(metavar="SUITE", help="Which; all by default.")] = None,
+    suites: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="SUITE", help="Which; all by default.", autocompletion=completion.suites),
+    ] = None,
     device: Annotated[str | None, typer.Option(help="cpu or cuda.", show_default="both, if there")] = None,
     report: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write the numbers there, too.")] = None,
 ) -> None:

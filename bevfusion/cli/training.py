@@ -5,13 +5,18 @@ from typing import Annotated
 
 import typer
 
+from bevfusion.cli import completion
 from bevfusion.cli.options import fail
 
 
 def train(
     config: Annotated[
         Path,
-        typer.Argument(metavar="CONFIG", help="YAML file, or one that ships by its name, e.g. fusion_cbam."),
+        typer.Argument(
+            metavar="CONFIG",
+            autocompletion=completion.configs,
+            help="YAML file, or one that ships by its name, e.g. fusion_cbam.",
+        ),
     ],
     overrides: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change one value.")] = None,
     output: Annotated[Path | None, typer.Option(help="Folder of the run.", show_default="runs/NAME")] = None,
@@ -37,7 +42,11 @@ def train(
 def ablate(
     config: Annotated[
         Path,
-        typer.Argument(metavar="CONFIG", help="YAML file, or one that ships by its name, e.g. ablation."),
+        typer.Argument(
+            metavar="CONFIG",
+            autocompletion=completion.configs,
+            help="YAML file, or one that ships by its name, e.g. ablation.",
+        ),
     ],
     attention: Annotated[
         str, typer.Option(metavar="all|NAME,NAME", help="Which mechanisms; own is CONFIG's, in each slot.")

@@ -15,6 +15,7 @@ from bevfusion import __version__
 from bevfusion.datasets.kitti import KittiRawDrive
 from bevfusion.maps.osm import read_osm
 from bevfusion.simulate.drive import GENERATOR, DriveOptions, simulate_drive
+from bevfusion.simulate.sensor import sensor_name
 from bevfusion.simulate.town import write_town
 from bevfusion.structures import DataError
 
@@ -130,7 +131,7 @@ def _map_path(spec: str, cache: Path) -> Path:
 def _folder(path: Path, options: DriveOptions, cache: Path) -> Path:
     identity = f"{__version__} {GENERATOR} {json.dumps(asdict(options), sort_keys=True)}".encode() + path.read_bytes()
     digest = hashlib.sha256(identity).hexdigest()[:12]
-    return cache / f"{path.name.split('.')[0]}_{options.sensor}_{digest}"
+    return cache / f"{path.name.split('.')[0]}_{sensor_name(options.sensor)}_{digest}"
 
 
 def _remove_drafts(target: Path) -> None:

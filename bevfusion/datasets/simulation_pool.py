@@ -16,7 +16,7 @@ from typing import cast
 from bevfusion.datasets.simulated import DriveRequest, alone, is_made, remove_drafts, simulated_drive
 from bevfusion.machine import available_cores, available_memory
 from bevfusion.progress import frame_progress
-from bevfusion.simulate.sensor import SENSORS
+from bevfusion.simulate.sensor import sensor_name, sensor_of
 from bevfusion.structures import DataError
 
 log = logging.getLogger(__name__)
@@ -56,7 +56,7 @@ def make_drives(requests: Sequence[DriveRequest], cache: Path, processes: int | 
             return
         for request in missing:
             options = request.options
-            with frame_progress(f"simulating {request.spec} ({options.sensor})", options.frames) as show:
+            with frame_progress(f"simulating {request.spec} ({sensor_name(options.sensor)})", options.frames) as show:
                 simulated_drive(request.spec, options, cache, show)
 
 
@@ -130,7 +130,7 @@ def _distribute(requests: Sequence[DriveRequest], idle: list[Connection], on_pro
 def _effort(request: DriveRequest) -> int:
     """Rays to cast, which the time goes with."""
     options = request.options
-    sensor = SENSORS[options.sensor]
+    sensor = sensor_of(options.sensor)
     return options.frames * len(sensor.elevations_rad) * (options.columns or sensor.columns)
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, fields
 
 import numpy as np
 
+from bevfusion.choices import meant
 from bevfusion.filters.settings import FilterConfig
 from bevfusion.geometry.se2 import SE2, wrap_angle
 from bevfusion.heads.map_error import MAP_ERROR_M, MOST_M
@@ -31,7 +32,7 @@ class Protocol:
 
     def __post_init__(self) -> None:
         if self.mode not in ESTIMATORS:
-            raise ValueError(f"mode is one of {', '.join(ESTIMATORS)}, got {self.mode!r}")
+            raise ValueError(f"mode is one of {', '.join(ESTIMATORS)}, got {self.mode!r}{meant(self.mode, ESTIMATORS)}")
         if not (math.isfinite(self.offset_m) and self.offset_m > 0):
             raise ValueError(f"offset_m is a positive distance in metres, got {self.offset_m}")
         if not 0 < self.offset_deg <= 180:

@@ -36,6 +36,8 @@ def evaluate(
     output: Path,
     provenance: dict[str, object],
     checks: AuxiliaryChecks = NO_CHECKS,
+    *,
+    own_maps: bool = False,
 ) -> Section:
     """Score every frame that a map covers, in this process, and write the report into `output`.
 
@@ -49,6 +51,7 @@ def evaluate(
         output: folder; what an earlier run wrote there is replaced, and only once all is done.
         provenance: what is known of the checkpoint, for metrics.json.
         checks: what is asked beside.
+        own_maps: there are as many maps as drives, and each drive takes its own, whatever others cover.
 
     Returns:
         The content of metrics.json.
@@ -58,7 +61,7 @@ def evaluate(
     """
     _make_room_for(output)
     named = dict(zip(distinct(drive.name for drive in drives), drives, strict=True))
-    results = score_drives(make_locator, named, maps, protocol, checks)
+    results = score_drives(make_locator, named, maps, protocol, checks, own_maps=own_maps)
     return _finish(results, drives, maps, protocol, output, provenance)
 
 
@@ -68,6 +71,8 @@ def score_drives(
     maps: Sequence[MapSource],
     protocol: Protocol,
     checks: AuxiliaryChecks = NO_CHECKS,
+    *,
+    own_maps: bool = False,
 ) -> list[DriveResult]:
     """What a locator makes of each drive, in this process; arguments as of `evaluate`, drives by name in the report.
 
@@ -77,7 +82,17 @@ def score_drives(
     map_names = distinct(source.name for source in maps)
     return [
         score_drive(
-            DriveScorer(make_locator, drive, maps, protocol, name=name, drive_index=index, map_names=map_names), checks
+            DriveScorer(
+                make_locator,
+                drive,
+                maps,
+                protocol,
+                name=name,
+                drive_index=index,
+                map_names=map_names,
+                own_map=index if own_maps else None,
+            ),
+            checks,
         )
         for index, (name, drive) in enumerate(drives.items())
     ]

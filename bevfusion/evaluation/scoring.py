@@ -17,6 +17,7 @@ from bevfusion.evaluation.protocol import AuxiliaryChecks, Protocol, displaced, 
 from bevfusion.evaluation.results import DriveResult, ScoredEstimate, TrafficShift
 from bevfusion.evaluation.traffic import HIDING, vehicle_shifts
 from bevfusion.evaluation.viewer import Recorder
+from bevfusion.geometry.geodesy import GeoPose
 from bevfusion.geometry.se2 import SE2
 from bevfusion.heads.map_error import with_map_error
 from bevfusion.introspection import AttentionHook
@@ -72,6 +73,7 @@ class DriveScorer:
         recorder: Recorder | None = None,
         frame_indices: Sequence[int] | None = None,
         begun: DriveResult | None = None,
+        own_map: int | None = None,
     ) -> None:
         """A drive to be scored.
 
@@ -86,11 +88,12 @@ class DriveScorer:
             recorder: is shown every answer of the first draw.
             frame_indices: of the frames to ask for, ascending; all by default.
             begun: the result of an earlier run of mode single that was broken off: its frames are not asked again.
+            own_map: the only one of the maps that counts for this drive; None: all do.
         """
         self.result = begun or DriveResult(name or drive.name, drive.odometry)
         self.locator_on = one_locator_per_map(make_locator)
         self.drive, self.maps, self.protocol = drive, maps, protocol
-        self._drive_index = drive_index
+        self._drive_index, self._own_map = drive_index, own_map
         self._map_names = map_names or [source.name for source in maps]
         self._recorder = recorder
         self._frame_indices = range(len(drive)) if frame_indices is None else frame_indices
@@ -128,7 +131,20 @@ class DriveScorer:
             drive_index=self._drive_index,
             map_names=self._map_names,
             frame_indices=frame_indices,
+            own_map=self._own_map,
         )
+
+    @property
+    def asked_maps(self) -> Sequence[MapSource]:
+        """The maps that count for this drive."""
+        return self.maps if self._own_map is None else [self.maps[self._own_map]]
+
+    def _covering(self, place: GeoPose) -> tuple[int, SE2] | None:
+        """Which map counts at a place, and the pose in its frame."""
+        if self._own_map is None:
+            return first_covering(self.maps, place)
+        found = first_covering([self.maps[self._own_map]], place)
+        return None if found is None else (self._own_map, found[1])
 
     def _run(self, on_frame: OnFrame | None) -> None:
         draws, count, done = self.protocol.draws, len(self._frame_indices), self.result.done
@@ -173,7 +189,7 @@ class DriveScorer:
             self._bad_frames.skip(frame_index, error)
             result.unreadable += len(self._bad_frames) - known  # a frame counts once
             return
-        found = None if frame.truth is None else first_covering(self.maps, frame.truth)
+        found = None if frame.truth is None else self._covering(frame.truth)
         if frame.truth is not None:
             result.widen_box(frame.truth)
         if found is None:
@@ -294,7 +310,13 @@ def traffic_shifts(scorer: DriveScorer, frames: int, *, quiet: bool = False) -> 
     try:
         with nullcontext() if quiet else frame_progress(f"traffic in {drive.name}", count) as show:
             return vehicle_shifts(
-                scorer.locator_on, drive, scorer.maps, hiding=HIDING, frames=count, protocol=protocol, on_frame=show
+                scorer.locator_on,
+                drive,
+                scorer.asked_maps,
+                hiding=HIDING,
+                frames=count,
+                protocol=protocol,
+                on_frame=show,
             )
     except DataError as error:
         log.warning("no other traffic in %s: %s", drive.name, error)

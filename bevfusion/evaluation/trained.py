@@ -57,6 +57,7 @@ def evaluate_run(config: Config, folder: Path) -> None:
         output,
         describe_checkpoint(str(checkpoint)),
         AuxiliaryChecks(classical=CLASSICAL_FRAMES),
+        own_maps=True,
     )
     print_table(report)
     for what, where in (("weights", checkpoint), ("evaluation", output), ("logs", folder)):
@@ -102,13 +103,16 @@ def measure_logs(config: Config, folder: Path, logs: Drives) -> dict[str, float]
 
 
 def _thinned(config: Config, folder: Path) -> dict[str, float]:
-    """Recalls on the test drives, with the same houses and traffic and half of the roadside taken away."""
+    """Recalls on the simulated test drives, with the same houses and traffic and half of the roadside taken away."""
     drives = drives_for(config, "test", roadside=THINNED)
+    if not drives:
+        return {}
     results = score_drives(
         lambda source: open_localizer(str(folder), source),
         {f"{drive.name}, half the roadside": drive for drive, _ in drives},
         [source for _, source in drives],
         as_trained(config),
+        own_maps=True,
     )
     return _recalls(summarise(all_estimates(results)))
 

@@ -60,7 +60,9 @@ class PointsToBeliefs(nn.Module):
 
 def export_tile_grid(config: Config, offset_m: float) -> Grid:
     """The raster of the tiles that a graph takes: with so much map about what it compares as the encoder looks at."""
-    context_m = MapEncoder(1, 4, stride=config.model.stride, **dict(config.model.map)).context_cells * config.bev.cell_m
+    context_m = (
+        MapEncoder(("road",), 4, stride=config.model.stride, **dict(config.model.map)).context_cells * config.bev.cell_m
+    )
     return tile_grid(config, offset_m, context_m)
 
 

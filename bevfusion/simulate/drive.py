@@ -18,7 +18,7 @@ from bevfusion.simulate.recording import Recording, rotation
 from bevfusion.simulate.relief import Relief
 from bevfusion.simulate.ride import ride
 from bevfusion.simulate.route import plan_path
-from bevfusion.simulate.sensor import SENSORS, Caster, Sensor, scan_world
+from bevfusion.simulate.sensor import Caster, Sensor, scan_world, sensor_of
 from bevfusion.simulate.traffic import Traffic
 from bevfusion.simulate.world import build_world
 from bevfusion.structures import DataError, Scan
@@ -38,7 +38,7 @@ class DriveOptions:
         DataError: if a value makes no sense.
     """
 
-    sensor: str = "hdl64e"
+    sensor: str | Sensor = "hdl64e"  # one that ships, or as it is described
     frames: int = 100
     seed: int = 0
     spacing_m: float = 1.0  # between frames along the route
@@ -62,10 +62,9 @@ class DriveOptions:
                 f"expected map_noise_m and map_warp_m within 0 and 2 and wander_m within 0 and 1, got {self}"
             )
         check_shares((self.missing, self.shifted, self.new))
-        if self.sensor not in SENSORS:
-            raise DataError(f"unknown sensor {self.sensor!r}: choose one of {', '.join(SENSORS)}")
+        sensor = sensor_of(self.sensor)
         if self.columns is not None:
-            SENSORS[self.sensor].with_columns(self.columns)
+            sensor.with_columns(self.columns)
         if self.frames < 1 or self.seed < 0 or not 0.0 < self.spacing_m <= 100.0:
             raise DataError(f"expected at least one frame, a seed from 0 and a spacing up to 100 m, got {self}")
         if not (0.0 <= self.vehicles <= 10.0 and 0.0 <= self.hills <= 0.12 and 0.0 <= self.sway_deg <= 5.0):
@@ -111,7 +110,7 @@ class Simulation:
 
     def __init__(self, osm: OsmMap, options: DriveOptions) -> None:
         self.options = options
-        sensor = SENSORS[options.sensor]
+        sensor = sensor_of(options.sensor)
         self.sensor: Sensor = sensor if options.columns is None else sensor.with_columns(options.columns)
         # one stream of random numbers a part, so that e.g. more traffic leaves the route as it is
         streams = [np.random.default_rng(s) for s in np.random.SeedSequence(options.seed).spawn(10)]

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float, Float32
 
+from bevfusion.choices import meant
 from bevfusion.extras import needs
 from bevfusion.simulate.facades import Facades
 from bevfusion.simulate.ground import GroundPatch
@@ -36,6 +37,8 @@ class Sensor:
     noise_m: float  # standard deviation of the range
     dropout: float  # share of good returns that are lost
     gain: float = 1.0  # of the reported strength: age, window, weather
+    azimuths_rad: tuple[float, ...] = ()  # where the beams of a firing point, counter-clockwise; none: all ahead
+    name: str = ""  # of those that do not ship
 
     def with_columns(self, columns: int) -> "Sensor":
         """The same sensor with another number of firings a turn.
@@ -50,6 +53,8 @@ class Sensor:
     def directions(self) -> Float32[np.ndarray, "n 3"]:
         """Unit vectors of one turn in the sensor's frame, beam by beam from the top, counter-clockwise from behind."""
         azimuth = -math.pi + (np.arange(self.columns) + 0.5) * (2.0 * math.pi / self.columns)
+        if self.azimuths_rad:
+            azimuth = azimuth + np.array(self.azimuths_rad)[:, None]
         elevation = np.array(self.elevations_rad)[:, None]
         flat = np.broadcast_to(np.cos(elevation), (len(elevation), self.columns))
         parts = [flat * np.cos(azimuth), flat * np.sin(azimuth), np.broadcast_to(np.sin(elevation), flat.shape)]
@@ -67,6 +72,27 @@ SENSORS: dict[str, Sensor] = {
     "vlp16": Sensor(_fan(15.0, -15.0, 16), 1800, 100.0, 1.8, 0.02, 0.04),
     "os1_128": Sensor(_fan(22.5, -22.5, 128), 1024, 120.0, 1.8, 0.015, 0.03),
 }
+
+
+def sensor_of(choice: str | Sensor) -> Sensor:
+    """The LiDAR of a name, or the one that is described itself.
+
+    Raises:
+        DataError: if there is none of that name.
+    """
+    if isinstance(choice, Sensor):
+        return choice
+    if choice not in SENSORS:
+        raise DataError(
+            f"unknown sensor {choice!r}: choose one of {', '.join(SENSORS)}, or the path of a YAML file"
+            f"{meant(choice, SENSORS)}"
+        )
+    return SENSORS[choice]
+
+
+def sensor_name(choice: str | Sensor) -> str:
+    """Of a LiDAR, for folders and messages."""
+    return choice.name if isinstance(choice, Sensor) else choice
 
 
 @cache

@@ -19,7 +19,7 @@ from bevfusion.fusion.fuse import JOINS
 from bevfusion.machine import hardware
 from bevfusion.structures import DataError
 from bevfusion.training.ablation_table import AblationRow, Values, row_of, write_tables
-from bevfusion.training.drives import Drives
+from bevfusion.training.drives import Drives, describe_drives
 from bevfusion.training.run import CHECKPOINTS, train
 
 log = logging.getLogger(__name__)
@@ -245,13 +245,13 @@ def _time_left(began: float, done: int, count: int) -> str:
 
 def _about(config: Config, seeds: Sequence[int], scored: str, logs: Drives) -> str:
     """What a reader of the table must know."""
-    training, simulation, model = config.train, config.simulation, config.model
+    training, model = config.train, config.model
     machine = hardware()
     return (
-        "## Attention mechanisms row_of\n\n"
-        f"Every run: {training.steps} steps of {training.batch_size} scans, trained on {', '.join(simulation.train)} "
-        f"({simulation.frames} frames each), tested on {', '.join(simulation.test)} ({simulation.eval_frames} frames "
-        f"each), prior within {config.search.offset_m:g} m and {config.search.offset_deg:g} degrees; seeds "
+        "## Attention mechanisms compared\n\n"
+        f"Every run: {training.steps} steps of {training.batch_size} scans, trained on "
+        f"{describe_drives(config, 'train')}, tested on {describe_drives(config, 'test')}, prior "
+        f"within {config.search.offset_m:g} m and {config.search.offset_deg:g} degrees; seeds "
         f"{', '.join(map(str, seeds))} (weights, drives and samples). The slots that are not varied hold: fusion "
         f"`{model.fusion.attention}`, refinement `{model.refine.attention}`, blocks of the encoders "
         f"`{model.blocks.attention}`. "

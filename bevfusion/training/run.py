@@ -15,21 +15,24 @@ import lightning as L
 import torch
 import yaml
 from lightning.pytorch.callbacks import LearningRateMonitor, ModelCheckpoint
-from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
+from lightning.pytorch.loggers import Logger
 
 from bevfusion.build import bev_grid, build_model, search_window, tile_grid, voxel_grid
 from bevfusion.checkpoint import load_weights, save_checkpoint
-from bevfusion.config import Config, ConfigError, load_config
+from bevfusion.config import Config, ConfigError, Role
 from bevfusion.datasets.samples import PoseSamples, Variation
 from bevfusion.localizer import CHECKPOINT_NAME, read_weights
 from bevfusion.machine import available_cores, hardware
+from bevfusion.maps.schema import LAYER_NAMES
 from bevfusion.progress import frame_progress
 from bevfusion.structures import Batch, DataError
 from bevfusion.training.blend import blend
 from bevfusion.training.calibration import calibrate
 from bevfusion.training.data import PoseData, worker_count
-from bevfusion.training.drives import Role, drives_for, prepare_drives
+from bevfusion.training.drives import drives_for, prepare_drives
+from bevfusion.training.loggers import make_loggers
 from bevfusion.training.module import TrainingModule
+from bevfusion.training.resume import PlannedRate, check_resumed
 from bevfusion.training.throughput import Throughput
 
 log = logging.getLogger(__name__)
@@ -49,7 +52,7 @@ def train(
     Args:
         config: what to train on what.
         output: the run's folder, `runs/NAME` by default; with `resume`, the folder of that run.
-        resume: a `last.ckpt` of an earlier run with the same configuration.
+        resume: a `last.ckpt` of an earlier run with the same configuration, but for more steps perhaps.
         evaluate: called once the weights are written, by the first of several processes alone; None: no evaluation.
 
     Returns:
@@ -64,10 +67,11 @@ def train(
     folder = _run_folder(config, output, resume)
     L.seed_everything(config.seed, workers=True, verbose=False)
     module = _module(config)  # first, since it knows of a wrong configuration at once
+    loggers = make_loggers(config, folder)  # and these of a missing package
     initial = copy.deepcopy(module.model.state_dict())
     prepare_drives(config)
     data = _data(config)
-    trainer, best = _trainer(config, folder, data.workers)
+    trainer, best = _trainer(config, folder, data.workers, loggers)
     _write_config(config, folder)
     device, workers = trainer.strategy.root_device, data.workers
     log.info(
@@ -86,7 +90,7 @@ def train(
     if trainer.is_global_zero:
         provenance |= _calibrate(module, data, device)
         provenance["hours"] = f"{(time.monotonic() - began) / 3600.0:.2f}"
-        save_checkpoint(path, module.model, config, provenance)
+        save_checkpoint(path, module.model, config, provenance, module.model.map_encoder.layers)
         if evaluate is not None:
             evaluate(config, folder)
     return path
@@ -156,9 +160,14 @@ def _module(config: Config) -> TrainingModule:
     train = config.train
     if train.compile:
         _check_compiler()
-    model = build_model(config)
-    if train.weights:
-        load_weights(model, read_weights(train.weights).weights, f"train.weights = {train.weights}")
+    begun = read_weights(train.weights) if train.weights else None
+    layers = LAYER_NAMES if begun is None else begun.layers
+    model = build_model(config, layers)
+    if begun is not None:
+        load_weights(model, begun.weights, f"train.weights = {train.weights}")
+        unused = [name for name in LAYER_NAMES if name not in layers]
+        if unused:
+            log.warning("train.weights = %s knows nothing of the map's %s: left out", train.weights, ", ".join(unused))
     return TrainingModule(
         model,
         search_window(config, config.search.offset_m, math.radians(config.search.offset_deg)),
@@ -186,18 +195,18 @@ def _check_compiler() -> None:
         raise ConfigError(f"train.compile: torch.compile does not work here: {reason}") from error
 
 
-def _trainer(config: Config, folder: Path, workers: int) -> tuple[L.Trainer, ModelCheckpoint]:
+def _trainer(config: Config, folder: Path, workers: int, loggers: list[Logger]) -> tuple[L.Trainer, ModelCheckpoint]:
     train = config.train
     # Checkpoints are taken between epochs, after validation: from there a resumed run goes on bit for bit.
     checkpoints = folder / CHECKPOINTS
     best = ModelCheckpoint(checkpoints, "best", monitor="val_loss", save_on_train_epoch_end=True)
     # a callback of its own: the `save_last` of `best` writes nothing after an epoch that is no better
     last = ModelCheckpoint(checkpoints, "last", save_on_train_epoch_end=True, enable_version_counter=False)
-    sittings = len(list(folder.glob("csv*")))  # a resumed run writes its logs beside the earlier ones
     precision = train.precision
     if precision == "auto":
         precision = "bf16-mixed" if torch.cuda.is_available() else "32-true"
     log_every = min(10, train.validate_every)
+    rates = [LearningRateMonitor()] if loggers else []
     trainer = L.Trainer(
         max_epochs=train.steps // train.validate_every,
         devices=train.devices,
@@ -206,11 +215,8 @@ def _trainer(config: Config, folder: Path, workers: int) -> tuple[L.Trainer, Mod
         reload_dataloaders_every_n_epochs=1,
         num_sanity_val_steps=0,
         log_every_n_steps=log_every,
-        callbacks=[best, last, LearningRateMonitor(), Throughput(log_every, workers, available_cores())],
-        logger=[
-            TensorBoardLogger(folder, "tensorboard", version=""),
-            CSVLogger(folder, f"csv-{sittings + 1}" if sittings else "csv", version=""),
-        ],
+        callbacks=[best, last, PlannedRate(), *rates, Throughput(log_every, workers, available_cores())],
+        logger=loggers,
         enable_model_summary=False,
     )
     return trainer, best
@@ -222,8 +228,8 @@ def _run_folder(config: Config, output: Path | None, resume: Path | None) -> Pat
         if not resume.is_file():
             raise DataError(f"{resume}: no such checkpoint to resume from (a run keeps checkpoints/last.ckpt)")
         before = resume.resolve().parent.parent
-        if (before / CONFIG_NAME).is_file() and load_config(before / CONFIG_NAME) != config:
-            raise DataError(f"{resume}: was made with another configuration, see {before / CONFIG_NAME}")
+        if (before / CONFIG_NAME).is_file():
+            check_resumed(config, before / CONFIG_NAME, resume)
         return output or before
     folder = output or Path("runs") / config.name
     number = 2

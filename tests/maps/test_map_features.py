@@ -6,7 +6,7 @@ from bevfusion.geometry.grid import Grid
 from bevfusion.geometry.se2 import SE2
 from bevfusion.maps.encoder import MapEncoder
 from bevfusion.maps.map_features import BLOCK, MapFeatures
-from bevfusion.maps.schema import LAYERS
+from bevfusion.maps.schema import LAYER_NAMES
 from bevfusion.maps.source import MapSource, open_map
 from bevfusion.maps.tiles import TileStore
 from bevfusion.simulate.town import write_town
@@ -24,7 +24,7 @@ def town(tmp_path_factory: pytest.TempPathFactory) -> MapSource:
 @pytest.fixture(scope="module")
 def encoder() -> MapEncoder:
     torch.manual_seed(0)
-    encoder = MapEncoder(len(LAYERS), 6, width=4, levels=LEVELS, stride=STRIDE).eval()
+    encoder = MapEncoder(LAYER_NAMES, 6, width=4, levels=LEVELS, stride=STRIDE).eval()
     for part in encoder.modules():
         if isinstance(part, torch.nn.BatchNorm2d):  # fresh ones let zero be zero, beyond a border too
             part.running_mean.normal_()

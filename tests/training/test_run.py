@@ -1,7 +1,10 @@
 import csv
+import importlib.util
 import json
+import logging
 import math
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -12,12 +15,13 @@ import yaml
 
 from bevfusion.build import build_model, search_window
 from bevfusion.checkpoint import read_checkpoint
-from bevfusion.config import Config, config_from_dict
+from bevfusion.config import Config, ConfigError, config_from_dict
 from bevfusion.datasets.samples import PoseSamples
 from bevfusion.evaluation.trained import evaluate_run
 from bevfusion.heads.blur import REACH
 from bevfusion.structures import DataError
-from bevfusion.training.module import NonFiniteLossError
+from bevfusion.training.loggers import make_loggers
+from bevfusion.training.module import NonFiniteLossError, TrainingModule
 from bevfusion.training.run import train
 
 TINY = {
@@ -97,6 +101,68 @@ def test_resuming_with_another_configuration_is_refused(finished, config):
     other = config.model_copy(update={"seed": 5})
     with pytest.raises(DataError, match="another configuration"):
         train(other, None, finished / "checkpoints" / "last.ckpt")
+
+
+def with_steps(config: Config, **train_values: object) -> Config:
+    return config.model_copy(update={"train": config.train.model_copy(update=train_values)})
+
+
+def test_a_finished_run_may_be_given_more_steps(finished, config, tmp_path, monkeypatch, caplog):
+    """It goes on where it ended, at the rate that the plan of the longer run has there, from the first step on."""
+    folder = tmp_path / "longer"
+    shutil.copytree(finished, folder)
+    rates: dict[int, float] = {}
+    original = TrainingModule.training_step
+
+    def noted(self, batch, batch_idx):
+        rates[self.global_step] = self.trainer.optimizers[0].param_groups[0]["lr"]
+        return original(self, batch, batch_idx)
+
+    monkeypatch.setattr(TrainingModule, "training_step", noted)
+    longer = with_steps(config, steps=8)
+    with caplog.at_level(logging.INFO, "bevfusion"):
+        train(longer, None, folder / "checkpoints" / "last.ckpt")
+    planned = {k: 2e-3 * 0.5 * (1.0 + math.cos(math.pi * (k - 1) / 7.0)) for k in range(4, 8)}
+    assert rates == pytest.approx(planned)
+    told = next(record.message for record in caplog.records if "goes on at step 4" in record.message)
+    assert "was 0.00e+00" in told
+    assert f"is {planned[4]:.2e} now" in told
+    assert yaml.safe_load((folder / "config.yaml").read_text())["train"]["steps"] == 8
+    assert read_checkpoint(folder / "model.safetensors").config == longer
+    assert (folder / "csv-2" / "metrics.csv").is_file()
+
+
+@pytest.mark.parametrize(
+    ("changed", "told"),
+    [
+        ({"steps": 2}, "a run of 4 steps may be given more of them, not 2"),
+        ({"steps": 8, "learning_rate": 1e-4}, "nothing but train.steps may be changed"),
+    ],
+)
+def test_nothing_but_more_steps_may_be_changed(finished, config, changed, told):
+    with pytest.raises(DataError, match=told):
+        train(with_steps(config, **changed), None, finished / "checkpoints" / "last.ckpt")
+
+
+def test_loggers_go_by_the_names_that_lightning_gives_them(finished, config, tmp_path):
+    assert [type(logger).__name__ for logger in make_loggers(config, tmp_path)] == ["CSVLogger", "TensorBoardLogger"]
+    train(with_steps(config, steps=2, loggers=("csv",)), tmp_path / "run")
+    assert (tmp_path / "run" / "csv" / "metrics.csv").is_file()
+    assert not (tmp_path / "run" / "tensorboard").exists()
+
+
+def test_an_unknown_logger_is_answered_by_the_nearest(values):
+    with pytest.raises(ConfigError, match=r"train.loggers.0: .*did you mean 'tensorboard'\?"):
+        config_from_dict({**values, "train": {**values["train"], "loggers": ["tensor-board"]}}, "here")
+
+
+@pytest.mark.parametrize("name", ["wandb", "mlflow"])
+def test_a_logger_whose_package_is_missing_says_so(config, tmp_path, name):
+    if importlib.util.find_spec(name) is not None:
+        pytest.skip(f"{name} is installed here")
+    with pytest.raises(ConfigError, match=f"train.loggers: {name} needs a package that is missing: pip install {name}"):
+        train(with_steps(config, loggers=(name,)), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_finished_run_is_not_overwritten(finished, config):
