@@ -56,7 +56,7 @@ def test_no_cell_farther_off_than_the_context_makes_a_difference(encoder: MapEnc
     """Every cell of one block of the coarsest level is changed in turn: how far that can be seen."""
     size, reach = 96, encoder.context_cells
     torch.manual_seed(1)
-    tile = torch.rand(1, len(LAYERS), size, size)
+    tile = torch.rand(1, len(LAYER_NAMES), size, size)
     with torch.inference_mode():
         before = encoder(tile)
         for offset in range(2 ** (LEVELS - 1)):
