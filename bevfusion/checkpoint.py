@@ -1,11 +1,16 @@
-"""Weights with their configuration and origin in one safetensors file; nothing in it can run code."""
+"""Weights with their configuration and origin in one safetensors file; nothing in it can run code.
+
+The file carries a digest of all that: a bit that has changed since it was written is noticed when it is read.
+"""
 
 import hashlib
 import json
-from collections.abc import Sequence
+import logging
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
@@ -13,9 +18,13 @@ from torch import Tensor, nn
 from bevfusion.config import Config, ConfigError, config_from_dict
 from bevfusion.files import atomic_file
 from bevfusion.maps.schema import LAYER_NAMES
+from bevfusion.parsing import parse_json
 from bevfusion.structures import DataError
 
-_FORMAT = "bevfusion-2"
+log = logging.getLogger(__name__)
+
+_FORMAT = "bevfusion-3"
+_WITHOUT_DIGEST = "bevfusion-2"  # what was written before: read still, with a note
 _FORMER = "bevfusion-1"  # of networks that mixed scan and map before they were matched
 # the map's layers when files did not name them yet; it stays as it is, whatever layers are added
 _LAYERS_UNNAMED = (
@@ -51,6 +60,7 @@ def save_checkpoint(
         "provenance": json.dumps(provenance),
         "layers": json.dumps(list(layers)),
     }
+    metadata["digest"] = _digest(weights, metadata)
     with atomic_file(path) as draft:
         save_file(weights, draft, metadata=metadata)
 
@@ -58,8 +68,10 @@ def save_checkpoint(
 def read_checkpoint(path: Path) -> Checkpoint:
     """Read a file that `save_checkpoint` wrote.
 
+    One of earlier versions has no digest: it is read, and the log says that nothing vouches for its weights.
+
     Raises:
-        DataError: if it is missing, no safetensors file, or none of ours.
+        DataError: if it is missing, no safetensors file, none of ours, or was changed after it was written.
     """
     if not path.is_file():
         raise DataError(f"{path}: no such checkpoint file")
@@ -67,19 +79,45 @@ def read_checkpoint(path: Path) -> Checkpoint:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
             weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 -- not a dict
-    except (SafetensorError, OSError) as error:
-        raise DataError(f"{path}: not a readable safetensors file: {error}") from error
-    if metadata.get("format") == _FORMER:
+    except (SafetensorError, OSError, ValueError, TypeError, OverflowError, RuntimeError, MemoryError) as error:
+        raise DataError(f"{path}: not a readable safetensors file: {' '.join(str(error).split())[:200]}") from error
+    written_as = metadata.get("format", "none")
+    if written_as == _FORMER:
         raise DataError(f"{path}: a checkpoint of an earlier version, whose network was another: train it anew")
-    if metadata.get("format") != _FORMAT:
-        raise DataError(f"{path}: not a bevfusion checkpoint (format {metadata.get('format')!r}, expected {_FORMAT!r})")
+    if written_as == _WITHOUT_DIGEST:
+        log.info("%s: of a version that wrote no digest: whether its weights are as written is not known", path)
+    elif written_as != _FORMAT:
+        raise DataError(f"{path}: not a bevfusion checkpoint (format {written_as[:40]!r}, expected {_FORMAT!r})")
+    elif metadata.get("digest") != _digest(weights, metadata):
+        raise DataError(f"{path}: damaged: its content is not what was written (its digest does not fit)")
     try:
-        config = config_from_dict(json.loads(metadata["config"]), f"{path}: configuration inside the checkpoint")
-        provenance = json.loads(metadata["provenance"])
-        layers = tuple(json.loads(metadata["layers"])) if "layers" in metadata else _LAYERS_UNNAMED
-    except (KeyError, json.JSONDecodeError, ConfigError) as error:
+        values = parse_json(metadata["config"], "its configuration")
+        provenance = parse_json(metadata["provenance"], "its provenance")
+        if not isinstance(values, dict) or not isinstance(provenance, dict):
+            raise DataError("expected keys and values")
+        config = config_from_dict(values, "configuration inside the checkpoint")
+        layers = _LAYERS_UNNAMED
+        if "layers" in metadata:
+            named = parse_json(metadata["layers"], "its map layers")
+            if not isinstance(named, list) or not all(isinstance(name, str) for name in named):
+                raise DataError("expected names of map layers")
+            layers = tuple(named)
+    except (KeyError, DataError, ConfigError) as error:
         raise DataError(f"{path}: its configuration cannot be read by this version: {error}") from error
-    return Checkpoint(config, weights, provenance, hashlib.sha256(path.read_bytes()).hexdigest(), layers)
+    words = {str(key): str(value) for key, value in provenance.items()}
+    return Checkpoint(config, weights, words, hashlib.sha256(path.read_bytes()).hexdigest(), layers)
+
+
+def _digest(weights: Mapping[str, Tensor], metadata: Mapping[str, str]) -> str:
+    """SHA-256 over names, types, shapes and bytes of the tensors, and over the words beside them."""
+    digest = hashlib.sha256()
+    for key in ("format", "config", "provenance", "layers"):
+        digest.update(f"{key} {metadata.get(key, '')}\n".encode())
+    for name in sorted(weights):
+        tensor = weights[name]
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
 
 
 def load_weights(model: nn.Module, weights: dict[str, Tensor], origin: str) -> None:

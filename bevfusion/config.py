@@ -5,17 +5,17 @@ import difflib
 import itertools
 import logging
 import math
-import re
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from importlib.resources import files
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, ValidationError, model_validator
 
+from bevfusion import parsing
 from bevfusion.choices import meant
 from bevfusion.filters.settings import FilterConfig
+from bevfusion.structures import DataError
 
 log = logging.getLogger(__name__)
 
@@ -359,41 +359,16 @@ class Config(Section):
         return self
 
 
-class _Loader(yaml.SafeLoader):
-    """Safe YAML, with 1e-3 read as a number and a key given twice refused."""
-
-
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float",
-    re.compile(r"^[-+]?(\d[\d_]*)(\.[\d_]*)?([eE][-+]?\d+)$|^[-+]?(\d[\d_]*)?\.[\d_]+([eE][-+]?\d+)?$|^[-+]?\d+\.$"),
-    list("-+0123456789."),
-)
-
-
-def _mapping_without_twins(loader: _Loader, node: yaml.MappingNode) -> dict[Hashable, Any]:
-    seen: set[str] = set()
-    for key, _ in node.value:
-        if key.value in seen:
-            raise ConfigError(f"line {key.start_mark.line + 1}: the key '{key.value}' is given twice")
-        seen.add(key.value)
-    return yaml.SafeLoader.construct_mapping(loader, node, deep=True)
-
-
-_Loader.add_constructor("tag:yaml.org,2002:map", _mapping_without_twins)
-
-
 def parse_yaml(text: str, origin: str) -> Any:
-    """Any value as safe YAML.
+    """Any value as safe YAML, see `parsing.parse_yaml`.
 
     Raises:
-        ConfigError: if the text is no YAML, in one line that starts with `origin`.
+        ConfigError: if the text is no YAML that is read, in one line that starts with `origin`.
     """
     try:
-        return yaml.load(text, Loader=_Loader)
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{origin}: not valid YAML: {' '.join(str(error).split())}") from error
-    except ConfigError as error:
-        raise ConfigError(f"{origin}: {error}") from error
+        return parsing.parse_yaml(text, origin)
+    except DataError as error:
+        raise ConfigError(str(error)) from error
 
 
 def shipped_configs() -> list[str]:

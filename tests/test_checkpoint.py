@@ -1,4 +1,5 @@
 import json
+import logging
 from pathlib import Path
 
 import pytest
@@ -83,3 +84,42 @@ def test_a_checkpoint_that_ships_is_read_without_a_word(path: Path, caplog: pyte
         written = json.loads(file.metadata()["config"])
     assert loaded.config.model.channels == written["model"]["channels"]
     assert loaded.config.train.steps == written["train"]["steps"]
+
+
+def test_a_value_that_changed_is_noticed(tmp_path):
+    path = tmp_path / "m.safetensors"
+    save_checkpoint(path, nn.Linear(16, 8), Config(), {"commit": "abc"})
+    content = path.read_bytes()
+    length = int.from_bytes(content[:8], "little")
+    for at in range(8 + length, len(content), 97):  # in the middle of the tensors, where no structure is hurt
+        path.write_bytes(content[:at] + bytes([content[at] ^ 1]) + content[at + 1 :])
+        with pytest.raises(DataError, match="damaged: its content is not what was written"):
+            read_checkpoint(path)
+    path.write_bytes(content.replace(b"abc", b"abd", 1))
+    with pytest.raises(DataError, match="damaged"):
+        read_checkpoint(path)
+    path.write_bytes(content)
+    assert read_checkpoint(path).provenance == {"commit": "abc"}
+
+
+def test_one_without_a_digest_is_read_with_a_note(tmp_path, caplog):
+    caplog.set_level(logging.INFO)
+    path = tmp_path / "m.safetensors"
+    metadata = {"format": "bevfusion-2", "config": Config().model_dump_json(), "provenance": "{}"}
+    save_file({"weight": torch.ones(2)}, path, metadata=metadata)
+    assert read_checkpoint(path).weights["weight"].tolist() == [1.0, 1.0]
+    assert "wrote no digest" in caplog.text
+    save_file({"weight": torch.ones(2)}, path, metadata=metadata | {"format": "bevfusion-3"})
+    with pytest.raises(DataError, match="damaged"):
+        read_checkpoint(path)
+
+
+@pytest.mark.parametrize("words", ["[" * 2000 + "]" * 2000, "[1]", '{"seed": ' + "9" * 4500 + "}", "{"])
+def test_words_that_cannot_be_read_are_one_line(tmp_path, words: str):
+    path = tmp_path / "m.safetensors"
+    for key in ("config", "provenance"):
+        metadata = {"format": "bevfusion-2", "config": Config().model_dump_json(), "provenance": "{}"} | {key: words}
+        save_file({"weight": torch.ones(2)}, path, metadata=metadata)
+        with pytest.raises(DataError, match="cannot be read by this version") as refused:
+            read_checkpoint(path)
+        assert "\n" not in str(refused.value)

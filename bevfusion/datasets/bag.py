@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 from jaxtyping import Int
 
 from bevfusion.datasets.container import MAX_CHUNK_BYTES, Connection, Container, unpack
@@ -22,6 +21,7 @@ from bevfusion.datasets.ros_messages import deserialized
 from bevfusion.datasets.rosbag1 import Rosbag1
 from bevfusion.datasets.rosbag2_sqlite import Rosbag2Sqlite
 from bevfusion.datasets.side_files import ways_to
+from bevfusion.parsing import read_yaml
 from bevfusion.structures import DataError
 from bevfusion.summary import InputSummary
 
@@ -310,10 +310,10 @@ def _listed_in_metadata(path: Path) -> list[str]:
     """Names of the files of a ROS 2 bag, as its recorder wrote them down; none where that cannot be read."""
     file = path / "metadata.yaml"
     try:
-        content = yaml.safe_load(file.read_text(encoding="utf-8")) if file.is_file() else None
+        content = read_yaml(file) if file.is_file() else None
         names = content["rosbag2_bagfile_information"]["relative_file_paths"] if content else []
         return [Path(str(name)).name for name in names]
-    except (OSError, ValueError, KeyError, TypeError, yaml.YAMLError):
+    except (ValueError, KeyError, TypeError):
         return []
 
 

@@ -6,7 +6,6 @@ All sweeps of LIDAR_TOP that are there are read, not only the annotated ones. Th
 lies at the LiDAR. Truth is the pose of the vehicle, on the map by the published origins.
 """
 
-import json
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -20,10 +19,12 @@ from bevfusion.datasets.mercator import degrees_from_mercator
 from bevfusion.datasets.rigid import rotations, transform, yaws_rad
 from bevfusion.datasets.scan_files import nuscenes_layout
 from bevfusion.datasets.tracks import GeoTrack
+from bevfusion.parsing import read_json
 from bevfusion.structures import DataError
 from bevfusion.summary import InputSummary
 
 CHANNEL = "LIDAR_TOP"
+MAX_TABLE_BYTES = 1 << 32
 # latitude and longitude of the maps' south-western corners, from which the poses count
 ORIGINS_DEG = {
     "boston-seaport": (42.336849169438615, -71.05785369873047),
@@ -141,10 +142,7 @@ def _table(folder: Path, name: str) -> list[dict[str, Any]]:
     file = folder / f"{name}.json"
     if not file.is_file():
         raise DataError(f"{file}: no such table")
-    try:
-        rows = json.loads(file.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as error:
-        raise DataError(f"{file}: not a table ({str(error)[:80]})") from error
+    rows = read_json(file, MAX_TABLE_BYTES)
     if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
         raise DataError(f"{file}: expected a list of rows")
     return rows

@@ -7,8 +7,6 @@ over a drive; the poses are kept in a file and taken from there the next time.
 import contextlib
 import hashlib
 import logging
-import zipfile
-import zlib
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +14,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float
 
+from bevfusion.array_files import from_npz, to_npz
 from bevfusion.datasets.drive import Derived, Drive
 from bevfusion.datasets.logged import LoggedDrive
 from bevfusion.datasets.tracks import PoseTrack
@@ -26,7 +25,7 @@ log = logging.getLogger(__name__)
 
 SOURCE = "kiss-icp"
 MAX_RANGE_M = 100.0
-FORMAT = 1  # of the file of poses
+FORMAT = 2  # of the file of poses
 
 
 class WithOdometry(Derived):
@@ -142,24 +141,17 @@ def _load(file: Path, frames: int) -> PoseTrack | None:
     if not file.is_file():
         return None
     try:
-        with np.load(file, allow_pickle=False) as kept:
-            if int(kept["frames"]) != frames:
-                return None
-            return PoseTrack.sorted(kept["stamps_ns"].astype(np.int64), kept["xy_m"], kept["yaw_rad"])
-    except (
-        ValueError,
-        OSError,
-        KeyError,
-        EOFError,
-        TypeError,
-        zipfile.BadZipFile,
-        zlib.error,
-    ) as error:  # DataError is a ValueError
+        kept = from_npz(file.read_bytes())
+        if int(kept["frames"]) != frames:
+            return None
+        return PoseTrack.sorted(kept["stamps_ns"].astype(np.int64), kept["xy_m"], kept["yaw_rad"])
+    except (ValueError, OSError, KeyError, TypeError) as error:  # DataError is a ValueError
         log.warning("%s: cannot be read (%s): made anew", file, error)
         return None
 
 
 def _save(file: Path, track: PoseTrack, frames: int) -> None:
     """An interrupted run leaves no half a file."""
-    with atomic_file(file) as draft, draft.open("wb") as target:
-        np.savez(target, frames=frames, stamps_ns=track.stamps_ns, xy_m=track.xy_m, yaw_rad=track.yaw_rad)
+    arrays = {"frames": frames, "stamps_ns": track.stamps_ns, "xy_m": track.xy_m, "yaw_rad": track.yaw_rad}
+    with atomic_file(file) as draft:
+        draft.write_bytes(to_npz(arrays))

@@ -5,7 +5,6 @@ must not be drawn as if they were independent: whole stretches of the way are.
 """
 
 import csv
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -20,6 +19,7 @@ from bevfusion import metrics
 from bevfusion.drawing import RUN_A, RUN_B, cumulative, new_figure, save_figure
 from bevfusion.evaluation.results import ERROR_COLUMNS, POSE_COLUMNS, QUANTITY_KEYS
 from bevfusion.files import write_text
+from bevfusion.parsing import read_json
 from bevfusion.structures import DataError
 from bevfusion.tables import escaped, markdown_table, number
 
@@ -99,7 +99,7 @@ def read_run(folder: Path) -> EvaluationRun:
         if not path.is_file():
             raise DataError(f"{path}: expected a folder that evaluate has written, this file is missing")
     try:
-        content = json.loads(report.read_text(encoding="utf-8"))
+        content = read_json(report)
         protocol = dict(content["protocol"])
         lost = {str(drive): int(count) for drive, count in content.get("lost", {}).items()}
         with table.open(newline="", encoding="utf-8") as file:

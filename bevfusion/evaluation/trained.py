@@ -1,6 +1,5 @@
 """A trained run, scored on the drives of its configuration; what an ablation compares comes from here, too."""
 
-import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
@@ -25,6 +24,7 @@ from bevfusion.evaluation.traffic import COUNTS, summarise_shifts, vehicle_shift
 from bevfusion.localizer import CHECKPOINT_NAME, describe_checkpoint, open_localizer, open_locator
 from bevfusion.maps.source import MapSource, first_covering
 from bevfusion.nn import ResidualBlock
+from bevfusion.parsing import read_json
 from bevfusion.progress import frame_progress
 from bevfusion.structures import DataError
 from bevfusion.training.ablation import Scoring
@@ -91,7 +91,7 @@ def measure(config: Config, folder: Path) -> dict[str, float]:
         config: of the run.
         folder: holds the weights and `evaluation/metrics.json`.
     """
-    metrics = json.loads((folder / "evaluation" / "metrics.json").read_text(encoding="utf-8"))
+    metrics = read_json(folder / "evaluation" / "metrics.json")
     drives = drives_for(config, "test")
     values = _from_metrics(metrics) | _under_traffic(config, folder, drives) | _parameters(config)
     return values | {f"thinned_{key}": value for key, value in _thinned(config, folder).items()}

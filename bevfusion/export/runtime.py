@@ -1,6 +1,5 @@
 """An exported network on one map, run by onnxruntime: no torch module is built, no weight is read but from the file."""
 
-import json
 import math
 from pathlib import Path
 from typing import Any
@@ -9,14 +8,15 @@ import numpy as np
 import torch
 
 from bevfusion.build import bev_grid, search_window, tile_lattice_m
-from bevfusion.config import ConfigError, config_from_dict
+from bevfusion.config import config_from_dict
 from bevfusion.export.network import export_tile_grid
-from bevfusion.export.write import FORMAT, INPUTS, METADATA_KEY, OUTPUTS
+from bevfusion.export.write import FORMAT, INPUTS, METADATA_KEY, OUTPUTS, is_as_written
 from bevfusion.geometry.se2 import SE2
 from bevfusion.lidar.ground import height_above_ground
 from bevfusion.localizer import estimate_of, on_lattice
 from bevfusion.maps.source import MapSource
 from bevfusion.maps.tiles import TileStore
+from bevfusion.parsing import parse_json
 from bevfusion.structures import DataError, PoseBelief, PoseCheck, PoseEstimate, Scan
 
 
@@ -40,10 +40,12 @@ class OnnxLocator:
         try:
             self._session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
         except Exception as error:
-            reason = str(error).splitlines()[0]
+            reason = str(error).splitlines()[0][:200]
             raise DataError(f"{path}: onnxruntime cannot read it: {reason}") from error
         about = _about(path, self._session.get_modelmeta().custom_metadata_map)
         self.config = config_from_dict(about["config"], f"{path}: configuration inside")
+        if not is_as_written(path.read_bytes(), about["digest"]):
+            raise DataError(f"{path}: damaged: its content is not what was written (its digest does not fit)")
         self.offset_m, self.offset_deg = float(about["offset_m"]), float(about["offset_deg"])
         self.window = search_window(self.config, self.offset_m, math.radians(self.offset_deg))
         self.path = path
@@ -78,16 +80,19 @@ class OnnxLocator:
             tile.layers[None].astype(np.float32) / 127.0,
             np.array([prior.yaw_rad], np.float32),
         )
-        found = self._session.run(list(OUTPUTS), dict(zip(INPUTS, values, strict=True)))
+        try:
+            found = self._session.run(list(OUTPUTS), dict(zip(INPUTS, values, strict=True)))
+        except Exception as error:  # its exceptions have no base of their own
+            raise DataError(f"{self.path}: onnxruntime cannot run it: {str(error).splitlines()[0][:200]}") from error
         log_prob, poses, *check = (torch.from_numpy(array) for array in found)
         return estimate_of(PoseBelief(log_prob, self.window), poses, PoseCheck(*check), centre)
 
 
 def _about(path: Path, metadata: dict[str, str]) -> dict[str, Any]:
     try:
-        about = json.loads(metadata[METADATA_KEY])
-        if about["format"] != FORMAT or not {"config", "offset_m", "offset_deg"} <= about.keys():
+        about = parse_json(metadata[METADATA_KEY], METADATA_KEY)
+        if about["format"] != FORMAT or not {"config", "offset_m", "offset_deg", "digest"} <= about.keys():
             raise KeyError(about["format"])
-    except (KeyError, TypeError, json.JSONDecodeError, ConfigError) as error:
+    except (KeyError, TypeError, AttributeError, DataError) as error:
         raise DataError(f"{path}: an ONNX file, but none that tools/export.py of this version wrote") from error
     return dict(about)

@@ -1,5 +1,6 @@
 """A checkpoint as a file for another runtime: ONNX, or a package of torch.export."""
 
+import hashlib
 import json
 import logging
 import math
@@ -17,7 +18,8 @@ from bevfusion.structures import DataError
 INPUTS = ("xyz", "height_m", "intensity", "tile", "prior_yaw_rad")
 OUTPUTS = ("log_prob", "pose", "residual", "residual_covariance", "log_odds")
 METADATA_KEY = "bevfusion"  # under which a file says what it was made from
-FORMAT = "bevfusion-export-2"
+FORMAT = "bevfusion-export-3"
+NO_DIGEST = b"0" * 64  # stands in a file where its digest will, while that is taken
 SUFFIXES = (".onnx", ".pt2")
 _EXAMPLE_POINTS = 5000
 _MOST_POINTS = 2**24
@@ -50,6 +52,7 @@ def write_export(checkpoint: str, output: Path, offset_m: float, offset_deg: flo
             "offset_deg": offset_deg,
             "config": loaded.config.model_dump(mode="json"),
             "sha256": loaded.sha256,
+            "digest": NO_DIGEST.decode(),  # of this file
         }
     )
     if output.suffix == ".pt2":
@@ -66,3 +69,10 @@ def write_export(checkpoint: str, output: Path, offset_m: float, offset_deg: flo
     onnx.model.metadata_props[METADATA_KEY] = about
     with atomic_file(output) as draft:
         onnx.save(draft, external_data=False)
+        content = draft.read_bytes()
+        draft.write_bytes(content.replace(NO_DIGEST, hashlib.sha256(content).hexdigest().encode(), 1))
+
+
+def is_as_written(content: bytes, digest: str) -> bool:
+    """Whether the bytes of an ONNX file are those that `write_export` wrote, by the digest that stands among them."""
+    return hashlib.sha256(content.replace(digest.encode(), NO_DIGEST, 1)).hexdigest() == digest

@@ -1,6 +1,5 @@
 """The JSON beside a map picture: what its colours or values mean (its forms are shown in `maps/image.py`)."""
 
-import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -9,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from bevfusion.maps.schema import LAYERS
+from bevfusion.parsing import read_json
 from bevfusion.structures import DataError
 from bevfusion.summary import InputSummary
 
@@ -29,7 +29,7 @@ CLASS_LAYERS: Mapping[str, str] = {
 """Class of a legend -> layer. Classes of a picture in planes that are not here (shop, bench, ...) are not drawn."""
 
 PLANES = ("red", "green", "blue")
-MAX_BYTES = 4_000_000
+MAX_BYTES = 4_000_000  # a legend has a few kilobytes
 MAX_VALUE = 2**32
 
 _READ_KEYS = ("crs", "legend", "classes", "background", *PLANES)
@@ -76,27 +76,10 @@ def read_description(path: Path) -> dict[str, Any]:
     """
     if not path.is_file():
         return {}
-    if path.stat().st_size > MAX_BYTES:
-        raise DataError(f"{path} has {path.stat().st_size / 1e6:.0f} MB; a legend has a few kilobytes")
-    try:
-        description = json.loads(path.read_text(encoding="utf-8-sig"), object_pairs_hook=_once)
-    except RecursionError as error:
-        raise DataError(f"{path} is no JSON that can be read: it is nested too deeply") from error
-    except ValueError as error:
-        reason = "a number has thousands of digits" if "int_max_str_digits" in str(error) else error
-        raise DataError(f"{path} is no JSON that can be read: {reason}") from error
+    description = read_json(path, MAX_BYTES)
     if not isinstance(description, dict):
         raise DataError(f"{path} must hold an object with crs and legend, got {type(description).__name__}")
     return description
-
-
-def _once(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    for key, value in pairs:
-        if key in found and found[key] != value:
-            raise ValueError(f"{_short(key)} stands there twice with different values")
-        found[key] = value
-    return found
 
 
 def legend_of(description: Mapping[str, Any], path: Path, summary: InputSummary) -> Legend | None:

@@ -29,6 +29,7 @@ import osmium
 from bevfusion import __version__
 from bevfusion.files import atomic_file, user_cache, write_text
 from bevfusion.geometry.geodesy import GeoPose, LocalFrame
+from bevfusion.parsing import read_json
 from bevfusion.structures import DataError
 
 log = logging.getLogger(__name__)
@@ -45,6 +46,7 @@ TIMEOUT_S = 180.0
 WAITS_S = (2.0, 10.0, 30.0)
 """Pauses before a request is repeated that the server was too busy for."""
 
+_MAX_NOTE_BYTES = 1 << 20
 _MAX_BYTES = 500_000_000
 _LONGEST_WAIT_S = 90.0
 _GRACE_S = 10.0  # so much longer than the server may take is waited
@@ -179,7 +181,7 @@ def _kept(folder: Path) -> Iterator[tuple[Path, dict[str, Any]]]:
     for file in folder.glob("*.json"):
         path = file.with_name(file.stem + _SUFFIX)
         try:
-            about = json.loads(file.read_text(encoding="utf-8"))
+            about = read_json(file, _MAX_NOTE_BYTES)
             Box(**about["box"])
             datetime.fromisoformat(about["fetched"])
         except (ValueError, TypeError, KeyError, OSError):

@@ -24,6 +24,7 @@ from jaxtyping import Int8
 from bevfusion.files import atomic_file
 from bevfusion.geometry.geodesy import GeoPose, LocalFrame
 from bevfusion.maps.schema import LAYER_NAMES, LAYERS
+from bevfusion.parsing import parse_json
 from bevfusion.structures import DataError
 
 SUFFIX = ".tiles"
@@ -87,10 +88,7 @@ class Contents:
         Raises:
             ValueError: if it was made by another version, or with other layers.
         """
-        try:
-            words: dict[str, Any] = json.loads(line)
-        except RecursionError as error:
-            raise ValueError("its first line is nested too deeply") from error
+        words: dict[str, Any] = parse_json(line.decode(), "its first line")
         if words["version"] != VERSION:
             raise ValueError(f"version {words['version']} of the format, expected {VERSION}")
         if tuple(words["layers"]) != LAYER_NAMES or words["block_cells"] != BLOCK_CELLS:
@@ -213,7 +211,7 @@ class TileFile:
             self._bytes = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
         try:
             self.contents = Contents.of_line(line)
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise DataError(f"{path} cannot be used ({error}); make it anew with `bevfusion tile`") from error
         count = self.contents.blocks[0] * self.contents.blocks[1]
         table = len(self._bytes) - 8 * (count + 1)
@@ -221,7 +219,7 @@ class TileFile:
             self._offsets = np.frombuffer(self._bytes, "<u8", offset=table)
         if table < len(line) or (self._offsets[0], self._offsets[-1]) != (len(line), table):
             raise DataError(f"{path} is cut off or damaged; make it anew with `bevfusion tile`")
-        words = json.loads(line)
+        words = parse_json(line.decode(), path)
         words.pop("checksum", None)
         if line != _with_checksum(words, self._offsets.tobytes()):
             raise DataError(

@@ -1,6 +1,5 @@
 """The map of the node: a file, an invented town, or a picture that arrives as a message."""
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from bevfusion.geometry.geodesy import LocalFrame
 from bevfusion.maps.georeference import Georeference
 from bevfusion.maps.image import ImageMap, classes_of
 from bevfusion.maps.source import MapSource, open_map
+from bevfusion.parsing import parse_json
 from bevfusion.ros.parameters import NodeParameters
 from bevfusion.structures import DataError
 from bevfusion.summary import InputSummary
@@ -66,7 +66,4 @@ def map_of_image(message: Any, parameters: NodeParameters) -> ImageMap:
 def _description(parameters: NodeParameters) -> Mapping[str, Any]:
     if not parameters.map_image_legend:
         return {}
-    try:
-        return {"legend": json.loads(parameters.map_image_legend)}
-    except ValueError as error:
-        raise DataError(f"map_image_legend is no JSON: {error}") from error
+    return {"legend": parse_json(parameters.map_image_legend, "~/map_image_legend")}

@@ -17,6 +17,7 @@ from bevfusion.config import AttentionConfig, Config, ConfigError, load_config
 from bevfusion.files import write_text
 from bevfusion.fusion.fuse import JOINS
 from bevfusion.machine import hardware
+from bevfusion.parsing import read_json
 from bevfusion.structures import DataError
 from bevfusion.training.ablation_table import AblationRow, Values, row_of, write_tables
 from bevfusion.training.drives import Drives, describe_drives
@@ -186,7 +187,9 @@ def _logged(logs: Drives) -> str:
 def _read(path: Path) -> Values | None:
     if not path.is_file():
         return None
-    values: dict[str, float] = json.loads(path.read_text(encoding="utf-8"))
+    values = read_json(path)
+    if not isinstance(values, dict) or not all(isinstance(value, int | float) for value in values.values()):
+        raise DataError(f"{path}: expected names with numbers; remove it to measure anew")
     return {key.replace("votes_", "saliency_"): value for key, value in values.items()}  # as it was called before
 
 

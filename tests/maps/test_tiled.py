@@ -199,7 +199,7 @@ def test_a_lengthened_file_is_refused(small: Path) -> None:
         ("block_cells", 128, "other layers"),
         ("blocks", [0, 3], "blocks"),
         ("blocks", [1 << 40, 1 << 40], "blocks"),
-        ("cell_m", float("nan"), "cells"),
+        ("cell_m", float("nan"), "number is nan"),
         ("cell_m", -0.5, "cells"),
         ("bounds_m", [0, 1, 2], "unpack"),
         ("origin_deg", [91, 0], "latitude"),
