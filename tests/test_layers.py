@@ -11,7 +11,7 @@ PACKAGE = Path(__file__).parents[1] / "bevfusion"
 LAYERS: tuple[tuple[str, ...], ...] = (
     ("choices", "files", "geometry", "machine", "progress", "summary", "tables"),
     ("nn", "structures"),
-    ("array_files", "attention", "extras", "metrics", "parsing"),
+    ("array_files", "attention", "decompression", "extras", "metrics", "parsing"),
     ("lidar", "maps", "filters"),
     ("config", "drawing"),
     ("checkpoint",),

@@ -16,6 +16,7 @@ from typing import Literal, NamedTuple, Protocol, runtime_checkable
 
 import lz4.frame  # type: ignore[import-untyped]
 
+from bevfusion.decompression import FREE_MESSAGE_BYTES, most_bytes
 from bevfusion.structures import DataError
 
 if sys.version_info >= (3, 14):
@@ -24,8 +25,6 @@ else:
     from backports import zstd
 
 MAX_CHUNK_BYTES = 1 << 29  # of messages compressed together, or of one message: what is held in memory at once
-MAX_UNPACK_RATIO = 64
-
 
 Encoding = Literal["ros1", "cdr", "protobuf"]
 
@@ -93,7 +92,7 @@ def decompressed(data: bytes, method: str, limit: int, source: str) -> bytes:
     Args:
         data: compressed bytes.
         method: none (or nothing), bz2, lz4 or zstd.
-        limit: bytes that are expected; more is refused.
+        limit: bytes that are expected; more is refused, and so is more than `decompression.most_bytes`.
         source: what is read, for messages.
 
     Raises:
@@ -103,6 +102,8 @@ def decompressed(data: bytes, method: str, limit: int, source: str) -> bytes:
         return data
     if not 0 <= limit <= MAX_CHUNK_BYTES:
         raise DataError(f"{source}: a chunk of {limit} bytes, at most {MAX_CHUNK_BYTES} are read")
+    allowed = most_bytes(len(data), FREE_MESSAGE_BYTES)
+    declared, limit = limit, min(limit, allowed)
     try:
         if method == "bz2":
             plain: bytes = bz2.BZ2Decompressor().decompress(data, limit + 1)
@@ -117,7 +118,24 @@ def decompressed(data: bytes, method: str, limit: int, source: str) -> bytes:
             raise
         raise DataError(f"{source}: a compressed chunk is damaged ({error})") from error
     if len(plain) > limit:
-        raise DataError(f"{source}: a chunk holds more than the {limit} bytes it declares")
+        told = "it declares" if limit == declared else f"that {len(data)} may unpack to"
+        raise DataError(f"{source}: a chunk holds more than the {limit} bytes {told}")
+    return plain
+
+
+def decompressed_head(data: bytes, limit: int, source: str) -> bytes:
+    """The first bytes of a message compressed by zstd, up to a limit; no more of it is unpacked.
+
+    Raises:
+        DataError: if the data are damaged before that, or the limit is beyond what they may unpack to.
+    """
+    allowed = most_bytes(len(data), FREE_MESSAGE_BYTES)
+    try:
+        plain = zstd.ZstdDecompressor().decompress(data, min(limit, allowed + 1))
+    except (zstd.ZstdError, OSError, EOFError, RuntimeError, ValueError, MemoryError) as error:
+        raise DataError(f"{source}: cannot be decompressed ({error})") from error
+    if len(plain) > allowed:
+        raise DataError(f"{source}: {len(data)} bytes unpack to more than the {allowed} that they may")
     return plain
 
 
@@ -127,7 +145,7 @@ def unpack(packed: Path, plain: Path) -> None:
     Raises:
         DataError: if it is damaged before its first megabyte, or unpacks to more than any log would.
     """
-    limit = MAX_UNPACK_RATIO * packed.stat().st_size + MAX_CHUNK_BYTES
+    limit = most_bytes(packed.stat().st_size)
     written = 0
     with packed.open("rb") as source, plain.open("wb") as target:
         try:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from bevfusion.datasets.container import MAX_CHUNK_BYTES, Connection, Encoding, MessageIndex, decompressed, ros_type
+from bevfusion.decompression import most_bytes
 from bevfusion.structures import DataError
 
 MAGIC = b"\x89MCAP0\r\n"
@@ -50,6 +51,7 @@ class Mcap:
         self._path = path
         self._chunks: list[_Chunk] = []
         self._held: tuple[int, bytes] = (-1, b"")
+        self._plain_bytes = 0  # of all chunks
         self._schemas: dict[int, tuple[str, bytes]] = {}
         self.connections: dict[int, Connection] = {}
         self.foreign: dict[str, str] = {}
@@ -155,6 +157,9 @@ class Mcap:
         begin = file.tell()
         if begin + _u(stored, 0, 8) > end:
             raise _BreakError("a chunk that does not fit its record")
+        self._plain_bytes += plain_size
+        if self._plain_bytes > most_bytes(size):
+            raise _BreakError(f"chunks that unpack to {self._plain_bytes} bytes, more than any log's,")
         here = min(_u(stored, 0, 8), size - begin)
         self._chunks.append(_Chunk(begin, here, plain_size, _u(head, 24, 4), compression))
 

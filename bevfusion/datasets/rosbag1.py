@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from bevfusion.datasets.container import MAX_CHUNK_BYTES, Connection, MessageIndex, decompressed, ros_type
+from bevfusion.decompression import most_bytes
 from bevfusion.structures import DataError
 
 MAGIC = b"#ROSBAG V2.0\n"
@@ -62,6 +63,7 @@ class Rosbag1:
         self._path = path
         self._chunks: list[_Chunk] = []
         self._held: tuple[int, bytes] = (-1, b"")
+        self._plain_bytes = 0  # of all compressed chunks
         self.connections: dict[int, Connection] = {}
         self.foreign: dict[str, str] = {}
         self.index = MessageIndex()
@@ -144,6 +146,10 @@ class Rosbag1:
         plain_size = record.number(b"size")
         if compression != "none" and plain_size > MAX_CHUNK_BYTES:
             raise _BreakError(f"a chunk of {plain_size} bytes (at most {MAX_CHUNK_BYTES} are read)")
+        if compression != "none":
+            self._plain_bytes += plain_size
+            if self._plain_bytes > most_bytes(size):
+                raise _BreakError(f"chunks that unpack to {self._plain_bytes} bytes, more than any log's,")
         here = min(record.data_size, size - record.data_position)
         self._chunks.append(_Chunk(record.data_position, here, plain_size, compression))
 

@@ -5,7 +5,7 @@ from contextlib import closing
 from pathlib import Path
 from urllib.parse import quote
 
-from bevfusion.datasets.container import MAX_CHUNK_BYTES, Connection, MessageIndex, decompressed, ros_type
+from bevfusion.datasets.container import MAX_CHUNK_BYTES, Connection, MessageIndex, decompressed_head, ros_type
 from bevfusion.structures import DataError
 
 MAGIC = b"SQLite format 3\0"
@@ -70,37 +70,63 @@ class Rosbag2Sqlite:
         Raises:
             DataError: if it is damaged.
         """
-        query = "SELECT substr(data, 1, ?) FROM messages WHERE id = ? AND length(data) <= ?"
+        data = self._stored(position, limit)
+        if not data.startswith(ZSTD_MAGIC):
+            return data
+        if len(data) == limit < MAX_CHUNK_BYTES:  # compressed message by message: the head may take more than that
+            data = self._stored(position, MAX_CHUNK_BYTES)
+        return decompressed_head(data, limit, f"{self._path}: message {position}")
+
+    def _stored(self, position: int, limit: int) -> bytes:
+        """The first bytes of a message as the file holds them."""
+        # by rowid, another name of `id`; where damage has made it none, each row would take a search through all
+        query = "SELECT substr(data, 1, ?) FROM messages WHERE rowid = ? AND length(data) <= ?"
         try:
             with closing(self._open()) as database:
                 row = database.execute(query, (limit, position, MAX_CHUNK_BYTES)).fetchone()
-        except sqlite3.Error as error:
+        except (sqlite3.Error, OverflowError) as error:
             raise DataError(f"{self._path}: message {position} cannot be read ({error})") from error
         if row is None or not isinstance(row[0], bytes):
             raise DataError(f"{self._path}: message {position} is missing, too large or no bytes")
         data: bytes = row[0]
-        if not data.startswith(ZSTD_MAGIC):
-            return data
-        if len(data) == limit < MAX_CHUNK_BYTES:  # compressed message by message: the head alone is no use
-            return self.read(position, offset)[:limit]
-        return decompressed(data, "zstd", MAX_CHUNK_BYTES, f"{self._path}: message {position}")[:limit]
+        return data
 
     def _build_index(self, database: sqlite3.Connection) -> None:
-        for number, topic, stamp_ns in database.execute("SELECT id, topic_id, timestamp FROM messages ORDER BY id"):
+        before = None
+        rows = database.execute("SELECT rowid, topic_id, timestamp FROM messages ORDER BY rowid")
+        for number, topic, stamp_ns in rows:
             if not all(isinstance(value, int) for value in (number, topic, stamp_ns)):
                 self.broken = f"row {number!r} of its messages is damaged"
                 return
+            if before is not None and number <= before:  # a page that points back: this could go on for ever
+                self.broken = f"row {number} of its messages comes after row {before}"
+                return
             self.index.add(topic, stamp_ns, number, 0)
+            before = number
 
     def _drop_unreadable_end(self) -> None:
-        """Rows whose bytes lay behind the break: the table lists them, but they are gone."""
-        while len(self.index):
-            try:
-                self.read(self.index.position[-1], 0)
-            except DataError:
-                self.index.cut(len(self.index) - 1)
+        """Rows whose bytes lay behind the break: the table lists them, but they are gone.
+
+        The last readable row is sought in growing steps from the end, then by halving: one by one takes hours.
+        """
+        gone, step = len(self.index), 1  # from `gone` on, nothing is readable
+        while gone > 0 and not self._is_readable(max(0, gone - step)):
+            gone, step = max(0, gone - step), 2 * step
+        kept = max(0, gone - step + 1) if gone > 0 else 0  # so many rows are kept at least
+        while kept < gone:
+            middle = (kept + gone) // 2
+            if self._is_readable(middle):
+                kept = middle + 1
             else:
-                return
+                gone = middle
+        self.index.cut(kept)
+
+    def _is_readable(self, row: int) -> bool:
+        try:
+            self._stored(self.index.position[row], MAX_CHUNK_BYTES)
+        except DataError:
+            return False
+        return True
 
     def _open(self) -> sqlite3.Connection:
         # immutable: logs lie on read-only disks, where a journal cannot be made

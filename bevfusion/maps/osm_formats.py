@@ -10,6 +10,7 @@ from io import BufferedIOBase
 from pathlib import Path
 from typing import IO, Literal, NamedTuple, cast
 
+from bevfusion.decompression import BoundedStream, most_bytes
 from bevfusion.structures import DataError
 from bevfusion.summary import InputSummary
 
@@ -100,7 +101,8 @@ def open_content(path: Path, summary: InputSummary | None = None) -> Opened:
             if packing is None:
                 break
             wrappings.append(packing)
-            stream = _unpacked(stream, packing, path)
+            limit = most_bytes(path.stat().st_size)
+            stream = BoundedStream(_unpacked(stream, packing, path), limit, path)
         head = _head_of(stream)
     except PACKING_ERRORS as error:
         reason = " ".join(str(error).split()) or type(error).__name__
