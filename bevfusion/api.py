@@ -28,7 +28,7 @@ from bevfusion.geometry.se2 import SE2
 from bevfusion.heads.map_error import MAP_ERROR_M, with_map_error
 from bevfusion.lidar.ground import height_above_ground
 from bevfusion.localizer import filter_config, open_locator
-from bevfusion.maps.pictures import paint
+from bevfusion.maps.pictures import ATTRIBUTION, paint
 from bevfusion.maps.source import MapSource, first_covering, open_map
 from bevfusion.sequence import sequence_localizer
 from bevfusion.structures import DataError, Frame, Locator, PoseEstimate, Scan
@@ -38,7 +38,6 @@ State = Literal["located", "following", "lost"]
 
 WINDOW_M = 20.0
 WINDOW_DEG = 10.0
-_ATTRIBUTION = "map © OpenStreetMap contributors"
 _SHOWN_M = 40.0  # half the side of a picture
 _TALL_M = 0.5  # points higher than this above the ground are drawn
 
@@ -88,7 +87,7 @@ class Pose:
         axis.arrow(self.x_m, self.y_m, 8.0 * math.cos(yaw_rad), 8.0 * math.sin(yaw_rad), width=0.6, color=ESTIMATE)
         axis.set(xlim=east, ylim=north, xlabel="east (m)", ylabel="north (m)", aspect="equal")
         axis.set_title(f"{self.lat:.6f}, {self.lon:.6f}, {self.heading_deg:.0f}° from east, ± {self.std_m:.1f} m")
-        axis.annotate(_ATTRIBUTION, (0.99, 0.01), xycoords="axes fraction", ha="right", va="bottom", fontsize=7)
+        axis.annotate(ATTRIBUTION, (0.99, 0.01), xycoords="axes fraction", ha="right", va="bottom", fontsize=7)
         return figure
 
     def _repr_html_(self) -> str:

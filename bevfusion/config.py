@@ -5,6 +5,7 @@ import difflib
 import itertools
 import logging
 import math
+import re
 from collections.abc import Iterator, Sequence
 from importlib.resources import files
 from pathlib import Path

@@ -18,6 +18,7 @@ from bevfusion.files import atomic_file
 TRUTH, ESTIMATE, PRIOR = "#0050c8", "#d81b60", "#f0a000"  # blue, red and yellow, apart for colour-blind readers, too
 RUN_A, RUN_B = TRUTH, ESTIMATE
 LIDAR, MAP = ESTIMATE, TRUTH
+PANEL_IN = 5.0  # width of a figure whose words are still read on a phone; two stand side by side elsewhere
 _DOTS_PER_INCH = 110
 _RIGHT_IN, _BOTTOM_IN, _TOP_IN = 0.25, 0.6, 0.45
 
@@ -71,10 +72,10 @@ def new_figure(
     return figure, list(spacing.subplots(squeeze=False, sharex=sharex).flat)
 
 
-def save_figure(figure: Any, path: Path) -> None:
+def save_figure(figure: Any, path: Path, dots_per_inch: int = _DOTS_PER_INCH) -> None:
     """Write a figure in the format that the file's suffix names; an earlier file is replaced."""
     with atomic_file(path) as draft:
-        figure.savefig(draft, dpi=_DOTS_PER_INCH)
+        figure.savefig(draft, dpi=dots_per_inch)
 
 
 def cumulative(axis: Any, sizes: Float[np.ndarray, " n"], label: str, colour: str | None = None) -> None:

@@ -1,7 +1,8 @@
 """Every picture of an evaluation and of a network's attention; axes are matplotlib's (`Any`: see `drawing.py`).
 
-Figures of single frames show maps without axes and stand in one file a frame: most of the time of a figure goes into
-its ticks and words, and drawing must cost less than what is drawn.
+What a report shows are panels, a file each, which a page puts side by side or, on a phone, below each other. Those of
+single frames show maps without axes: most of the time of a figure goes into its ticks and words, and drawing must cost
+less than what is drawn.
 """
 
 import math
@@ -13,16 +14,18 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from bevfusion.datasets.drive import Drive
-from bevfusion.drawing import ESTIMATE, LIDAR, MAP, PRIOR, TRUTH, cumulative, new_figure, save_figure
+from bevfusion.drawing import ESTIMATE, LIDAR, MAP, PANEL_IN, PRIOR, TRUTH, cumulative, new_figure, save_figure
 from bevfusion.evaluation.results import (
     QUANTITIES,
     WORST_FRAMES,
     BeliefMarginals,
     DriveResult,
     MapTrajectory,
+    Quantity,
     ScoredEstimate,
     WorstBeliefs,
     all_estimates,
+    badness,
     errors_of,
     errors_of_priors,
     file_name,
@@ -34,7 +37,7 @@ from bevfusion.evaluation.traffic import by_what_was_done, in_words
 from bevfusion.geometry.grid import Grid
 from bevfusion.geometry.se2 import SE2, wrap_angle
 from bevfusion.introspection import Introspection, LayerWeight
-from bevfusion.maps.pictures import paint
+from bevfusion.maps.pictures import ATTRIBUTION, paint
 from bevfusion.maps.source import MapSource
 from bevfusion.progress import frame_progress
 from bevfusion.structures import Scan
@@ -45,6 +48,9 @@ CLOSE_UP_HALF_M = 45.0
 CLOSE_UP_CELL_M = 0.25
 ROSE_SECTORS = 36
 NEAR_DEG = 10.0
+BAD = 3.0  # metres or degrees: answers that are less wrong are not shown among the worst
+SIGNED = tuple(quantity for quantity in QUANTITIES if quantity.name != "position")
+_MAP_IN, _MAP_DOTS_PER_INCH = 6.5, 160
 _FRAMES_A_PICTURE = 5  # of the worst ones one is drawn for so many that were asked: drawing costs less than asking
 _SLOT_TITLES = {
     "scan": "on the scan alone: |after| / |before|",
@@ -85,43 +91,56 @@ def write_plots(
             _draw_trajectory(
                 folder / f"trajectory_{trajectory.file_name}.png", trajectory, source, mode in ("filter", "smooth")
             )
-            _draw_errors(folder / f"errors_{trajectory.file_name}.png", trajectory)
+            _draw_errors(folder, trajectory)
             show(done, 1 + len(paths) + len(shown))
         for rank, estimate in enumerate(shown, start=1):
             drive, source = drives[estimate.drive_index], maps[estimate.map_index]
-            path = folder / f"{worst_name(rank, estimate)}.png"
+            name = worst_name(rank, estimate)
             if drive is not None:
-                _draw_frame(path, estimate, drive[estimate.frame_index].scan, beliefs.of(estimate), source)
+                _draw_frame(folder, name, estimate, drive[estimate.frame_index].scan, beliefs.of(estimate), source)
             show(1 + len(paths) + rank, 1 + len(paths) + len(shown))
 
 
 def drawn_worst(estimates: Sequence[ScoredEstimate]) -> list[ScoredEstimate]:
-    """The worst estimates that are drawn: ten of many, fewer of a short run."""
+    """The worst estimates that are drawn: ten of many, fewer of a short run, and none that is not bad (`BAD`)."""
     frames = len({(e.drive_index, e.frame_index) for e in estimates})
-    return worst(estimates, min(WORST_FRAMES, max(1, frames // _FRAMES_A_PICTURE)))
+    found = worst(estimates, min(WORST_FRAMES, max(1, frames // _FRAMES_A_PICTURE)))
+    return [estimate for estimate, wrong in zip(found, badness(found), strict=True) if wrong >= BAD]
 
 
 def worst_name(rank: int, estimate: ScoredEstimate) -> str:
-    """What the picture of a worst frame is called."""
+    """What the pictures of a worst frame begin with; `_1_estimate.png` and so on follow."""
     return f"worst_{rank}_{file_name(estimate.drive)}_{estimate.frame}"
+
+
+def error_names(trajectory: MapTrajectory) -> dict[str, str]:
+    """What the pictures of errors over time are called, by the word for what is off."""
+    return {quantity.word: f"errors_{trajectory.file_name}_{quantity.word}" for quantity in SIGNED}
+
+
+def cumulative_name(quantity: Quantity) -> str:
+    """What the picture of the cumulative errors is called."""
+    return f"cumulative_{quantity.word}"
 
 
 # all answers together
 
 
 def _write_statistics(folder: Path, results: Sequence[DriveResult], estimates: Sequence[ScoredEstimate]) -> None:
-    _draw_cumulative(folder / "cumulative_errors.png", estimates)
+    _draw_cumulative(folder, estimates)
     heading_deg = errors_of(estimates).heading_deg
-    figure, (rose, near) = new_figure(10.0, 4.6, columns=2, projections=("polar", "rectilinear"))
+    figure, (rose,) = new_figure(PANEL_IN, 4.6, projections=("polar",))
     _heading_rose(rose, heading_deg)
-    _near_headings(near, heading_deg)
     save_figure(figure, folder / "heading_rose.png")
+    figure, (near,) = new_figure(PANEL_IN, 4.6)
+    _near_headings(near, heading_deg)
+    save_figure(figure, folder / "heading_near.png")
     masses = np.array([e.credible_mass for e in estimates if e.credible_mass is not None])
     if len(masses):
-        figure, (axis,) = new_figure(6.0, 5.0)
+        figure, (axis,) = new_figure(PANEL_IN, 4.6)
         _reliability(axis, masses)
         save_figure(figure, folder / "reliability.png")
-    figure, (axis,) = new_figure(8.0, 3.6)
+    figure, (axis,) = new_figure(PANEL_IN, 3.4)
     _runtimes(axis, np.array([e.runtime_ms for e in estimates]))
     save_figure(figure, folder / "runtime.png")
     shifts = [shift for result in results for shift in result.traffic]
@@ -130,23 +149,22 @@ def _write_statistics(folder: Path, results: Sequence[DriveResult], estimates: S
             in_words(done): np.array([shift.heading_deg for shift in group])
             for done, group in by_what_was_done(shifts).items()
         }
-        figure, (axis,) = new_figure(8.0, 4.2)
+        figure, (axis,) = new_figure(PANEL_IN, 3.6)
         _turned(axis, turns_deg)
         save_figure(figure, folder / "traffic.png")
 
 
-def _draw_cumulative(path: Path, estimates: Sequence[ScoredEstimate]) -> None:
+def _draw_cumulative(folder: Path, estimates: Sequence[ScoredEstimate]) -> None:
     found, chance = errors_of(estimates).by_quantity(), errors_of_priors(estimates).by_quantity()
-    figure, axes = new_figure(9.0, 6.4, rows=2, columns=2)
-    for axis, quantity in zip(axes, QUANTITIES, strict=True):
+    for quantity in QUANTITIES:
+        figure, (axis,) = new_figure(PANEL_IN, 3.4)
         for errors, label, colour in ((found, "estimate", ESTIMATE), (chance, "prior (chance)", PRIOR)):
             cumulative(axis, np.abs(errors[quantity.key]), label, colour)
-        axis.set_xlabel(f"{quantity.name} error ({quantity.unit})")
-        axis.set_xlim(0.0, 10.0)
-    for axis in axes[::2]:
+        axis.set_xlabel(f"error, {quantity.title} ({quantity.unit})")
         axis.set_ylabel("answers within (%)")
-    axes[-1].legend(loc="lower right")
-    save_figure(figure, path)
+        axis.set_xlim(0.0, 10.0)
+        axis.legend(loc="lower right")
+        save_figure(figure, folder / f"{cumulative_name(quantity)}.png")
 
 
 def _heading_rose(axis: Any, heading_deg: Float[np.ndarray, " n"]) -> None:
@@ -230,7 +248,7 @@ def _draw_trajectory(path: Path, trajectory: MapTrajectory, source: MapSource, s
     grid = Grid(math.ceil(size_m[1] / cell_m), math.ceil(size_m[0] / cell_m), cell_m)
     x_m, y_m = (0.5 * (low + high)).tolist()
     aspect = float(np.clip(size_m[1] / size_m[0], 0.4, 2.0))
-    figure, (axis,) = new_figure(9.0, 9.0 * aspect + 0.6)
+    figure, (axis,) = new_figure(_MAP_IN, _MAP_IN * aspect + 0.6)
     extent = _show_map(axis, source, grid, SE2(x_m, y_m))
     lines = np.stack([truth[:, :2], estimate[:, :2], np.full((len(truth), 2), np.nan)], axis=1).reshape(-1, 2)
     axis.plot(*lines.T, color=ESTIMATE, linewidth=0.5, alpha=0.6)  # from each truth to its estimate
@@ -243,62 +261,58 @@ def _draw_trajectory(path: Path, trajectory: MapTrajectory, source: MapSource, s
     axis.set_title(f"{estimates[0].drive} on {estimates[0].map_name}")
     axis.set_xlabel("east (m)")
     axis.set_ylabel("north (m)")
+    axis.annotate(ATTRIBUTION, (0.99, 0.01), xycoords="axes fraction", ha="right", va="bottom", fontsize=7)
     axis.legend(loc="upper right")
-    save_figure(figure, path)
+    save_figure(figure, path, _MAP_DOTS_PER_INCH)
 
 
-def _draw_errors(path: Path, trajectory: MapTrajectory) -> None:
+def _draw_errors(folder: Path, trajectory: MapTrajectory) -> None:
     """The signed errors over time."""
     estimates = trajectory.estimates
     errors = errors_of(estimates).by_quantity()
     seconds = np.array([e.stamp_ns - estimates[0].stamp_ns for e in estimates]) * 1e-9
-    signed = [quantity for quantity in QUANTITIES if quantity.name != "position"]
-    figure, axes = new_figure(10.0, 6.0, rows=len(signed), sharex=True)
-    for axis, quantity in zip(axes, signed, strict=True):
+    for quantity in SIGNED:
+        figure, (axis,) = new_figure(PANEL_IN, 2.8)
         axis.axhline(0.0, color="0.6", linewidth=0.8)
         axis.plot(seconds, errors[quantity.key], ".", color=ESTIMATE, markersize=4)
-        axis.set_ylabel(f"{quantity.name} ({quantity.unit})")
+        axis.set_ylabel(f"{quantity.title} ({quantity.unit})")
         axis.grid(alpha=0.3)
-    axes[0].set_title(f"{estimates[0].drive}: signed error of the estimate")
-    axes[-1].set_xlabel("time (s)")
-    save_figure(figure, path)
+        axis.set_title(estimates[0].drive)
+        axis.set_xlabel("time (s)")
+        save_figure(figure, folder / f"{error_names(trajectory)[quantity.word]}.png")
 
 
 # one frame
 
 
 def _draw_frame(
-    path: Path, estimate: ScoredEstimate, scan: Scan, belief: BeliefMarginals | None, source: MapSource
+    folder: Path, name: str, estimate: ScoredEstimate, scan: Scan, belief: BeliefMarginals | None, source: MapSource
 ) -> None:
-    """The scan where the estimate puts it and where it belongs; below, the belief and the attention, where known."""
-    slots = {} if belief is None else belief.attention
-    rows = 1 + (belief is not None) + bool(slots)
-    spans = _frame_spans(belief is not None, slots)
-    figure, axes = new_figure(12.0, 5.2 * rows, rows=rows, columns=12, spans=spans, left_in=0.3, gap_in=0.4)
-    at_estimate, at_truth, *others = axes
-    errors = errors_of([estimate])
-    title = (
-        f"estimate: lateral {errors.lateral_m[0]:+.1f} m, longitudinal {errors.longitudinal_m[0]:+.1f} m, "
-        f"heading {errors.heading_deg[0]:+.1f} deg"
-    )
-    _close_up(at_estimate, estimate, scan, estimate.estimate, source, title)
-    _close_up(at_truth, estimate, scan, estimate.truth, source, f"truth; {2 * CLOSE_UP_HALF_M:g} m of map, north is up")
-    at_estimate.legend(loc="upper right")
-    if belief is not None:
-        poses = ((estimate.estimate, ESTIMATE, "estimate"), (estimate.truth, TRUTH, "truth"))
-        belief_panels(figure, others[:2], belief, source, poses)
-        for axis, (slot, weight) in zip(others[2:], slots.items(), strict=True):
-            picture = paint(source.draw(Grid.square(belief.attention_half_m, CLOSE_UP_CELL_M), estimate.estimate))
-            _attention_panel(figure, axis, weight, belief.attention_half_m, picture, _SLOT_TITLES.get(slot, slot))
-    save_figure(figure, path)
+    """The scan where the estimate puts it and where it belongs; the belief and the attention, where known."""
+    for title, pose in (("estimate", estimate.estimate), ("truth", estimate.truth)):
+        figure, axis = _panel()
+        _close_up(axis, estimate, scan, pose, source, f"{title}; {2 * CLOSE_UP_HALF_M:g} m of map, north is up")
+        axis.legend(loc="upper right")
+        save_figure(figure, folder / f"{name}_{1 + (title == 'truth')}_{title}.png")
+    if belief is None:
+        return
+    poses = ((estimate.estimate, ESTIMATE, "estimate"), (estimate.truth, TRUTH, "truth"))
+    figure, place = _panel()
+    heading_figure, (heading,) = new_figure(PANEL_IN, PANEL_IN)
+    belief_panels(figure, (place, heading), belief, source, poses)
+    save_figure(figure, folder / f"{name}_3_places.png")
+    save_figure(heading_figure, folder / f"{name}_4_headings.png")
+    for number, (slot, weight) in enumerate(belief.attention.items(), start=5):
+        figure, axis = _panel()
+        picture = paint(source.draw(Grid.square(belief.attention_half_m, CLOSE_UP_CELL_M), estimate.estimate))
+        _attention_panel(figure, axis, weight, belief.attention_half_m, picture, _SLOT_TITLES.get(slot, slot))
+        save_figure(figure, folder / f"{name}_{number}_{slot}.png")
 
 
-def _frame_spans(has_belief: bool, slots: Mapping[str, object]) -> list[tuple[int, int, int]]:
-    """(row, first column, columns) of each panel."""
-    spans = [(0, 0, 6), (0, 6, 6)]
-    spans += [(1, 0, 6), (1, 6, 6)] if has_belief else []
-    width = 12 // max(1, len(slots))
-    return spans + [(2, number * width, width) for number in range(len(slots))]
+def _panel() -> tuple[Any, Any]:
+    """A square figure for a map without axes, and its axis."""
+    figure, (axis,) = new_figure(PANEL_IN, PANEL_IN, left_in=0.25)
+    return figure, axis
 
 
 def _close_up(axis: Any, estimate: ScoredEstimate, scan: Scan, pose: SE2, source: MapSource, title: str) -> None:

@@ -1,6 +1,7 @@
 """What an evaluation says: report.html, one file that opens without a network, and tables on the terminal."""
 
 import base64
+import glob
 import json
 import sys
 from collections.abc import Mapping, Sequence
@@ -15,7 +16,7 @@ import jinja2
 from rich.console import Console
 from rich.table import Table
 
-from bevfusion.evaluation.plots import drawn_worst, worst_name
+from bevfusion.evaluation.plots import BAD, cumulative_name, drawn_worst, error_names, worst_name
 from bevfusion.evaluation.results import (
     QUANTITIES,
     QUANTITY_KEYS,
@@ -26,10 +27,20 @@ from bevfusion.evaluation.results import (
 from bevfusion.evaluation.traffic import in_words
 from bevfusion.files import write_text
 from bevfusion.localizer import CLASSICAL
+from bevfusion.maps.pictures import ATTRIBUTION, legend
 from bevfusion.tables import is_number, number
 
 _LARGE_BYTES = 100_000  # pictures beyond are inlined as WebP, which maps and scans need a quarter of the room for
 _WEBP_QUALITY = 85
+_PANELS = {
+    "estimate": "Scan on the map where the answer puts it",
+    "truth": "Scan on the map where it belongs",
+    "places": "How probable each place was",
+    "headings": "How probable each heading was",
+    "fusion": "What the fusion of both branches attended to",
+    "refine": "What the refinement attended to",
+    "saliency": "Which cells of the scan count most in the matching",
+}
 _terminal_number = partial(number, unknown="-")
 # What the prior is worth in each mode, which is what the row and the curve of that name show.
 CHANCE = {
@@ -96,6 +107,10 @@ def write_report(
         sequence=report["protocol"]["mode"] != "single",
         pictures=_pictures(report, estimates, plots),
         worst=_worst_frames(estimates, plots),
+        bad=f"{BAD:g}",
+        is_bad=bool(drawn_worst(estimates)),
+        legend=legend(),
+        attribution=ATTRIBUTION,
     )
     write_text(path, page)
 
@@ -267,19 +282,15 @@ class WorstFrame:
 
 def _pictures(report: Mapping[str, Any], estimates: Sequence[ScoredEstimate], plots: Path) -> dict[str, list[Picture]]:
     """The pictures of every section, by its name."""
-    position, heading, runtime = report["position_m"], report["heading_deg"], report["runtime_ms"]
+    heading, runtime = report["heading_deg"], report["runtime_ms"]
     coverage = report["calibration"]
     named = {
-        "cumulative": (
-            "cumulative_errors",
-            f"Curves of the share of answers within an error, for the estimate and for the prior; medians "
-            f"{number(position['median'], 2)} m and {number(heading['median'], 2)} degrees",
-        ),
         "rose": (
             "heading_rose",
             f"Polar histogram of the heading error; {number(heading['flips_180'], 1)} percent are off by more than "
             "90 degrees",
         ),
+        "near": ("heading_near", "Histogram of the heading errors around zero, those within ten degrees"),
         "calibration": (
             "reliability",
             f"Reliability curve: {number(coverage['coverage_68'], 1)} percent of the truths lie in the 68 percent "
@@ -293,16 +304,22 @@ def _pictures(report: Mapping[str, Any], estimates: Sequence[ScoredEstimate], pl
         ),
     }
     found = {section: _inlined(plots / f"{name}.png", alt) for section, (name, alt) in named.items()}
-    found |= {"trajectory": [], "errors": []}
+    found["rose"] += found.pop("near")
+    found |= {"cumulative": [], "trajectory": [], "errors": []}
+    for quantity in QUANTITIES:
+        found["cumulative"] += _inlined(
+            plots / f"{cumulative_name(quantity)}.png",
+            f"Share of answers within an error, {quantity.title}, for the estimate and for the prior; median "
+            f"{number(report[quantity.key]['median'], 2)} {quantity.unit}",
+        )
     for trajectory in trajectories(estimates):
         first = trajectory.estimates[0]
         where = f"{first.drive} on map {first.map_name}, {len(trajectory.estimates)} answers"
         found["trajectory"] += _inlined(
             plots / f"trajectory_{trajectory.file_name}.png", f"Map with true course and estimates: {where}"
         )
-        found["errors"] += _inlined(
-            plots / f"errors_{trajectory.file_name}.png", f"Lateral, longitudinal and heading error over time: {where}"
-        )
+        for word, name in error_names(trajectory).items():
+            found["errors"] += _inlined(plots / f"{name}.png", f"Signed error over time, {word}: {where}")
     return found
 
 
@@ -313,11 +330,17 @@ def _worst_frames(estimates: Sequence[ScoredEstimate], plots: Path) -> list[Wors
         errors = errors_of([estimate])
         title = (
             f"{rank}. {estimate.drive}, frame {estimate.frame}: {errors.position_m[0]:.2f} m off "
-            f"({errors.lateral_m[0]:+.2f} m to the left, {errors.longitudinal_m[0]:+.2f} m ahead, "
-            f"{errors.heading_deg[0]:+.2f}°)"
+            f"(across {errors.lateral_m[0]:+.2f} m, along {errors.longitudinal_m[0]:+.2f} m, "
+            f"heading {errors.heading_deg[0]:+.2f}°)"
         )
-        path = plots / f"{worst_name(rank, estimate)}.png"
-        pictures = _inlined(path, f"Scan over the map, at the estimate and at the truth, belief and attention: {title}")
+        stem = worst_name(rank, estimate)
+        pictures = [
+            picture
+            for path in sorted(plots.glob(f"{glob.escape(stem)}_[0-9]_*.png"))
+            for picture in _inlined(
+                path, f"{_PANELS.get(path.stem[len(stem) + 3 :], path.stem[len(stem) + 3 :])}: {title}"
+            )
+        ]
         if pictures:
             frames.append(WorstFrame(title, pictures))
     return frames
@@ -361,7 +384,7 @@ def rich_table(report: dict[str, Any]) -> Table:
         caption=f"answered: {answered_share(report)}" if answered_share(report) else None,
     )
     table.add_column("", overflow="fold")
-    for title in ("frames", *(quantity.name for quantity in QUANTITIES)):
+    for title in ("frames", *(quantity.word for quantity in QUANTITIES)):
         table.add_column(title, justify="right", no_wrap=True)
     for name, frames, cells in terminal_rows(report):
         table.add_row(name, frames, *(f"{' '.join(recalls)}\n{median}" for recalls, median in cells))

@@ -33,13 +33,13 @@ def encode(result: DriveResult) -> bytes:
     """A result as the bytes of an .npz file."""
     arrays = {**_columns(result.estimates, ""), **_columns(result.classical, _CLASSICAL)}
     worst = []
-    for number, (frame_index, draw, distance_m, marginals) in enumerate(result.worst.items()):
+    for number, (frame_index, draw, badness, marginals) in enumerate(result.worst.items()):
         window, centre = marginals.window, marginals.centre
         worst.append(
             {
                 "frame_index": frame_index,
                 "draw": draw,
-                "distance_m": distance_m,
+                "badness": badness,
                 "centre": [centre.x_m, centre.y_m, centre.yaw_rad],
                 "window": dataclasses.asdict(window),
                 "attention": list(marginals.attention),
@@ -78,7 +78,7 @@ def decode(data: bytes, drive_index: int) -> DriveResult:
             place, heading = stored[f"worst{number}_place"], stored[f"worst{number}_heading"]
             window, centre = PoseWindow(**item["window"]), SE2(*item["centre"])
             marginals = BeliefMarginals(centre, window, place, heading, attention, item["attention_half_m"])
-            result.worst.restore((drive_index, item["frame_index"]), item["draw"], item["distance_m"], marginals)
+            result.worst.restore((drive_index, item["frame_index"]), item["draw"], item["badness"], marginals)
     except (KeyError, IndexError, TypeError) as error:  # written whole, but not by this
         raise ValueError(f"not a cached result: {error}") from error
     return result

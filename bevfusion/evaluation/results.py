@@ -27,6 +27,7 @@ class Quantity:
 
     name: str  # lateral
     unit: str  # m
+    word: str  # for people, where a file says `name`: across
     title: str  # of tables for people
 
     @property
@@ -36,10 +37,10 @@ class Quantity:
 
 
 QUANTITIES = (
-    Quantity("lateral", "m", "across the road"),
-    Quantity("longitudinal", "m", "along the road"),
-    Quantity("position", "m", "position"),
-    Quantity("heading", "deg", "heading"),
+    Quantity("lateral", "m", "across", "across the road"),
+    Quantity("longitudinal", "m", "along", "along the road"),
+    Quantity("position", "m", "position", "position"),
+    Quantity("heading", "deg", "heading", "heading"),
 )
 QUANTITY_KEYS = tuple(quantity.key for quantity in QUANTITIES)
 
@@ -122,11 +123,17 @@ def errors_of_priors(estimates: Sequence[ScoredEstimate]) -> Errors:
     return Errors.of(pose_rows([e.prior for e in estimates]), pose_rows([e.truth for e in estimates]))
 
 
+def badness(estimates: Sequence[ScoredEstimate]) -> Float[np.ndarray, " n"]:
+    """How wrong answers are: the larger of metres and degrees, which tables hold against the same thresholds."""
+    errors = errors_of(estimates)
+    larger: np.ndarray = np.maximum(errors.position_m, np.abs(errors.heading_deg))
+    return larger
+
+
 def worst(estimates: Sequence[ScoredEstimate], count: int = WORST_FRAMES) -> list[ScoredEstimate]:
-    """The estimates farthest from the truth, each frame once."""
-    distances_m = errors_of(estimates).position_m
+    """The most wrong of the estimates, each frame once."""
     chosen: dict[tuple[int, int], ScoredEstimate] = {}
-    for i in np.argsort(-distances_m, kind="stable"):
+    for i in np.argsort(-badness(estimates), kind="stable"):
         chosen.setdefault((estimates[i].drive_index, estimates[i].frame_index), estimates[i])
         if len(chosen) == count:
             break
@@ -154,7 +161,7 @@ class BeliefMarginals:
 
 
 class WorstBeliefs:
-    """The marginals of the estimates farthest from the truth, each frame once, as they come.
+    """The marginals of the most wrong estimates, each frame once, as they come.
 
     A whole volume for every frame would not fit into memory.
     """
@@ -162,7 +169,7 @@ class WorstBeliefs:
     def __init__(self, count: int = WORST_FRAMES) -> None:
         """Room for so many frames."""
         self._count = count
-        # by (index of the drive, of the frame): distance, -order, draw, marginals
+        # by (index of the drive, of the frame): badness, -order, draw, marginals
         self._stored: dict[tuple[int, int], tuple[float, int, int, BeliefMarginals]] = {}
         self._offered = 0
 
@@ -179,18 +186,17 @@ class WorstBeliefs:
         """
         self._offered += 1
         frame = (estimate.drive_index, estimate.frame_index)
-        wrong = estimate.estimate.x_m - estimate.truth.x_m, estimate.estimate.y_m - estimate.truth.y_m
-        distance_m = float(np.hypot(*wrong))
+        wrong = float(badness([estimate])[0])
         if frame in self._stored:
-            if distance_m <= self._stored[frame][0]:
+            if wrong <= self._stored[frame][0]:
                 return
         elif len(self._stored) == self._count:
             best = min(self._stored, key=lambda stored: self._stored[stored][:2])
-            if distance_m <= self._stored[best][0]:
+            if wrong <= self._stored[best][0]:
                 return
             del self._stored[best]
         marginals = BeliefMarginals.of(belief, centre, hook)
-        self._stored[frame] = distance_m, -self._offered, estimate.draw, marginals
+        self._stored[frame] = wrong, -self._offered, estimate.draw, marginals
 
     def of(self, estimate: ScoredEstimate) -> BeliefMarginals | None:
         """The marginals of an estimate, if they were stored."""
@@ -198,13 +204,13 @@ class WorstBeliefs:
         return stored[3] if stored is not None and stored[2] == estimate.draw else None
 
     def items(self) -> list[tuple[int, int, float, BeliefMarginals]]:
-        """(index of the frame, draw, distance in m, marginals) of what is stored, in the order of `restore`."""
+        """(index of the frame, draw, badness, marginals) of what is stored, in the order of `restore`."""
         return [(at[1], stored[2], stored[0], stored[3]) for at, stored in self._stored.items()]
 
-    def restore(self, frame: tuple[int, int], draw: int, distance_m: float, marginals: BeliefMarginals) -> None:
+    def restore(self, frame: tuple[int, int], draw: int, wrong: float, marginals: BeliefMarginals) -> None:
         """Put back what `items` gave, under (index of the drive, of the frame)."""
         self._offered += 1
-        self._stored[frame] = (distance_m, -self._offered, draw, marginals)
+        self._stored[frame] = (wrong, -self._offered, draw, marginals)
 
     def add(self, other: "WorstBeliefs") -> None:
         """Take over all that another one has, of other drives."""

@@ -5,6 +5,9 @@ from jaxtyping import Int8, UInt8
 
 from bevfusion.maps.schema import LAYERS
 
+ATTRIBUTION = "© OpenStreetMap contributors"
+"""What a picture of OpenStreetMap carries."""
+
 _PAPER = (245, 243, 238)
 
 
@@ -22,3 +25,10 @@ def paint(layers: Int8[np.ndarray, "l h w"]) -> UInt8[np.ndarray, "h w 3"]:
     for i in (*order, *bands, *rest):
         picture[layers[i] > 0] = LAYERS[i].colour
     return picture[::-1]
+
+
+def legend() -> list[tuple[str, str]]:
+    """(what it is, colour as #rrggbb) of all that `paint` shows, the ground that nothing is known of last."""
+    shown = [layer for layer in LAYERS if layer.geometry != "vector"]
+    named = [(layer.name.replace("_", " "), layer.colour) for layer in shown]
+    return [(name, "#{:02x}{:02x}{:02x}".format(*colour)) for name, colour in [*named, ("nothing on the map", _PAPER)]]

@@ -28,6 +28,8 @@ from bevfusion.evaluation.results import (
 )
 from bevfusion.geometry.grid import PoseWindow
 from bevfusion.geometry.se2 import SE2
+from bevfusion.maps.pictures import legend, paint
+from bevfusion.maps.schema import LAYERS
 from bevfusion.structures import PoseBelief
 from bevfusion.tables import number
 from tests.evaluation.test_run import FakeDrive, FakeLocator, FakeMap, run
@@ -110,7 +112,8 @@ def test_nothing_comes_from_elsewhere(page: Page, written: Path) -> None:
 
 def test_pictures_show_something_and_say_what(page: Page) -> None:
     images = page.all("img")
-    assert len(images) == 4 + 2 * 2 + 2  # curves, two drives, and of 14 frames the two worst, each in one picture
+    statistics, of_a_drive, of_a_frame = 8, 1 + 3, 2 + 2
+    assert len(images) == statistics + 2 * of_a_drive + 2 * of_a_frame  # two drives, and the two worst of 14 frames
     for image in images:
         assert len(image["alt"]) > 30
         data = base64.b64decode(image["src"].partition(",")[2], validate=True)
@@ -171,7 +174,8 @@ def test_what_is_not_known_is_a_dash(tmp_path: Path, written: Path) -> None:
     write_report(tmp_path / "report.html", report, [prediction(0, 0, 1.0)], tmp_path / "nowhere")
     text = (tmp_path / "report.html").read_text(encoding="utf-8")
     assert "cannot be said" in text
-    assert text.count("Not drawn") == 6
+    assert text.count("Not drawn") == 5
+    assert "No answer is off by so much" in text
     assert "<img" not in text
 
 
@@ -262,7 +266,7 @@ def test_odometry_alone_is_drawn_where_it_means_something(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mode: str
 ) -> None:
     figures = {}
-    monkeypatch.setattr(plots, "save_figure", lambda figure, path: figures.__setitem__(path.stem, figure))
+    monkeypatch.setattr(plots, "save_figure", lambda figure, path, *_: figures.__setitem__(path.stem, figure))
     asked = [prediction(p, 0, 0.5) for p in range(3)]
     drive = FakeDrive([SE2(float(p), 0.0, 0.5) for p in range(3)])
     plots.write_plots(tmp_path / "plots", [DriveResult("d", "log", asked)], [drive], [FakeMap()], mode)  # type: ignore[list-item]
@@ -314,5 +318,30 @@ def test_the_headline_says_what_share_was_answered(written: Path) -> None:
 
 @pytest.mark.parametrize(("frames", "drawn"), [(1, 1), (9, 1), (12, 2), (49, 9), (500, 10)])
 def test_so_many_of_the_worst_are_drawn_that_drawing_costs_less_than_asking(frames: int, drawn: int) -> None:
-    asked = [prediction(number, draw, 0.01 * number) for number in range(frames) for draw in (0, 1)]
+    asked = [prediction(number, draw, 10.0 + 0.01 * number) for number in range(frames) for draw in (0, 1)]
     assert [estimate.frame for estimate in plots.drawn_worst(asked)] == list(range(frames))[::-1][:drawn]
+
+
+def test_only_bad_answers_are_drawn_and_a_flip_is_one() -> None:
+    fine = [prediction(number, 0, 0.1 * number) for number in range(20)]
+    assert plots.drawn_worst(fine) == []
+    flipped = prediction(20, 0, 0.2, estimate=SE2(20.0, 0.2, 0.5 + math.pi))
+    drawn = plots.drawn_worst([*fine, prediction(21, 0, 3.0), flipped])
+    assert [estimate.frame for estimate in drawn] == [20, 21]
+
+
+def test_the_page_credits_the_map_and_explains_its_colours(page: Page) -> None:
+    text = " ".join(" ".join(page.text).split())
+    assert "© OpenStreetMap contributors" in text
+    colours = [rect["fill"] for rect in page.all("rect")]
+    assert len(set(colours)) == len(colours) == len(legend())
+    assert all(name in text for name, _ in legend())
+    assert not re.search(
+        r"(?i)\b(lateral|longitudinal)\b", text.replace("files call them lateral and longitudinal", "")
+    )
+
+
+def test_the_legend_has_the_colours_of_the_picture() -> None:
+    planes = np.eye(len(LAYERS), dtype=np.int8)[:, None, :]  # a cell for each layer
+    painted = {"#{:02x}{:02x}{:02x}".format(*cell) for cell in paint(planes)[0]}
+    assert painted == {colour for _, colour in legend()}

@@ -151,8 +151,9 @@ def test_the_files(tmp_path: Path) -> None:
     assert float(row["heading_deg"]) == pytest.approx(math.degrees(0.1), abs=1e-5)
     assert [float(row[f"covariance_{k}"]) for k in ("xx", "yy", "yawyaw", "xy")] == [1.0, 4.0, 0.01, 0.0]
     names = {path.name for path in (out / "plots").iterdir()}
-    assert {"cumulative_errors.png", "trajectory_fake_drive.png", "errors_fake_drive.png"} <= names
-    assert sum(name.startswith("worst_") for name in names) == 1  # one for every five frames, and at least one
+    assert {"cumulative_across.png", "trajectory_fake_drive.png", "errors_fake_drive_along.png"} <= names
+    worst = {name for name in names if name.startswith("worst_")}  # of one for every five frames, and at least one
+    assert worst == {"worst_1_fake_drive_10_1_estimate.png", "worst_1_fake_drive_10_2_truth.png"}
     assert all(path.read_bytes()[:4] == b"\x89PNG" for path in (out / "plots").iterdir())
     assert [path.name for path in out.parent.iterdir()] == ["out"]  # no scratch left behind
 
