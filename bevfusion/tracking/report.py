@@ -1,23 +1,24 @@
 """The report of a track: where it went on the map, how sure it was, and how far from GNSS. Nothing in it is scored.
 
-One HTML file with its pictures inside, which fits a phone.
+One HTML file with its pictures inside, which fits a phone: panels stand side by side or stack.
 """
 
 import base64
 import html
 import io
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from bevfusion.drawing import ESTIMATE, PRIOR, TRUTH, new_figure
+from bevfusion.drawing import ESTIMATE, PANEL_IN, PRIOR, TRUTH, new_figure
 from bevfusion.files import write_text
 from bevfusion.geometry.grid import Grid
 from bevfusion.geometry.se2 import SE2
-from bevfusion.maps.pictures import paint
+from bevfusion.maps.pictures import ATTRIBUTION as CREDIT
+from bevfusion.maps.pictures import legend, paint
 from bevfusion.maps.source import MapSource
 from bevfusion.summary import InputSummary
 from bevfusion.tables import number
@@ -27,6 +28,7 @@ from bevfusion.tracking.outputs import ATTRIBUTION, gnss_distance_m, stretches
 _MARGIN_M = 40.0
 _MOST_CELLS = 1600  # along a side of the map's picture
 _ARROWS = 25
+_MAP_IN, _MAP_DOTS_PER_INCH, _MAP_OPACITY = 6.5, 150, 0.6
 _NORMAL_95 = 1.96
 _TOLD: dict[State, str] = {
     "following": "with a pose",
@@ -35,14 +37,20 @@ _TOLD: dict[State, str] = {
     "doubtful": "too doubtful to say",
     "unreadable": "that cannot be read",
 }
+_ODOMETRY = {"none": "none", "log": "of the log", "kiss-icp": "KISS-ICP, from the scans", "truth": "the truth"}
 
 _PAGE = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
 <title>{title}</title>
 <style>
 body {{ font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 0 auto; padding: 1rem; color: #222; }}
-img {{ max-width: 100%; height: auto; }} table {{ border-collapse: collapse; }} td {{ padding: .1rem 1rem .1rem 0; }}
+img {{ display: block; max-width: 100%; height: auto; }}
+table {{ border-collapse: collapse; }}
+td {{ padding: .1rem 1rem .1rem 0; }}
 td + td {{ text-align: right; font-variant-numeric: tabular-nums; }} li {{ overflow-wrap: anywhere; }}
+.panels {{ display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 24rem), 1fr)); gap: .6rem; }}
+.legend {{ display: flex; flex-wrap: wrap; gap: .2rem 1rem; padding: 0; list-style: none; font-size: .85rem; }}
+.legend svg {{ vertical-align: -.15em; }}
 footer {{ color: #666; font-size: .85rem; }}
 </style></head><body>
 <h1>{title}</h1>
@@ -50,9 +58,12 @@ footer {{ color: #666; font-size: .85rem; }}
 <table>{rows}</table>
 <h2>On the map</h2>
 <img alt="{map_alt}" src="data:image/png;base64,{map_picture}">
-<p>Red: the track with the band that holds it with 95 %, arrows: heading. Blue: GNSS. Yellow, dashed: no pose.</p>
+<p>Red: the track, with the band that holds it across its way with 95 %; arrows: heading. Blue: GNSS. Yellow, dashed: no
+pose. Colours of the map:</p>
+<ul class="legend">{legend}</ul>
 <h2>Over time</h2>
-<img alt="{time_alt}" src="data:image/png;base64,{time_picture}">
+<p>Yellow ticks at the bottom: frames without a pose.</p>
+<div class="panels">{panels}</div>
 <h2>What the log was made of</h2>
 <ul>{notes}</ul>
 <footer>{attribution}. The poses have been compared with no truth. Their doubt holds {map_error_m:g} m for the map's own
@@ -82,6 +93,7 @@ def write_report(
     source: MapSource,
     notes: Sequence[InputSummary],
     map_error_m: float,
+    odometry: str,
 ) -> None:
     """Write the report.
 
@@ -92,6 +104,7 @@ def write_report(
         source: the map they were followed on.
         notes: what log and map were made of.
         map_error_m: what the covariances hold of the map's own error.
+        odometry: where it came from, as of `Drive.odometry`.
 
     Raises:
         ImportError: if matplotlib is not installed.
@@ -99,6 +112,7 @@ def write_report(
     distance_m = [d for frame in frames if (d := gnss_distance_m(frame, source)) is not None]
     std_m = [_std_m(frame) for frame in frames if frame.answered]
     rows = {
+        "odometry": _ODOMETRY.get(odometry, odometry),
         "frames": str(len(frames)),
         "with a pose": str(sum(frame.answered for frame in frames)),
         "distance driven with poses (m)": number(_driven_m(frames), 0),
@@ -114,9 +128,16 @@ def write_report(
             f"<tr><td>{html.escape(key)}</td><td>{html.escape(value)}</td></tr>" for key, value in rows.items()
         ),
         map_alt="the track on the map",
-        map_picture=_encoded(_map_figure(frames, source)),
-        time_alt="standard deviation, confidence and distance from GNSS over time",
-        time_picture=_encoded(_time_figure(frames, source)),
+        map_picture=_encoded(_map_figure(frames, source), _MAP_DOTS_PER_INCH),
+        panels="".join(
+            f'<img alt="{html.escape(label)} over time" src="data:image/png;base64,{_encoded(figure)}">'
+            for label, figure in _time_figures(frames, source)
+        ),
+        legend="".join(
+            f'<li><svg width="14" height="14" aria-hidden="true"><rect width="14" height="14" fill="{colour}" '
+            f'fill-opacity="{_MAP_OPACITY}" stroke="#999"/></svg> {html.escape(what)}</li>'
+            for what, colour in legend()
+        ),
         notes="".join(f"<li>{html.escape(line)}</li>" for line in listed) or "<li>nothing to remark</li>",
         attribution=html.escape(ATTRIBUTION),
         map_error_m=map_error_m,
@@ -145,9 +166,9 @@ def _places_m(frames: Sequence[TrackedFrame]) -> np.ndarray:
     return np.array([(pose.x_m, pose.y_m) for pose in poses], dtype=float).reshape(-1, 2)
 
 
-def _encoded(figure: Any) -> str:
+def _encoded(figure: Any, dots_per_inch: int = 110) -> str:
     written = io.BytesIO()
-    figure.savefig(written, format="png", dpi=110)
+    figure.savefig(written, format="png", dpi=dots_per_inch)
     return base64.b64encode(written.getvalue()).decode("ascii")
 
 
@@ -165,9 +186,9 @@ def _map_figure(frames: Sequence[TrackedFrame], source: MapSource) -> Any:
     layers = source.draw(
         Grid.square(math.ceil(half_m / cell_m) * cell_m, cell_m), SE2(float(centre[0]), float(centre[1]))
     )
-    figure, (axis,) = new_figure(8.0, 8.2)
+    figure, (axis,) = new_figure(_MAP_IN, _MAP_IN)
     extent = (centre[0] - half_m, centre[0] + half_m, centre[1] - half_m, centre[1] + half_m)
-    axis.imshow(paint(layers), extent=extent, interpolation="nearest", alpha=0.6)
+    axis.imshow(paint(layers), extent=extent, interpolation="nearest", alpha=_MAP_OPACITY)
     axis.plot(*fixes_m.T, ".", color=TRUTH, markersize=2)
     before: TrackedFrame | None = None
     for stretch in stretches(frames):
@@ -182,6 +203,7 @@ def _map_figure(frames: Sequence[TrackedFrame], source: MapSource) -> Any:
     yaws = np.array([frame.estimate.map_from_ego.yaw_rad for frame in shown if frame.estimate is not None])
     axis.quiver(*_places_m(shown).T, np.cos(yaws), np.sin(yaws), color=ESTIMATE, width=0.004, scale=25)
     axis.set(xlim=extent[:2], ylim=extent[2:], xlabel="east (m)", ylabel="north (m)", aspect="equal")
+    axis.annotate(CREDIT, (0.99, 0.01), xycoords="axes fraction", ha="right", va="bottom", fontsize=7)
     return figure
 
 
@@ -199,23 +221,33 @@ def _band_m(frames: Sequence[TrackedFrame]) -> np.ndarray:
     return np.array(left + right[::-1]).reshape(-1, 2)
 
 
-def _time_figure(frames: Sequence[TrackedFrame], source: MapSource) -> Any:
+def _time_figures(frames: Sequence[TrackedFrame], source: MapSource) -> Iterator[tuple[str, Any]]:
+    """(what it shows, figure) of what changes over time."""
     stamped = [frame for frame in frames if frame.state != "unreadable"]
     first_ns = stamped[0].stamp_ns if stamped else 0
     seconds = np.array([(frame.stamp_ns - first_ns) * 1e-9 for frame in stamped])
+    silent = np.array([not frame.answered for frame in stamped], dtype=bool)
     confidence = [math.nan if frame.estimate is None else frame.estimate.confidence for frame in stamped]
     distance_m = [math.nan if (d := gnss_distance_m(frame, source)) is None else d for frame in stamped]
-    series = [
-        ("standard deviation (m)", [_std_m(frame) for frame in stamped]),
-        ("confidence", confidence),
-        ("distance from GNSS (m)", distance_m),
-    ]
-    figure, axes = new_figure(8.0, 6.0, rows=len(series), sharex=True)
-    silent = np.array([not frame.answered for frame in stamped], dtype=bool)
-    for axis, (label, values) in zip(axes, series, strict=True):
-        axis.plot(seconds, values, ".-", color=ESTIMATE, markersize=3, linewidth=1)
-        axis.plot(seconds[silent], np.zeros(silent.sum()), "|", color=PRIOR, markersize=8)
-        axis.set(ylabel=label)
-        axis.set_ylim(bottom=0.0)
-    axes[-1].set(xlabel="time (s)")
-    return figure
+    for label, values, limits in (
+        ("heading from east (°)", [_heading_deg(frame) for frame in stamped], (-180.0, 180.0)),
+        ("standard deviation (m)", [_std_m(frame) for frame in stamped], None),
+        ("confidence", confidence, (0.0, 1.0)),
+        ("distance from GNSS (m)", distance_m, None),
+    ):
+        figure, (axis,) = new_figure(PANEL_IN, 2.6)
+        axis.plot(seconds, values, ".", color=ESTIMATE, markersize=3)
+        if limits is None:
+            axis.set_ylim(bottom=0.0)
+        else:
+            axis.set_ylim(*limits)
+        # where there is no pose: along the lower border, whatever the axis counts
+        across = axis.get_xaxis_transform()
+        axis.plot(seconds[silent], np.full(silent.sum(), 0.03), "|", color=PRIOR, markersize=8, transform=across)
+        axis.set(xlabel="time (s)", ylabel=label)
+        yield label, figure
+
+
+def _heading_deg(frame: TrackedFrame) -> float:
+    """Counter-clockwise from the map's east."""
+    return math.nan if frame.estimate is None else math.degrees(frame.estimate.map_from_ego.yaw_rad)

@@ -122,4 +122,4 @@ def write_all(
         outputs.write_mcap(folder / "poses.mcap", frames, source)
     if plots:
         log.info("drawing the report")
-        write_report(folder / "report.html", drive.name, frames, source, notes, map_error_m)
+        write_report(folder / "report.html", drive.name, frames, source, notes, map_error_m, drive.odometry)

@@ -15,6 +15,7 @@ from bevfusion.cli import main
 from bevfusion.datasets.drive import Drive
 from bevfusion.geometry.geodesy import GeoPose, LocalFrame
 from bevfusion.geometry.se2 import SE2
+from bevfusion.maps.pictures import legend
 from bevfusion.maps.source import MapSource
 from bevfusion.simulate.drive import DriveOptions, simulate_drive
 from bevfusion.simulate.town import write_town
@@ -256,7 +257,10 @@ class TestOutputs:
         page = (tmp_path / "report.html").read_text()
         assert "<script>" not in page
         assert "&lt;script&gt;: alert(1)" in page
-        assert "OpenStreetMap" in page
+        assert "© OpenStreetMap contributors" in page
+        assert all(colour in page for _, colour in legend())
+        assert page.count("<img ") == 1 + 4  # map; heading, standard deviation, confidence, distance from GNSS
+        assert "of the log" in page
         told = json.loads((tmp_path / "summary.json").read_text())
         assert told["frames"] == {"following": 4, "lost": 2}
         assert told["input"][0]["notes"][0]["subject"] == "<script>"
