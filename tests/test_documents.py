@@ -1,13 +1,25 @@
-"""What the documents say is there: linked files and headings, options of commands, Python that compiles."""
+"""What the documents say is there: linked files and headings, options of commands, messages, keys, Python that runs."""
 
+import ast
+import contextlib
+import importlib.util
+import json
+import math
 import re
-from collections.abc import Iterator
+import shlex
+import tempfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 import typer
+import yaml
 
-from bevfusion.cli.entry import app
+import bevfusion
+import bevfusion.attention
+from bevfusion.cli.entry import UsageProblem, app
+from bevfusion.geometry.se2 import SE2
+from tests.evaluation.test_run import FakeDrive, FakeLocator, run
 
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = sorted(
@@ -26,14 +38,19 @@ def headings(text: str) -> set[str]:
     return {re.sub(r"[^\w\- ]", "", title.strip().lower()).replace(" ", "-") for title in titles}
 
 
+def shown(file: Path) -> str:
+    """What a page shows: of those of the site with what they include."""
+    return included(file.name) if file.parent == ROOT / "docs" else file.read_text()
+
+
 def broken_links(path: Path, text: str) -> list[str]:
     broken = []
-    for target in re.findall(r"\]\(([^)\s]+)\)", FENCE.sub("", text)):
+    for target in re.findall(r"\]\(([^)\s]+)(?: \"include\")?\)", FENCE.sub("", text)):
         if re.match(r"[a-z]+:", target):
             continue
         name, _, anchor = target.partition("#")
         file = path.parent / name if name else path
-        if not file.exists() or (anchor and anchor not in headings(text if not name else file.read_text())):
+        if not file.exists() or (anchor and anchor not in headings(shown(file) if name else text)):
             broken.append(target)
     return broken
 
@@ -108,3 +125,190 @@ def test_what_is_wrong_is_found():
         "tools/nothing.py", "bevfusion lokate", "track --smoth",
     ]  # fmt: skip
     assert python_errors("```python\na = 1\n```\n```python\na = = 1\n```") != []
+
+
+def included(page: str) -> str:
+    """A page of the site with what it includes."""
+    return hooks().assembled((ROOT / "docs" / page).read_text(), page)
+
+
+def hooks():
+    spec = importlib.util.spec_from_file_location("docs_hooks", ROOT / "docs/hooks.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def between(text: str, first: str, last: str) -> list[list[str]]:
+    """Rows of the tables between two comments, without their headings."""
+    part = text[text.index(f"<!-- {first} -->") : text.index(f"<!-- {last} -->")]
+    rows = [
+        [cell.strip() for cell in line.strip("|").split(" | ")] for line in part.splitlines() if line.startswith("|")
+    ]
+    return [row for row in rows if not set(row[0]) <= {"-", " ", "|"} and row[0] not in ("key", "message", "symptom")]
+
+
+def refused_commands(text: str) -> list[str]:
+    """Lines of shell that `bevfusion` or `tools/` would refuse, if all files that they name were there."""
+    refused = []
+    for language, body in FENCE.findall(text):
+        for line in body.replace("\\\n", " ").splitlines() if language in ("bash", "sh") else ():
+            words = shlex.split(line, comments=True)
+            if words[:1] == ["python"] and words[1].startswith("tools/"):
+                words = ["bevfusion", Path(words[1]).stem, *words[2:]]
+            if words[:1] != ["bevfusion"] or len(words) == 1 or words[1].startswith("-"):
+                continue
+            complaints = [complaint(words[1:], make) for make in (Path.touch, Path.mkdir)]
+            if all(complaints):
+                refused.append(f"{line}: {complaints[0]}")
+    return refused
+
+
+def complaint(words: list[str], make: Callable[[Path], object]) -> str:
+    """What the command line says against a command, in a folder where all that it names is a file, or a folder."""
+    if words[0] not in COMMANDS:
+        return f"no command {words[0]}"
+    with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        for word in words[1:]:
+            if not word.startswith(("-", "/", "$")):
+                Path(word).parent.mkdir(parents=True, exist_ok=True)
+                with contextlib.suppress(FileExistsError):
+                    make(Path(word))
+        try:
+            COMMANDS[words[0]].make_context(words[0], words[1:])
+        except UsageProblem as error:
+            return error.format_message()
+    return ""
+
+
+@every_document
+def test_commands_parse(path: Path):
+    assert refused_commands(path.read_text()) == []
+
+
+def test_commands_that_do_not_parse_are_found():
+    text = "```bash\nbevfusion track LOG --map MAP --every two\nbevfusion track --map MAP\nbevfusion trak LOG\n"
+    assert len(refused_commands(text + "bevfusion track LOG --map MAP  # all of it\n```\n")) == 3
+
+
+def test_every_page_is_in_the_navigation():
+    class Loader(yaml.SafeLoader):
+        """Knows the one tag of Python that the file has."""
+
+    Loader.add_multi_constructor("tag:yaml.org,2002:python/", lambda loader, suffix, node: suffix)
+    settings = yaml.load((ROOT / "mkdocs.yml").read_text(), Loader)
+
+    def pages(entry: object) -> Iterator[str]:
+        if isinstance(entry, str):
+            yield entry
+        else:
+            for item in entry.values() if isinstance(entry, dict) else entry:
+                yield from pages(item)
+
+    assert sorted(pages(settings["nav"])) == sorted(path.name for path in (ROOT / "docs").glob("*.md"))
+    assert settings["strict"] is True
+
+
+@pytest.mark.parametrize("page", sorted(path.name for path in (ROOT / "docs").glob("*.md")))
+def test_links_of_the_site_stay_in_it(page: str):
+    text = included(page)
+    assert '"include")' not in text
+    assert list(broken_site_links(page, text)) == []
+
+
+def broken_site_links(page: str, text: str) -> Iterator[str]:
+    for target in re.findall(r"\]\(([^)\s]+)\)", FENCE.sub("", text)):
+        if re.match(r"[a-z]+:", target):
+            continue
+        name, _, anchor = target.partition("#")
+        file = ROOT / "docs" / (name or page)
+        if not file.is_file() or (anchor and anchor not in headings(included(name or page))):
+            yield target
+
+
+def test_included_sections_end_where_the_next_begins():
+    text = "# A\na\n## B c\nb\n```\n## no heading\n```\n### D\nd\n## E\ne\n"
+    found = hooks()
+    assert found.section(text, "b-c") == "## B c\nb\n```\n## no heading\n```\n### D\nd\n"
+    assert found.section(text, "nothing") == ""
+    assert found.relinked("[x](LICENSE) [y](docs/logs.md#a) ![z](data/z.png)", "README.md", "a.md") == (
+        "x (`LICENSE`) [y](logs.md#a) z"
+    )
+    with pytest.raises(ValueError, match="nothing to include"):
+        found.assembled('[x](../README.md#no-such "include")', "a.md")
+
+
+def test_the_reference_has_all_that_is_public():
+    described = set(re.findall(r"^::: ([\w.]+)$", (ROOT / "docs/api.md").read_text(), re.MULTILINE))
+    names = {name.rpartition(".")[2] for name in described}
+    assert set(bevfusion.__all__) | set(bevfusion.attention.__all__) == names
+    for name in described:
+        module, _, attribute = name.rpartition(".")
+        assert hasattr(importlib.import_module(module), attribute), name
+
+
+def literals() -> str:
+    """All text in the package, with a blank for each value that is put in."""
+    found = []
+    for path in (ROOT / "bevfusion").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.JoinedStr):
+                parts = [part.value if isinstance(part, ast.Constant) else " " for part in node.values]
+                found.append("".join(str(part) for part in parts))
+            elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+                found.append(node.value)
+    return "\n".join(found)
+
+
+def test_messages_of_the_troubleshooting_are_said_somewhere():
+    said = literals()
+    rows = between((ROOT / "docs/troubleshooting.md").read_text(), "messages", "end of messages")
+    quoted = [message for row in rows for message in re.findall(r"`([^`]+)`", row[0])]
+    assert len(quoted) > 20
+    assert [message for message in quoted if message not in said] == []
+
+
+def test_the_keys_of_metrics_json_are_those_that_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("bevfusion.evaluation.run.write_plots", lambda folder, *_: folder.mkdir())
+    drive = FakeDrive([SE2(4.0 * i, 5.0, 0.3) for i in range(5)])
+    run(FakeLocator([SE2(4.0 * i, 5.0, 0.3) for i in range(5)]), [drive], tmp_path / "out")
+    report = json.loads((tmp_path / "out/metrics.json").read_text())
+    names = [*report["per_drive"], *report["map"]]
+
+    def keys(value: object, path: tuple[str, ...] = ()) -> Iterator[str]:
+        if isinstance(value, dict):
+            for key, item in value.items():
+                yield from keys(item, (*path, "NAME" if key in names else "N" if key in ("1", "3", "5") else key))
+        else:
+            yield ".".join(path)
+
+    rows = between((ROOT / "docs/metrics.md").read_text(), "keys", "end of keys")
+    told = [key for row in rows for key in re.findall(r"`([^`]+)`", row[0])]
+    found = set(keys(report))
+    assert [key for key in found if not any(matches(key, pattern) for pattern in told)] == []
+    always = [pattern for pattern in told if pattern not in ("failed.NAME", "input.NAME.notes")]
+    assert [pattern for pattern in always if not any(matches(key, pattern) for key in found)] == []
+
+
+def matches(key: str, pattern: str) -> bool:
+    return key.startswith(pattern[:-1]) if pattern.endswith(".*") else key == pattern
+
+
+def test_pictures_are_small_and_real():
+    for path in (ROOT / "docs/pictures").iterdir():
+        assert path.stat().st_size < 150_000, path
+        assert path.read_bytes()[:8] == b"\x89PNG\r\n\x1a\n", path
+
+
+@pytest.mark.slow
+def test_the_notebook_finds_its_pose(monkeypatch: pytest.MonkeyPatch):
+    notebook = json.loads((ROOT / "docs/first_pose.ipynb").read_text())
+    space: dict = {}
+    for cell in notebook["cells"]:
+        if cell["cell_type"] == "code":
+            exec(compile("".join(cell["source"]), "first_pose.ipynb", "exec"), space)
+    assert space["off_m"] < 2.0
+    assert abs(space["turned_deg"]) < 3.0
+    assert "data:image/png;base64," in space["pose"]._repr_html_()
+    assert math.isfinite(space["pose"].std_m)
