@@ -31,7 +31,7 @@ class BoundedStream(io.BufferedIOBase):
         source: what is read, for messages.
     """
 
-    def __init__(self, stream: IO[bytes], limit: int, source: object) -> None:
+    def __init__(self, stream: IO[bytes] | io.BufferedIOBase, limit: int, source: object) -> None:
         self._stream = stream
         self._limit = limit
         self._source = source

@@ -148,7 +148,8 @@ def _planes(layers: Int8[np.ndarray, "l h w"]) -> list[Float32[np.ndarray, "h w"
     line_peak = 1.0 / (math.sqrt(2.0 * math.pi) * sigma)  # of a line of one cell, blurred
     planes = []
     for names, weight in _PLANES:
-        there = (layers[[layer_index(name) for name in names]] > 0).any(axis=0).astype(np.float32)
+        drawn = (layers[[layer_index(name) for name in names]] > 0).any(axis=0)
+        there: np.ndarray = drawn.astype(np.float32)
         blurred = cv2.GaussianBlur(there, (0, 0), sigma)
         if names is _STANDING:
             blurred = np.minimum(blurred / line_peak, 1.0)
@@ -186,7 +187,8 @@ def _misfit_of_shifts(
     misfit = np.fft.irfft2(spectrum, s=seen.shape) + float((seen * squares).sum(dtype=np.float64))
     reach = round(WINDOW_M / CELL_M)
     around: np.ndarray = np.roll(misfit, (reach, reach), axis=(0, 1))[: 2 * reach + 1, : 2 * reach + 1]
-    return np.maximum(around, 0.0)
+    misfits: np.ndarray = np.maximum(around, 0.0)
+    return misfits
 
 
 def _misfit_of_turns(
