@@ -152,7 +152,7 @@ def _planes(layers: Int8[np.ndarray, "l h w"]) -> list[Float32[np.ndarray, "h w"
         there: np.ndarray = drawn.astype(np.float32)
         blurred = cv2.GaussianBlur(there, (0, 0), sigma)
         if names is _STANDING:
-            blurred = np.minimum(blurred / line_peak, 1.0)
+            blurred = np.asarray(np.minimum(blurred / line_peak, 1.0))
         planes.append(np.asarray(blurred * math.sqrt(weight), np.float32))
     return planes
 
