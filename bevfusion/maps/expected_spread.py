@@ -149,7 +149,7 @@ def _planes(layers: Int8[np.ndarray, "l h w"]) -> list[Float32[np.ndarray, "h w"
     planes = []
     for names, weight in _PLANES:
         drawn = (layers[[layer_index(name) for name in names]] > 0).any(axis=0)
-        there: np.ndarray = drawn.astype(np.float32)
+        there = np.asarray(drawn, np.float32)
         blurred: np.ndarray = np.asarray(cv2.GaussianBlur(there, (0, 0), sigma))
         if names is _STANDING:
             blurred = np.asarray(np.minimum(blurred / line_peak, 1.0))
