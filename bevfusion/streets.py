@@ -113,6 +113,7 @@ def as_dict(pieces: Pieces) -> dict[str, Any]:
     return {
         "window": {"offset_m": WINDOW_M, "offset_deg": WINDOW_DEG},
         "pieces": len(pieces),
+        "length_m": round(math.fsum(_length_m(piece) for piece, _ in pieces), 1),
         **({"median": _numbers(median_spread(pieces))} if pieces else {}),
         "streets": [
             {"name": street.name, "length_m": round(street.length_m, 1), **_numbers(street.spread)}
@@ -129,18 +130,20 @@ def _numbers(spread: ExpectedSpread) -> dict[str, float]:
     }
 
 
-def write_streets(folder: Path, pieces: Pieces, source: OsmRenderer) -> list[Path]:
-    """Write streets.geojson (a LineString a piece, RFC 7946) and streets.png into a folder.
+def write_streets(folder: Path, pieces: Pieces, source: OsmRenderer, *, picture: bool = True) -> list[Path]:
+    """Write streets.geojson (a LineString a piece, RFC 7946) and streets.png into a folder; what was written.
 
     Raises:
-        MissingExtraError: if matplotlib is not installed; the GeoJSON is written by then.
+        MissingExtraError: if a picture is asked for and matplotlib is not installed.
     """
-    written = [folder / "streets.geojson", folder / "streets.png"]
+    geojson, png = folder / "streets.geojson", folder / "streets.png"
     features = [_feature(piece, spread, source.frame) for piece, spread in pieces]
     collection = {"type": "FeatureCollection", "attribution": ATTRIBUTION, "features": features}
-    write_text(written[0], json.dumps(collection, ensure_ascii=False) + "\n")
-    save_figure(_figure(pieces, source), written[1])
-    return written
+    write_text(geojson, json.dumps(collection, ensure_ascii=False) + "\n")
+    if not picture:
+        return [geojson]
+    save_figure(_figure(pieces, source), png)
+    return [geojson, png]
 
 
 def _feature(piece: StreetPiece, spread: ExpectedSpread, frame: LocalFrame) -> dict[str, Any]:

@@ -98,6 +98,7 @@ def _about_map(
     """Say what there is to say of a map; the same for JSON."""
     import numpy as np
 
+    from bevfusion.extras import is_installed
     from bevfusion.maps.render import OsmRenderer
     from bevfusion.progress import frame_progress
     from bevfusion.streets import as_dict, predict_streets, write_streets
@@ -131,7 +132,10 @@ def _about_map(
     if not quiet:
         _print_streets(pieces, source, passed=places is not None)
     if folder is not None and pieces:
-        for path in write_streets(folder, pieces, source):
+        picture = is_installed("matplotlib")
+        if not picture:
+            log.warning("no streets.png: it needs matplotlib: pip install 'bevfusion[report]'")
+        for path in write_streets(folder, pieces, source, picture=picture):
             log.info("wrote %s", path)
     return told
 

@@ -23,7 +23,9 @@ def make_loggers(config: Config, folder: Path) -> list[Logger]:
         try:
             loggers.append(LOGGERS[name](config, folder))
         except ImportError as error:
-            raise ConfigError(f"train.loggers: {name} needs a package that is missing: pip install {name}") from error
+            raise ConfigError(
+                f"train.loggers: {name} needs a package that is missing: pip install 'bevfusion[{name}]'"
+            ) from error
     return loggers
 
 

@@ -211,7 +211,7 @@ def test_a_test_drive_is_asked_on_its_own_map(frames, town):
     class Knows(Locator):
         map_error_m = 0.0
 
-        def locate(self, scan, prior, offset_m, offset_rad, map_cache=None):
+        def locate(self, scan, prior, offset_m, offset_rad):
             return PoseEstimate(prior, np.eye(3), 0.1, 0.5, prior, None)
 
     drive = [(frames[0])]
