@@ -19,6 +19,16 @@ def is_number(value: object) -> TypeGuard[float]:
     return isinstance(value, int | float) and math.isfinite(value)
 
 
+def no_formula(text: str) -> str:
+    """Text for a cell of a CSV file that no spreadsheet takes for a formula, wherever the text came from."""
+    return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t", "\r", "\n")) else text
+
+
+def printable(text: str) -> str:
+    """Text for a terminal, which obeys control characters: those that are none of white space become `?`."""
+    return "".join(char if char.isprintable() or char in "\n\t" else "?" for char in text)
+
+
 def markdown_table(titles: Sequence[str], rows: Iterable[Sequence[str]], *, align: str = "---") -> list[str]:
     """The lines of a Markdown table.
 

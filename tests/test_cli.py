@@ -316,7 +316,7 @@ def test_simulate_says_where_things_are(
     words = ["--output", str(tmp_path / "out"), "--frames", "3", "--spacing-m", "2.5"]
     assert main("simulate", [source, *words, "--set", "vehicles=2.5", "--set", "columns=512", "--packed"]) == 0
     ((osm, folder, options, show, named),) = calls
-    assert named == {"packed": True}
+    assert named == {"packed": True, "keep_interrupted": True}
     assert folder == tmp_path / "out" / drive
     assert osm == (map_path if given == "MAP" else tmp_path / "out/town_7.osm.gz")
     assert (options.frames, options.spacing_m, options.seed, options.sensor) == (3, 2.5, 0, "hdl64e")

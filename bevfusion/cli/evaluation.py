@@ -126,8 +126,9 @@ def evaluate(
 ) -> None:
     """Score a checkpoint on drives with ground truth.
 
-    Writes report.html, metrics.json, predictions.csv, trajectories (.tum) and plots. A drive that fails is reported
-    and ends no other; the status is 2 then, and the same command with the same --output repeats only what failed.
+    Writes report.html, metrics.json, predictions.csv, runtimes.csv, trajectories (.tum) and plots. A drive that
+    fails is reported and ends no other; the status is 2 then, and the same command with the same --output repeats only
+    what failed.
 
     Ctrl-C keeps what was answered beside --output and says where; the status is 130, and the same command goes on.
     """

@@ -31,9 +31,12 @@ def gap(
     from bevfusion.datasets.open import open_drive
     from bevfusion.datasets.simulated import DriveRequest, simulated_drive
     from bevfusion.datasets.simulation_pool import make_drives
-    from bevfusion.files import write_text
+    from bevfusion.files import check_writable, write_text
     from bevfusion.simulate.drive import DriveOptions
 
+    for path in (report, picture):
+        if path is not None:
+            check_writable(path)
     requests = {}
     for number, source in enumerate(source for source in against if not Path(source).is_dir()):
         hills = _HILLS[number % len(_HILLS)]

@@ -9,6 +9,7 @@ import typer
 
 from bevfusion.cli.fetching import Overpass, places_of, with_fetched
 from bevfusion.cli.options import AUTO, Columns, Extrinsics, Overwrite, Topics, Truth, log_options, refuse_to_replace
+from bevfusion.tables import printable
 
 if TYPE_CHECKING:
     from bevfusion.datasets.drive import Drive
@@ -177,7 +178,7 @@ def _print_notes(summary: "InputSummary") -> None:
         if notes:
             typer.echo(f"\n{heading}:")
         for note in notes:
-            typer.echo(f"  {note.line()}")
+            typer.echo(f"  {printable(note.line())}")
 
 
 def _print_streets(pieces: "Pieces", source: "MapSource", *, passed: bool) -> None:
@@ -202,6 +203,6 @@ def _print_streets(pieces: "Pieces", source: "MapSource", *, passed: bool) -> No
             for street in some:
                 told = street.spread
                 typer.echo(
-                    f"    {street.name} ({street.length_m:.0f} m): along {told.along_m:.2f} m, across "
+                    f"    {printable(street.name)} ({street.length_m:.0f} m): along {told.along_m:.2f} m, across "
                     f"{told.across_m:.2f} m, heading {told.heading_deg:.2f} degrees"
                 )

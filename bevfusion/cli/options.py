@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from bevfusion.cli import completion
+from bevfusion.tables import printable
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -119,7 +120,7 @@ def refuse_to_replace(paths: Iterable[Path], overwrite: bool) -> None:
 
 def fail(message: str, status: int = BAD_INPUT) -> int:
     """Say what is wrong in one line on standard error; the result is the exit status."""
-    typer.echo("error: " + " ".join(message.split()), err=True)
+    typer.echo("error: " + printable(" ".join(message.split())), err=True)
     return status
 
 

@@ -53,8 +53,20 @@ def simulate(
     town = source.startswith("town:")
     map_path, folder = map_file(source, output), output / "drive" if town else output
     osm = read_osm(map_path)
-    with frame_progress("simulate", frames) as show:
-        simulate_drive(osm, folder, options, show, packed=packed)
+    done = 0
+
+    def on_frame(number: int, count: int) -> None:
+        nonlocal done
+        done = number
+        show(number, count)
+
+    try:
+        with frame_progress("simulate", frames) as show:
+            simulate_drive(osm, folder, options, on_frame, packed=packed, keep_interrupted=True)
+    except KeyboardInterrupt:
+        told = f"{done} of {frames} frames are kept in {folder}" if done else "before the first frame; nothing is kept"
+        log.warning("interrupted: %s", told)
+        raise
     typer.echo(f"drive in {folder}" + (f", map {map_path}" if town else ""))
 
 

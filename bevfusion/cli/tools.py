@@ -1,5 +1,6 @@
 """Subcommands for a step of work each, without a pipeline behind: `tile`, `export`, `benchmark` and `view`."""
 
+import logging
 from pathlib import Path
 from typing import Annotated
 
@@ -7,6 +8,8 @@ import typer
 
 from bevfusion.cli import completion
 from bevfusion.cli.options import Checkpoint, wide_console
+
+log = logging.getLogger(__name__)
 
 
 def tile(
@@ -23,12 +26,18 @@ def tile(
     cell_m: Annotated[float, typer.Option(min=0.05, max=10.0, help="As of the network that will use it.")] = 0.5,
 ) -> None:
     """Draw a whole map to disk, once: as --map, the file opens at once, however large the extract was."""
+    from bevfusion.files import check_writable
     from bevfusion.maps.tile_file import BLOCK_CELLS
     from bevfusion.maps.tiled import tile_extract
     from bevfusion.progress import frame_progress
 
-    with frame_progress("tiles", 1) as show:
-        made = tile_extract(extract, output, cell_m, show)
+    check_writable(output)
+    try:
+        with frame_progress("tiles", 1) as show:
+            made = tile_extract(extract, output, cell_m, show)
+    except KeyboardInterrupt:
+        log.warning("interrupted: nothing is kept of %s; a file of before is as it was", output)
+        raise
     rows, columns = made.contents.blocks
     typer.echo(f"{output}: {rows * columns} tiles of {BLOCK_CELLS * cell_m:g} m, {output.stat().st_size / 1e6:.1f} MB")
 
@@ -41,7 +50,9 @@ def export(
 ) -> None:
     """Write the whole network, raster and matching included, as one graph that takes any number of points."""
     from bevfusion.export.write import write_export
+    from bevfusion.files import check_writable
 
+    check_writable(output)
     write_export(checkpoint, output, offset_m, offset_deg)
     wide_console().print(f"{output}: {output.stat().st_size / 1e6:.1f} MB, +-{offset_m:g} m, +-{offset_deg:g} degrees")
 
@@ -57,7 +68,10 @@ def benchmark(
     """Measure time and memory of the parts against what the hardware could do; an unknown SUITE lists them."""
     from bevfusion.benchmark.run import benchmark as measure
     from bevfusion.benchmark.run import rich_tables, write_json
+    from bevfusion.files import check_writable
 
+    if report is not None:
+        check_writable(report)
     measured = measure(suites or [], device)
     for table in rich_tables(measured):
         wide_console(150).print(table)

@@ -9,11 +9,10 @@ from typing import Annotated
 import typer
 
 from bevfusion.cli.fetching import Overpass, places_of, with_fetched
-from bevfusion.cli.options import ODOMETRIES, Columns, Extrinsics, MapError, Maps, Topics, fail, log_options, parse_near
+from bevfusion.cli.options import ODOMETRIES, Columns, Extrinsics, MapError, Maps, Topics, log_options, parse_near
 
 log = logging.getLogger(__name__)
 
-INTERRUPTED = 130
 _HEADING_DEG = 20.0  # how far the heading of --near may be off
 
 
@@ -63,7 +62,7 @@ def track(
     from bevfusion.datasets.odometry import with_kiss_icp
     from bevfusion.datasets.open import open_drive
     from bevfusion.extras import is_installed
-    from bevfusion.files import user_cache
+    from bevfusion.files import check_writable, user_cache
     from bevfusion.geometry.geodesy import GeoPose
     from bevfusion.localizer import filter_config, open_locator
     from bevfusion.maps.source import first_covering, open_map
@@ -76,6 +75,7 @@ def track(
     folder = output or Path("runs/track") / f"{drive.stem}-{datetime.now():%Y%m%d-%H%M%S}"
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise DataError(f"{folder} exists already: choose another --output or remove it")
+    check_writable(folder)
     options = log_options(topic, extrinsics, None, columns)
     opened = open_drive(drive, options)
     opened.summary.log(log)
@@ -112,6 +112,5 @@ def track(
     write_all(folder, opened, tracked, source, map_error_m=map_error_m, mcap=mcap, plots=plots and not interrupted)
     typer.echo(f"{headline(tracked)}; in {folder}")
     if interrupted:
-        raise typer.Exit(
-            fail(f"interrupted after {len(tracked)} of {len(indices)} frames, which are kept", INTERRUPTED)
-        )
+        log.warning("interrupted: %d of %d frames are kept in %s", len(tracked), len(indices), folder)
+        raise KeyboardInterrupt

@@ -18,7 +18,7 @@ from bevfusion.array_files import from_npz, to_npz
 from bevfusion.datasets.drive import Derived, Drive
 from bevfusion.datasets.logged import LoggedDrive
 from bevfusion.datasets.tracks import PoseTrack
-from bevfusion.files import atomic_file
+from bevfusion.files import atomic_file, file_name
 from bevfusion.structures import DataError, Frame
 
 log = logging.getLogger(__name__)
@@ -79,7 +79,7 @@ def kiss_icp_track(drive: Drive, cache: Path, on_frame: Callable[[int, int], Non
     """
     if len(drive) == 0:
         raise DataError(f"{drive.name}: no scans to take odometry from")
-    file = cache / f"{drive.name}-{_identity(drive)}.{SOURCE}.npz"
+    file = cache / f"{file_name(drive.name)}-{_identity(drive)}.{SOURCE}.npz"
     kept = _load(file, len(drive))
     if kept is not None:
         return kept

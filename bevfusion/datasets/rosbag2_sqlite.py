@@ -92,7 +92,7 @@ class Rosbag2Sqlite:
         return data
 
     def _build_index(self, database: sqlite3.Connection) -> None:
-        before = None
+        before: int | None = None
         rows = database.execute("SELECT rowid, topic_id, timestamp FROM messages ORDER BY rowid")
         for number, topic, stamp_ns in rows:
             if not all(isinstance(value, int) for value in (number, topic, stamp_ns)):

@@ -8,6 +8,7 @@ import hashlib
 import json
 import logging
 import multiprocessing
+import signal
 import traceback
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -15,6 +16,7 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from types import FrameType
 
 import torch
 
@@ -174,8 +176,7 @@ def perform_all(
             if len(tasks) > 1:
                 log.error("%s: %s", task.name, result.failed)
         else:
-            if len(tasks) > 1:
-                result_cache.save(finished_file(folder, task), result)
+            result_cache.save(finished_file(folder, task), result)  # writing the report may be interrupted, too
             unfinished_file(folder, task).unlink(missing_ok=True)
         found[task.index] = result
     return [result for result in found.values() if result is not None]
@@ -234,12 +235,10 @@ def _in_processes(tasks: Sequence[DriveTask], folder: Path, jobs: int) -> Iterat
     spawned = multiprocessing.get_context("spawn")  # a fork would inherit locks of torch's threads
     with (
         frame_progress("drives", len(tasks)) as show,
-        ProcessPoolExecutor(jobs, mp_context=spawned) as pool,
+        ProcessPoolExecutor(jobs, mp_context=spawned, initializer=_wait_to_be_told) as pool,
     ):
         waiting = {
-            pool.submit(
-                perform, replace(task, threads=threads), quiet=True, unfinished=unfinished_file(folder, task)
-            ): task
+            pool.submit(_perform_in_process, replace(task, threads=threads), unfinished_file(folder, task)): task
             for task in tasks
         }
         try:
@@ -254,8 +253,35 @@ def _in_processes(tasks: Sequence[DriveTask], folder: Path, jobs: int) -> Iterat
                 yield task, result
                 show(done, len(tasks))
         except KeyboardInterrupt:
-            pool.shutdown(wait=True, cancel_futures=True)  # those under way were interrupted, too
+            for process in multiprocessing.active_children():
+                process.terminate()  # those under way keep what they have, see `_interrupt_work`
+            pool.shutdown(wait=True, cancel_futures=True)
             raise
+
+
+_at_work = False  # whether this process, of `_in_processes`, is at a drive
+
+
+def _wait_to_be_told() -> None:
+    """In a process for drives: Ctrl-C, which a terminal sends to all, is for the asking one, which says when to end."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, _interrupt_work)
+
+
+def _interrupt_work(number: int, frame: FrameType | None) -> None:
+    global _at_work
+    if _at_work:
+        _at_work = False  # once: a second signal must not disturb the keeping
+        raise KeyboardInterrupt
+
+
+def _perform_in_process(task: DriveTask, unfinished: Path) -> DriveResult:
+    global _at_work
+    _at_work = True
+    try:
+        return perform(task, quiet=True, unfinished=unfinished)
+    finally:
+        _at_work = False
 
 
 def _on_cluster(tasks: Sequence[DriveTask], folder: Path) -> Iterator[tuple[DriveTask, DriveResult]]:

@@ -28,12 +28,12 @@ from bevfusion.evaluation.results import (
     badness,
     errors_of,
     errors_of_priors,
-    file_name,
     pose_rows,
     trajectories,
     worst,
 )
 from bevfusion.evaluation.traffic import by_what_was_done, in_words
+from bevfusion.files import file_name
 from bevfusion.geometry.grid import Grid
 from bevfusion.geometry.se2 import SE2, wrap_angle
 from bevfusion.introspection import Introspection, LayerWeight

@@ -18,6 +18,7 @@ from bevfusion.files import atomic_file
 from bevfusion.geometry.grid import PoseWindow
 from bevfusion.geometry.se2 import SE2
 from bevfusion.parsing import parse_json
+from bevfusion.structures import DataError
 
 log = logging.getLogger(__name__)
 
@@ -79,7 +80,7 @@ def decode(data: bytes, drive_index: int) -> DriveResult:
             window, centre = PoseWindow(**item["window"]), SE2(*item["centre"])
             marginals = BeliefMarginals(centre, window, place, heading, attention, item["attention_half_m"])
             result.worst.restore((drive_index, item["frame_index"]), item["draw"], item["badness"], marginals)
-    except (KeyError, IndexError, TypeError) as error:  # written whole, but not by this
+    except (KeyError, IndexError, TypeError, DataError) as error:  # damaged, or written whole, but not by this
         raise ValueError(f"not a cached result: {error}") from error
     return result
 

@@ -2,7 +2,6 @@
 
 import csv
 import math
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,12 +10,13 @@ import numpy as np
 from jaxtyping import Float
 
 from bevfusion import metrics
-from bevfusion.files import atomic_file
+from bevfusion.files import atomic_file, file_name
 from bevfusion.geometry.geodesy import GeoPose
 from bevfusion.geometry.grid import PoseWindow
 from bevfusion.geometry.se2 import SE2
 from bevfusion.introspection import AttentionHook
 from bevfusion.structures import PoseBelief
+from bevfusion.tables import no_formula
 
 WORST_FRAMES = 10
 
@@ -55,9 +55,11 @@ COLUMNS = (
     *POSE_COLUMNS,
     *("covariance_xx", "covariance_xy", "covariance_xyaw", "covariance_yy", "covariance_yyaw", "covariance_yawyaw"),
     *ERROR_COLUMNS,
-    *("confidence", "runtime_ms", "map"),
+    *("confidence", "map"),
 )
 """Of predictions.csv."""
+RUNTIME_COLUMNS = ("drive", "frame", "stamp_ns", "draw", "runtime_ms")
+"""Of runtimes.csv: apart, since they differ from run to run, and nothing else does."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -274,10 +276,16 @@ def write_csv(path: Path, estimates: Sequence[ScoredEstimate]) -> None:
             poses = [f"{v:.6f}" for pose in (e.prior, e.truth, e.estimate) for v in (pose.x_m, pose.y_m, pose.yaw_rad)]
             covariance = [f"{e.covariance[row, col]:.6g}" for row in range(3) for col in range(row, 3)]
             scores = [f"{value:.6f}" for value in (*(errors[key][i] for key in ERROR_COLUMNS), e.confidence)]
-            runtime_ms = f"{e.runtime_ms:.3f}"
-            writer.writerow(
-                [e.drive, e.frame, e.stamp_ns, e.draw, *poses, *covariance, *scores, runtime_ms, e.map_name]
-            )
+            names = no_formula(e.drive), no_formula(e.map_name)
+            writer.writerow([names[0], e.frame, e.stamp_ns, e.draw, *poses, *covariance, *scores, names[1]])
+
+
+def write_runtimes(path: Path, estimates: Sequence[ScoredEstimate]) -> None:
+    """One row a frame and draw; columns as in `RUNTIME_COLUMNS`."""
+    with atomic_file(path) as draft, draft.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(RUNTIME_COLUMNS)
+        writer.writerows([no_formula(e.drive), e.frame, e.stamp_ns, e.draw, f"{e.runtime_ms:.3f}"] for e in estimates)
 
 
 @dataclass(frozen=True, slots=True)
@@ -303,11 +311,6 @@ def trajectories(estimates: Sequence[ScoredEstimate]) -> list[MapTrajectory]:
             name = f"{base}_{number}"
         found[name] = MapTrajectory(name, sorted(group, key=lambda e: (e.stamp_ns, e.draw)))
     return list(found.values())
-
-
-def file_name(name: str) -> str:
-    """A name with nothing in it that a file system could object to."""
-    return re.sub(r"[^\w.-]+", "_", name)
 
 
 def write_trajectories(folder: Path, estimates: Sequence[ScoredEstimate]) -> list[str]:

@@ -3,8 +3,8 @@
 import json
 import logging
 import math
-import os
-import tempfile
+import re
+import shutil
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -17,15 +17,25 @@ from bevfusion.evaluation.jobs import DriveTask, cached_results, forget, perform
 from bevfusion.evaluation.plots import write_plots
 from bevfusion.evaluation.protocol import NO_CHECKS, AuxiliaryChecks, Protocol
 from bevfusion.evaluation.report import write_report
-from bevfusion.evaluation.results import DriveResult, all_estimates, file_name, write_csv, write_trajectories
+from bevfusion.evaluation.results import (
+    DriveResult,
+    all_estimates,
+    write_csv,
+    write_runtimes,
+    write_trajectories,
+)
 from bevfusion.evaluation.scoring import DriveScorer, MakeLocator, score_drive
 from bevfusion.evaluation.summary import Section, report_of
 from bevfusion.evaluation.viewer import SUFFIX
+from bevfusion.files import atomic_folder, check_writable, file_name
 from bevfusion.maps.provenance import map_provenance
 from bevfusion.maps.source import MapSource, open_map
 from bevfusion.structures import DataError
 
 log = logging.getLogger(__name__)
+
+VIEWER = "viewer"  # the folder of recordings
+WRITTEN = ("metrics.json", "predictions.csv", "runtimes.csv", "plots", "report.html", VIEWER)  # beside trajectories
 
 
 def evaluate(
@@ -41,7 +51,7 @@ def evaluate(
 ) -> Section:
     """Score every frame that a map covers, in this process, and write the report into `output`.
 
-    It is report.html, metrics.json, predictions.csv, plots/ and trajectories for `evo` (*.tum).
+    It is report.html, metrics.json, predictions.csv, runtimes.csv, plots/ and trajectories for `evo` (*.tum).
 
     Args:
         make_locator: what is scored, opened once for each drive and map that is used.
@@ -185,15 +195,15 @@ def evaluate_files(
         for index, (drive, result) in enumerate(zip(drives, results, strict=True))
     ]
     about = [map_provenance(path) for path in map_paths]
+    recordings = [task.recording for task in tasks.values() if task.recording is not None]
     try:
-        report = _finish(results, asked, maps, protocol, output, provenance, about, plots=plots)
+        report = _finish(results, asked, maps, protocol, output, provenance, about, recordings, plots=plots)
     except DataError:  # nothing was scored: no use in keeping it
         forget(cache)
         raise
-    for task in tasks.values():
-        if task.recording is not None and task.recording.is_file():
-            (output / "viewer").mkdir(exist_ok=True)
-            task.recording.replace(output / "viewer" / task.recording.name)
+    except KeyboardInterrupt:
+        _tell_what_is_kept(list(tasks.values()), cache, output)
+        raise
     if not report["failed"]:
         forget(cache)
     return report
@@ -218,14 +228,15 @@ def _opened(path: Path, options: LogOptions) -> tuple[Drive | None, str]:
 
 
 def _make_room_for(output: Path) -> None:
-    """Make the folder's parent.
+    """Make the folder's parent, and see that it can be written to.
 
     Raises:
         DataError: if a file is in the way.
+        OSError: if the disk is full or may not be written to.
     """
     if output.exists() and not output.is_dir():
         raise DataError(f"{output}: expected a folder to write the report into, this is a file")
-    output.parent.mkdir(parents=True, exist_ok=True)
+    check_writable(output)
 
 
 def _tell_what_is_kept(tasks: Sequence[DriveTask], cache: Path, output: Path) -> None:
@@ -255,6 +266,7 @@ def _finish(
     output: Path,
     provenance: dict[str, object],
     map_files: Sequence[Mapping[str, object]] = (),
+    recordings: Sequence[Path] = (),
     *,
     plots: bool = True,
 ) -> Section:
@@ -270,7 +282,7 @@ def _finish(
             log.warning("%s: %d frames cannot be read and are left out", result.drive, result.unreadable)
         if result.not_covered:
             log.warning("%s: %d frames lie on none of the maps and are not scored", result.drive, result.not_covered)
-    _write(output, report, results, drives if plots else None, maps, protocol.mode)
+    _write(output, report, results, drives if plots else None, maps, protocol.mode, recordings)
     return report
 
 
@@ -281,27 +293,34 @@ def _write(
     drives: Sequence[Drive | None] | None,
     maps: Sequence[MapSource],
     mode: str,
+    recordings: Sequence[Path],
 ) -> None:
-    """All files at once: they are made beside `output` and moved into place when the last is complete."""
+    """All files at once: they are made beside `output`, which they replace when the last is complete.
+
+    What else somebody has put into `output` is kept.
+    """
     estimates = all_estimates(results)
-    with tempfile.TemporaryDirectory(prefix=f".{output.name}-", dir=output.parent) as scratch:
-        staged = Path(scratch) / "new"
-        staged.mkdir()
+    with atomic_folder(output) as staged:
         text = json.dumps(_finite_or_none(report), indent=2, allow_nan=False)
         (staged / "metrics.json").write_text(text + "\n", encoding="utf-8")
         write_csv(staged / "predictions.csv", estimates)
+        write_runtimes(staged / "runtimes.csv", estimates)
         if drives is not None:
             write_plots(staged / "plots", results, drives, maps, mode)
-        names = write_trajectories(staged, estimates)
+        write_trajectories(staged, estimates)
         write_report(staged / "report.html", report, estimates, staged / "plots")
-        output.mkdir(exist_ok=True)
-        if (output / "plots").exists():
-            os.replace(output / "plots", Path(scratch) / "old-plots")
-        for old in (*output.glob("truth_*.tum"), *output.glob("estimate_*.tum")):
-            old.unlink()
-        for name in ("plots", "predictions.csv", *names, "metrics.json", "report.html"):
-            if (staged / name).exists():
-                os.replace(staged / name, output / name)
+        for recording in recordings:
+            if recording.is_file():
+                (staged / VIEWER).mkdir(exist_ok=True)
+                shutil.copy2(recording, staged / VIEWER / recording.name)
+        others = list(output.iterdir()) if output.is_dir() else []
+        for other in others:
+            if other.name in WRITTEN or re.fullmatch(r"(truth|estimate)_.*\.tum", other.name):
+                continue
+            if other.is_dir():
+                shutil.copytree(other, staged / other.name, symlinks=True)
+            else:
+                shutil.copy2(other, staged / other.name, follow_symlinks=False)
 
 
 def _finite_or_none(value: object) -> object:

@@ -27,7 +27,7 @@ from typing import Any
 import osmium
 
 from bevfusion import __version__
-from bevfusion.files import atomic_file, user_cache, write_text
+from bevfusion.files import atomic_file, check_writable, user_cache, write_text
 from bevfusion.geometry.geodesy import GeoPose, LocalFrame
 from bevfusion.parsing import read_json
 from bevfusion.structures import DataError
@@ -218,6 +218,7 @@ def fetch_extract(
     """
     if not path.name.lower().endswith(FORMATS):
         raise DataError(f"{path}: an extract is written as {', '.join(FORMATS)}")
+    check_writable(path)
     query = _QUERY.format(timeout_s=int(timeout_s), box=box.text())
     answer = _asked(_address(server), query, timeout_s, WAITS_S if waits_s is None else waits_s, sleep)
     data_date = _checked(answer, server)

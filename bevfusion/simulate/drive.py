@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float
 
+from bevfusion.files import check_writable, uninterrupted
 from bevfusion.maps.features import OsmMap
 from bevfusion.simulate.ground import GroundPatch
 from bevfusion.simulate.map_errors import MapErrors, add_noise, check_shares, draw_errors, warp_map
@@ -166,6 +167,7 @@ def simulate_drive(
     on_frame: Callable[[int, int], None] | None = None,
     *,
     packed: bool = False,
+    keep_interrupted: bool = False,
 ) -> Path:
     """Drive through the map and write what the sensor saw as a KITTI raw drive with labels.
 
@@ -175,33 +177,47 @@ def simulate_drive(
         options: what to simulate.
         on_frame: called with (frames done, frames in all) after every frame.
         packed: write scans as `lidar/packed.py` does, in a tenth of the space.
+        keep_interrupted: if it is interrupted, the frames so far become the drive; else nothing does.
 
     Returns:
         The drive's folder.
 
     Raises:
         DataError: if the folder is taken, or the map has no drive of that length.
+        OSError: if the disk is full or may not be written to.
+        KeyboardInterrupt: once what is to be kept is written.
     """
     output = Path(output)
     if output.exists() and (not output.is_dir() or any(output.iterdir())):
         raise DataError(f"{output} exists already: choose another folder or remove it")
+    check_writable(output)
     simulation = Simulation(osm, options)
-    output.parent.mkdir(parents=True, exist_ok=True)
     draft = Path(tempfile.mkdtemp(prefix=f".{output.name}-", dir=output.parent))
     try:
-        recording = Recording(draft, osm.frame, packed)
-        for number, frame in enumerate(simulation.frames(), start=1):
-            motion = (frame.speed_m_s, frame.yaw_rate_rad_s)
-            recording.add(frame.scan, frame.map_from_sensor[:3, 3], frame.attitude_rad, motion, frame.time_s)
-            if on_frame is not None:
-                on_frame(number, options.frames)
-        recording.close()
-        summary = json.dumps(_summary(osm, options, simulation.errors), indent=1)
-        (draft / "simulation.json").write_text(summary + "\n")
-        draft.chmod(0o755)
-        if output.exists():
-            output.rmdir()
-        draft.rename(output)
+        recording, interrupted = Recording(draft, osm.frame, packed), False
+        done = 0
+        try:
+            for frame in simulation.frames():
+                motion = (frame.speed_m_s, frame.yaw_rate_rad_s)
+                with uninterrupted():  # a frame is several files
+                    recording.add(frame.scan, frame.map_from_sensor[:3, 3], frame.attitude_rad, motion, frame.time_s)
+                    done += 1
+                    if on_frame is not None:
+                        on_frame(done, options.frames)
+        except KeyboardInterrupt:
+            if not keep_interrupted or not done:
+                raise
+            interrupted = True
+        with uninterrupted():
+            recording.close()
+            about = _summary(osm, options, simulation.errors) | ({"interrupted_after": done} if interrupted else {})
+            (draft / "simulation.json").write_text(json.dumps(about, indent=1) + "\n")
+            draft.chmod(0o755)
+            if output.exists():
+                output.rmdir()
+            draft.rename(output)
+        if interrupted:
+            raise KeyboardInterrupt
     finally:
         shutil.rmtree(draft, ignore_errors=True)
     return output

@@ -17,6 +17,7 @@ from bevfusion.files import atomic_file, write_text
 from bevfusion.geometry.geodesy import GeoPose
 from bevfusion.maps.source import MapSource
 from bevfusion.structures import DataError
+from bevfusion.tables import no_formula
 from bevfusion.tracking.follow import TrackedFrame
 
 ATTRIBUTION = "Map data © OpenStreetMap contributors, ODbL: https://www.openstreetmap.org/copyright"
@@ -37,7 +38,7 @@ def write_csv(path: Path, frames: Sequence[TrackedFrame], source: MapSource) -> 
 
 def _row(frame: TrackedFrame, source: MapSource) -> dict[str, object]:
     row: dict[str, object] = {"frame": frame.index, "stamp_ns": frame.stamp_ns, "state": frame.state}
-    row["reason"] = _no_formula(frame.reason)
+    row["reason"] = no_formula(frame.reason)
     if frame.gnss is not None:
         row |= {"gnss_lat": f"{frame.gnss.lat_deg:.8f}", "gnss_lon": f"{frame.gnss.lon_deg:.8f}"}
     if frame.estimate is None:
@@ -59,10 +60,6 @@ def _row(frame: TrackedFrame, source: MapSource) -> dict[str, object]:
         "confidence": f"{frame.estimate.confidence:.4f}",
         "gnss_distance_m": "" if distance_m is None else f"{distance_m:.2f}",
     }
-
-
-def _no_formula(text: str) -> str:
-    return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t", "\r")) else text
 
 
 def gnss_distance_m(frame: TrackedFrame, source: MapSource) -> float | None:

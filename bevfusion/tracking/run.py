@@ -8,7 +8,7 @@ from pathlib import Path
 from bevfusion import __version__
 from bevfusion.datasets.drive import Drive
 from bevfusion.datasets.selection import FrameSelection
-from bevfusion.files import write_text
+from bevfusion.files import atomic_folder, uninterrupted, write_text
 from bevfusion.filters.settings import FilterConfig
 from bevfusion.heads.map_error import MAP_ERROR_M
 from bevfusion.maps.source import MapSource, first_covering
@@ -99,11 +99,10 @@ def write_all(
     mcap: bool = False,
     plots: bool = True,
 ) -> None:
-    """Write poses.csv, poses.tum, track.geojson, track.gpx, summary.json; if asked for poses.mcap and the report."""
-    outputs.write_csv(folder / "poses.csv", frames, source)
-    outputs.write_tum(folder / "poses.tum", frames)
-    outputs.write_geojson(folder / "track.geojson", frames, source)
-    outputs.write_gpx(folder / "track.gpx", frames, source, drive.name)
+    """Write poses.csv, poses.tum, track.geojson, track.gpx, summary.json; if asked for poses.mcap and the report.
+
+    All of them appear at once; the report, which takes longest, after them.
+    """
     notes = [drive.summary, source.summary]
     about = {
         "version": __version__,
@@ -117,9 +116,14 @@ def write_all(
         "input": [summary.as_dict() for summary in notes],
         "attribution": outputs.ATTRIBUTION,
     }
-    write_text(folder / "summary.json", json.dumps(about, indent=1, ensure_ascii=False) + "\n")
-    if mcap:
-        outputs.write_mcap(folder / "poses.mcap", frames, source)
+    with uninterrupted(), atomic_folder(folder) as staged:
+        outputs.write_csv(staged / "poses.csv", frames, source)
+        outputs.write_tum(staged / "poses.tum", frames)
+        outputs.write_geojson(staged / "track.geojson", frames, source)
+        outputs.write_gpx(staged / "track.gpx", frames, source, drive.name)
+        write_text(staged / "summary.json", json.dumps(about, indent=1, ensure_ascii=False) + "\n")
+        if mcap:
+            outputs.write_mcap(staged / "poses.mcap", frames, source)
     if plots:
         log.info("drawing the report")
         write_report(folder / "report.html", drive.name, frames, source, notes, map_error_m, drive.odometry)

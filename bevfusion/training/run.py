@@ -21,6 +21,7 @@ from bevfusion.build import bev_grid, build_model, search_window, tile_grid, vox
 from bevfusion.checkpoint import load_weights, save_checkpoint
 from bevfusion.config import Config, ConfigError, Role
 from bevfusion.datasets.samples import PoseSamples, Variation
+from bevfusion.files import check_writable
 from bevfusion.localizer import CHECKPOINT_NAME, read_weights
 from bevfusion.machine import available_cores, hardware
 from bevfusion.maps.schema import LAYER_NAMES
@@ -65,6 +66,7 @@ def train(
     began, provenance = time.monotonic(), _provenance(config)
     _quiet_lightning()
     folder = _run_folder(config, output, resume)
+    check_writable(folder / CONFIG_NAME)
     L.seed_everything(config.seed, workers=True, verbose=False)
     module = _module(config)  # first, since it knows of a wrong configuration at once
     loggers = make_loggers(config, folder)  # and these of a missing package
@@ -81,7 +83,13 @@ def train(
         workers,
         folder,
     )
-    trainer.fit(module, datamodule=data, ckpt_path=resume, weights_only=True)
+    try:
+        trainer.fit(module, datamodule=data, ckpt_path=resume, weights_only=True)
+    except SystemExit as error:  # what Lightning makes of an interruption
+        last = folder / CHECKPOINTS / "last.ckpt"
+        kept = f"goes on from {last} with --resume" if last.is_file() else "nothing is kept before the first validation"
+        log.warning("interrupted: %s", kept)
+        raise KeyboardInterrupt from error
     chosen = best.best_model_path or folder / CHECKPOINTS / "last.ckpt"
     state = torch.load(chosen, map_location="cpu", weights_only=True)
     module.load_state_dict(state["state_dict"])

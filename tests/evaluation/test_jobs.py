@@ -91,6 +91,21 @@ def test_when_all_is_done_nothing_is_left_beside(made: tuple[list[Path], Path], 
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
 
+def test_the_same_command_writes_the_same_bytes(made: tuple[list[Path], Path], tmp_path: Path) -> None:
+    """Whatever the number of processes; how long it took stands in runtimes.csv."""
+    drives, map_path = made
+    whole = [drives[0], drives[2]], map_path
+    runs = {"first": (), "again": (), "two": ("--jobs", "2")}
+    for name, options in runs.items():
+        assert main(None, words(whole, tmp_path / name, *options)) == 0
+    first = tmp_path / "first"
+    compared = ["predictions.csv", *(path.name for path in first.glob("*.tum"))]
+    assert len(compared) == 5  # truth and estimates of two drives
+    for name in ("again", "two"):
+        for file in compared:
+            assert (tmp_path / name / file).read_bytes() == (first / file).read_bytes(), (name, file)
+
+
 @pytest.mark.parametrize("processes", [1, 2])
 def test_a_bug_in_one_drive_is_reported(made: tuple[list[Path], Path], tmp_path: Path, processes: int) -> None:
     drives, map_path = made

@@ -316,6 +316,23 @@ def test_the_locators_complaint_names_the_frame(tmp_path: Path) -> None:
         run(Refusing([]), [straight_drive()], tmp_path / "out")
 
 
+def test_a_scan_that_the_locator_cannot_use_costs_itself(tmp_path: Path) -> None:
+    class Refusing(FakeLocator):
+        def locate(
+            self, scan: Scan, prior: SE2, offset_m: float, offset_rad: float, map_cache: object = None
+        ) -> PoseEstimate:
+            found = super().locate(scan, prior, offset_m, offset_rad)
+            if len(self.asked) == 5:
+                raise DataError("no point in range")
+            return found
+
+    drive = straight_drive(20)
+    report = run(Refusing([SE2(10.0 * i, 5.0) for i in range(20)]), [drive], tmp_path / "out", draws=1)
+    assert report["frames"] == 19
+    with (tmp_path / "out" / "predictions.csv").open(newline="") as file:
+        assert [row["frame"] for row in csv.DictReader(file)] == [str(10 + i) for i in range(20) if i != 4]
+
+
 @pytest.mark.parametrize(
     "options",
     [
