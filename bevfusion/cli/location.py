@@ -1,6 +1,7 @@
 """Single scans on a map: the subcommand `locate`."""
 
 import json
+import logging
 import math
 from collections.abc import Sequence
 from enum import Enum
@@ -22,6 +23,8 @@ from bevfusion.cli.options import (
     refuse_to_replace,
     wide_console,
 )
+
+log = logging.getLogger(__name__)
 
 WINDOW_M, WINDOW_DEG, ANY_HEADING_DEG = 20.0, 10.0, 180.0
 
@@ -124,6 +127,7 @@ def locate(
         answers.append(answer)
         if as_json:
             typer.echo(json.dumps(answer))
+    single_scans.summary.log(log)
     if answers and not as_json:
         _print_answers(answers)
     if failed:

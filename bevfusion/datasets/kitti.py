@@ -25,9 +25,10 @@ from bevfusion.datasets.cloud import Cloud
 from bevfusion.datasets.drive import readable_frames
 from bevfusion.datasets.intensity import AS_IT_IS, IntensityScale
 from bevfusion.datasets.logged import SAMPLED_SCANS
-from bevfusion.datasets.plausibility import ScanFacts, check_scans, check_stamps, facts_of
+from bevfusion.datasets.plausibility import ScanFacts, check_motion, check_scans, check_stamps, facts_of
 from bevfusion.datasets.side_files import folders_above, name_of, read_lines
 from bevfusion.datasets.stamps import stamps_by_line
+from bevfusion.datasets.tracks import GeoTrack
 from bevfusion.geometry.geodesy import GeoPose, LocalFrame
 from bevfusion.geometry.se2 import SE2
 from bevfusion.lidar.packed import SUFFIX, read_packed_scan
@@ -145,6 +146,16 @@ class KittiRawDrive:
         known = sum(number in self._oxts for number in self._numbers)
         told = f"{known} of {len(self)} frames, by GPS/IMU packets"
         self._summary.add("used", "truth", told, count=known, total=len(self))
+        moments, poses = [], []
+        for number in self._numbers:
+            with suppress(DataError):  # told when the frame is asked for
+                pose = self._truth(number)
+                if pose is not None:
+                    moments.append(self._stamps_ns[number])
+                    poses.append((pose.lat_deg, pose.lon_deg, pose.yaw_rad))
+        if len(poses) > 1:
+            table, stamps_ns = np.array(poses), np.array(moments, dtype=np.int64)
+            check_motion("truth", GeoTrack.from_degrees(stamps_ns, table[:, :2], table[:, 2]).track, self._summary)
 
     def _truth(self, number: int) -> GeoPose | None:
         """Pose of the LiDAR, or None for a scan without a GPS/IMU packet."""

@@ -50,6 +50,10 @@ def open_drive(path: str | os.PathLike[str], options: LogOptions | None = None) 
             if options.columns and opened in (open_bag, open_argoverse2):
                 raise DataError(f"{path}: --columns is for .bin and .npy scans, and this is {what.split(' (')[0]}")
             drive = opened(path, options)
+            for other, knows_other, opened_other in READERS:
+                if opened_other is not opened and open_bag in (opened, opened_other) and knows_other(path):
+                    told = f"{other.split(' (')[0]} lies in it, too; give the path of that to read it"
+                    drive.summary.add("ignored", "other data", f"read as {what.split(' (')[0]}; {told}")
             return drive if options.truth is None else with_truth(drive, options.truth)
     if not path.exists():
         raise DataError(f"{path}: no such file or folder")

@@ -171,7 +171,7 @@ def check_tracks(
             told = f"{100.0 * known.mean():.0f} % of the frames have one"
             summary.add("warning", part, told, count=int(known.sum()), total=len(known))
         if part != "GNSS":
-            _check_motion(part, track, summary)
+            check_motion(part, track, summary)
     if odometry is None:
         return
     if tracks["truth"] is not None:
@@ -189,7 +189,8 @@ def _span(stamps_ns: Int[np.ndarray, " n"]) -> str:
     return f"{stamps_ns[0] / 1e9:.3f} to {stamps_ns[-1] / 1e9:.3f} s"
 
 
-def _check_motion(part: str, track: PoseTrack, summary: InputSummary) -> None:
+def check_motion(part: str, track: PoseTrack, summary: InputSummary) -> None:
+    """Whether a track moves as vehicles do: not too fast, and ahead."""
     seconds = np.diff(track.stamps_ns) / 1e9
     steps_m = np.linalg.norm(np.diff(track.xy_m, axis=0), axis=1)
     fast = steps_m > MAX_SPEED_M_S * np.maximum(seconds, 0.02) + 1.0

@@ -79,12 +79,16 @@ class SingleScans:
     Args:
         paths: all of them, whether they are there or not.
         columns: as of `ScanReader`.
+
+    Attributes:
+        summary: what was found out about them, as far as they were read.
     """
 
     def __init__(self, paths: Sequence[Path], columns: Sequence[str] = ()) -> None:
         self._paths = paths
         self._columns = columns
         self._readers: dict[tuple[Path, str], tuple[ScanReader, IntensityScale]] = {}
+        self.summary = InputSummary("scans")
 
     def read(self, path: Path) -> Scan:
         """One of the scans.
@@ -95,12 +99,14 @@ class SingleScans:
         group = (path.parent, scan_suffix(path))
         if group not in self._readers:
             alike = [other for other in self._paths if (other.parent, scan_suffix(other)) == group]
-            reader = ScanReader(alike or [path], self._columns)
+            reader = ScanReader(alike or [path], self._columns, self.summary)
             samples = []
             for at in sorted({0, len(alike) // 2, len(alike) - 1}) if alike else ():
                 with suppress(DataError):  # told when it is asked for
                     samples.append(intensity_sample(reader.read(alike[at]).intensity))
-            self._readers[group] = reader, IntensityScale.of(samples)
+            scale = IntensityScale.of(samples)
+            self._readers[group] = reader, scale
+            self.summary.add("used", "intensity", f"{group[1]} in {path.parent}: {scale.describe()}")
         reader, scale = self._readers[group]
         return reader.read(path).scan(scale)
 

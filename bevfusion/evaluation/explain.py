@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Bool, Float
 
 from bevfusion.datasets.augment import VEHICLE_CLASSES
-from bevfusion.datasets.drive import Drive
+from bevfusion.datasets.drive import BadFrames, Drive
 from bevfusion.evaluation.plots import draw_attention, draw_belief, draw_layers
 from bevfusion.evaluation.protocol import Protocol, displaced, evenly_spaced
 from bevfusion.files import write_text
@@ -21,7 +21,7 @@ from bevfusion.geometry.se2 import SE2
 from bevfusion.introspection import SLOTS, Introspection, introspect, layer_weights
 from bevfusion.localizer import NetworkLocator
 from bevfusion.maps.source import MapSource
-from bevfusion.structures import Scan
+from bevfusion.structures import DataError, Scan
 
 # Classes of SemanticKITTI: building, fence, other structure, vegetation, trunk, pole, traffic sign.
 ROADSIDE_CLASSES = (50, 51, 52, 70, 71, 80, 81)
@@ -105,12 +105,20 @@ def attention_report(
     Returns:
         slot -> class set -> `attention_percent`, `cells_percent` and `lift`, their ratio (1: no preference); empty if
         no frame could be used.
+
+    Raises:
+        DataError: if more than one frame in ten cannot be read.
     """
     asked = protocol or Protocol()
     found: list[dict[str, dict[str, Share]]] = []
     frame_indices = evenly_spaced(len(drive), frames)
+    bad_frames = BadFrames(drive)
     for done, frame_index in enumerate(frame_indices, start=1):
-        frame = drive[frame_index]
+        try:
+            frame = drive[frame_index]
+        except DataError as error:
+            bad_frames.skip(frame_index, error)
+            continue
         truth = None if frame.truth is None else source.frame.map_from_ego(frame.truth)
         if truth is not None and frame.scan.labels is not None and source.covers(truth.x_m, truth.y_m):
             prior = displaced(truth, asked, drive.name, frame.index, 0)
@@ -118,6 +126,7 @@ def attention_report(
             found.append(introspection_shares(introspection))
         if on_frame is not None:
             on_frame(done, len(frame_indices))
+    bad_frames.tell()
     return {slot: _mean_shares([shares[slot] for shares in found]) for slot in SLOTS} if found else {}
 
 

@@ -208,8 +208,12 @@ class DriveScorer:
             prior = displaced(truth, self.protocol, result.drive, frame.index, draw)
             try:
                 ready = estimator.estimate(locator, source, frame, prior, frame_index)
-            except DataError as error:
-                raise DataError(f"{result.drive}, frame {frame.index}: {error}") from error
+            except DataError as error:  # a scan that nothing can be told by costs itself
+                known = len(self._bad_frames)
+                self._bad_frames.skip(frame_index, DataError(f"{result.drive}, frame {frame.index}: {error}"))
+                result.unreadable += len(self._bad_frames) - known
+                questions.pop(frame_index, None)
+                ready = estimator.skip(frame, frame_index)
             self._take(ready, draw, questions, frame)
 
     def _take(

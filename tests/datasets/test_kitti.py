@@ -11,6 +11,7 @@ from bevfusion.datasets.kitti import KittiRawDrive, lidar_pose, read_calibration
 from bevfusion.datasets.open import open_drive, read_scan
 from bevfusion.geometry.geodesy import LocalFrame
 from bevfusion.structures import DataError
+from tests.datasets.bag_writing import Messages, SmallDrive, drive_messages, write_ros1
 
 REAL_DRIVES = {
     "2011_10_03/2011_10_03_drive_0027_sync": 10,
@@ -232,3 +233,23 @@ def test_links_to_a_drive_find_what_lies_beside_either(drive_path: Path, tmp_pat
     assert frame.truth is not None
     with pytest.raises(DataError, match="calib_imu_to_velo"):
         open_drive(drive_path)
+
+
+def test_truth_that_moves_as_no_vehicle_does_is_told(drive_path: Path) -> None:
+    def told() -> list[str]:
+        return [note.text for note in open_drive(drive_path).summary.of_kind("warning") if note.subject == "truth"]
+
+    assert told() == []
+    packet = drive_path / "oxts/data/0000000003.txt"
+    packet.write_text(packet.read_text().replace("49.", "49.1", 1))
+    (warning,) = told()
+    assert "1 of 2 steps are faster than 70 m/s" in warning
+
+
+def test_a_bag_beside_the_scans_is_told(drive_path: Path) -> None:
+    drive = SmallDrive(frames=2, points=20)
+    write_ros1(drive_path / "other.bag", drive_messages(drive, Messages(ros1=True)))
+    opened = open_drive(drive_path)
+    assert isinstance(opened, KittiRawDrive)
+    (note,) = (note for note in opened.summary.of_kind("ignored") if note.subject == "other data")
+    assert note.text.startswith("read as a KITTI raw drive; a ROS bag lies in it, too")

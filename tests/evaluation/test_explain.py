@@ -23,6 +23,7 @@ from bevfusion.maps.schema import LAYER_NAMES
 from bevfusion.maps.source import open_map
 from bevfusion.structures import Scan
 from bevfusion.summary import InputSummary
+from tests.evaluation.test_run import FakeMap, straight_drive
 
 PROTOCOL = Protocol(offset_m=4.0, offset_deg=6.0)
 
@@ -297,3 +298,15 @@ def test_the_command(town_drive, tmp_path, monkeypatch: pytest.MonkeyPatch):
     assert len(calls) == 1
     assert main("locate", [*arguments, "--explain", str(tmp_path / "pictures"), "--overwrite"]) == 0
     assert len(calls) == 2
+
+
+def test_attention_is_reported_without_the_frames_that_cannot_be_read() -> None:
+    drive, source = straight_drive(20, broken=0), FakeMap()
+    asked: list[int] = []
+    found = attention_report(
+        tiny_localizer(source), drive, source, frames=10, protocol=PROTOCOL, on_frame=lambda done, _: asked.append(done)
+    )
+    assert found == {}  # no labels, but no error either
+    assert len(asked) == 9
+    (note,) = drive.summary.of_kind("lost")
+    assert note.text.startswith("1 of 20 frames cannot be read")
