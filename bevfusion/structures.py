@@ -6,7 +6,7 @@ from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int8, Int32, UInt32
+from jaxtyping import Bool, Float, Int8, Int32, UInt32
 from torch import Tensor, nn
 
 from bevfusion.geometry.geodesy import GeoPose
@@ -169,6 +169,38 @@ class PoseEstimate:
     prior: SE2  # the pose that the window was centred on
     belief: PoseBelief | None = None  # the whole volume (batch of one, on the CPU), offsets from `prior`
     probability_here: float | None = None  # the same, but from how well scan and map fit; None: not known
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A place that a scan may have been taken at."""
+
+    pose: SE2  # map frame
+    score: float  # log, comparable between candidates of one search
+
+
+OnStep = Callable[[int, int], None]
+"""Called with (steps done, steps in all) of work that takes long."""
+
+
+@runtime_checkable
+class SearchArea(Protocol):
+    """The part of a map in which a vehicle may be."""
+
+    @property
+    def bounds_m(self) -> tuple[float, float, float, float]:
+        """x_min, y_min, x_max, y_max of it, map frame."""
+
+    def near_road(self, grid: Grid, centre: SE2) -> Bool[np.ndarray, "h w"]:
+        """Which cells of a grid about a pose (map axes) are searched."""
+
+
+@runtime_checkable
+class MapSearch(Protocol):
+    """A locator's way to look for scans all over an area."""
+
+    def candidates(self, scan: Scan, on_step: OnStep | None = None) -> list[Candidate]:
+        """The best places for a scan, some of them near each other; none where the scan says nothing."""
 
 
 @runtime_checkable
