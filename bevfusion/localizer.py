@@ -1,5 +1,6 @@
 """From a scan and a prior to a pose on the map; `sequence.py` makes one that follows a vehicle of it."""
 
+import math
 from collections.abc import Sequence
 from importlib.resources import files
 from pathlib import Path
@@ -18,13 +19,24 @@ from bevfusion.config import Config, overridden
 from bevfusion.filters.settings import FilterConfig
 from bevfusion.geometry.grid import Grid
 from bevfusion.geometry.se2 import SE2
+from bevfusion.heads.city_search import CitySearch, ScanTemplate
 from bevfusion.heads.read_out import read_out
 from bevfusion.lidar.voxelize import scan_input
 from bevfusion.maps.map_features import MapFeatures
 from bevfusion.maps.source import MapSource
 from bevfusion.maps.tiles import TileStore
 from bevfusion.model import FusionNet, Prediction
-from bevfusion.structures import Batch, DataError, Locator, PoseBelief, PoseCheck, PoseEstimate, Scan
+from bevfusion.structures import (
+    Batch,
+    DataError,
+    Locator,
+    PoseBelief,
+    PoseCheck,
+    PoseEstimate,
+    Scan,
+    SearchArea,
+    Voxels,
+)
 
 CHECKPOINT_NAME = "model.safetensors"  # of a training run's folder
 CLASSICAL = "classical"  # in place of a checkpoint: the training-free matcher
@@ -76,9 +88,7 @@ class NetworkLocator:
     @torch.inference_mode()
     def predict(self, scan: Scan, prior: SE2, offset_m: float, offset_rad: float) -> tuple[Prediction, SE2]:
         """The network's own output, and the pose that it is centred on: the prior, on the lattice of map features."""
-        bev, voxels = scan_input(scan, self.model.bev_grid, self.config.bev.slices_m, self._voxel_grid)
-        if not bool((bev[-1] < 1.0).any()):
-            raise DataError(f"none of the scan's {len(scan)} points lies within {self.config.bev.range_m} m")
+        bev, voxels = self._input(scan)
         grid, window = tile_grid(self.config, offset_m), search_window(self.config, offset_m, offset_rad)
         centre = on_lattice(prior, tile_lattice_m(self.config))
         tile = self._stores.setdefault(grid, TileStore(self.source, grid)).tile(centre)
@@ -86,6 +96,57 @@ class NetworkLocator:
         yaw_rad = torch.tensor([prior.yaw_rad], dtype=torch.float32)
         batch = Batch(bev[None], _as_input(tile.layers), yaw_rad, voxels=voxels).to(self.device)
         return self.model(batch, window, map_features=features[None]), centre
+
+    @property
+    def template_grid(self) -> Grid:
+        """Raster of the templates; map features have its cells."""
+        return self.model.feature_grid
+
+    @property
+    def headings(self) -> int:
+        """Steps of heading round the circle."""
+        return search_window(self.config, self.template_grid.cell_m, math.pi).shape[0]
+
+    def map_search(self, area: SearchArea) -> CitySearch:
+        """A search of all of an area at once.
+
+        Raises:
+            DataError: if the area is too large for it.
+        """
+        return CitySearch(self, area)
+
+    @torch.inference_mode()
+    def scan_template(self, scan: Scan) -> ScanTemplate:
+        """What the matching lays on the map.
+
+        Raises:
+            DataError: if the scan has no point inside the network's range.
+        """
+        bev, voxels = self._input(scan)
+        nowhere = torch.zeros(1)  # the LiDAR tower asks for neither map nor prior
+        seen = self.model.encode_scan(
+            Batch(bev[None], nowhere.view(1, 1, 1, 1), nowhere, voxels=voxels).to(self.device)
+        )
+        head = self.model.pose_volume
+        template, count = head.counted_template(seen.lidar, seen.seen)
+        return ScanTemplate(template[0].float().cpu(), float(count), float(head.log_scale))
+
+    @torch.inference_mode()
+    def map_features(self, row0: int, col0: int, height: int, width: int) -> Float[Tensor, "c h w"]:
+        """What the matching lays templates on: cells of the lattice about the map's origin from (row0, col0) on."""
+        features: Tensor = self.model.pose_volume.map(self._features.window(row0, col0, height, width)[None])
+        return features[0].float().cpu()
+
+    def _input(self, scan: Scan) -> tuple[Float[Tensor, "c h w"], Voxels | None]:
+        """The scan as the LiDAR tower takes it.
+
+        Raises:
+            DataError: if it has no point inside the network's range.
+        """
+        bev, voxels = scan_input(scan, self.model.bev_grid, self.config.bev.slices_m, self._voxel_grid)
+        if not bool((bev[-1] < 1.0).any()):
+            raise DataError(f"none of the scan's {len(scan)} points lies within {self.config.bev.range_m} m")
+        return bev, voxels
 
     @torch.inference_mode()
     def _encode(self, layers: Int8[np.ndarray, "l h w"]) -> Float[Tensor, "c h2 w2"]:

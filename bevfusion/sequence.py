@@ -228,4 +228,4 @@ def sequence_localizer(
 def log_search_progress(done: int, count: int) -> None:
     """A line every tenth of a search."""
     if 10 * done // count > 10 * (done - 1) // count:
-        log.info("search: %d of %d tiles", done, count)
+        log.info("search: %d of %d steps", done, count)

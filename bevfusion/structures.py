@@ -219,3 +219,7 @@ class Locator(Protocol):
 
     def locate(self, scan: Scan, prior: SE2, offset_m: float, offset_rad: float) -> PoseEstimate:
         """The pose within +-offset_m (map axes) and +-offset_rad of the prior (map frame); offset_rad = pi is any."""
+
+    def map_search(self, area: SearchArea) -> MapSearch | None:
+        """A search of all of an area; None: this locator cannot compare places that are far from each other."""
+        return None

@@ -7,8 +7,10 @@ import torch
 from bevfusion.build import build_model
 from bevfusion.checkpoint import save_checkpoint
 from bevfusion.config import Config, ConfigError
+from bevfusion.filters.search import RoadArea
 from bevfusion.geometry.se2 import SE2, wrap_angle
 from bevfusion.localizer import CHECKPOINT_NAME, NetworkLocator, describe_checkpoint, filter_config, open_locator
+from bevfusion.maps.schema import layer_index
 from bevfusion.sequence import sequence_localizer
 from bevfusion.structures import DataError, Scan
 
@@ -132,6 +134,32 @@ def test_a_pose_has_one_score_whatever_the_window_the_cache_and_what_was_asked_b
         shared = first.keys() & again.keys()
         assert len(shared) > 100 or away_m > 20.0
         assert all(again[pose] == pytest.approx(first[pose], abs=1e-4) for pose in shared)
+
+
+def test_a_search_of_the_whole_map_says_of_a_pose_what_a_window_says(town_drive, config):
+    drive, source = town_drive
+    truth = source.frame.map_from_ego(drive[0].truth)
+    torch.manual_seed(0)
+    locator = NetworkLocator(build_model(config), config, source)
+    bounds_m = (truth.x_m - 70.0, truth.y_m - 40.0, truth.x_m + 30.0, truth.y_m + 50.0)
+    search = locator.map_search(RoadArea(source.draw, bounds_m, layer_index("road")))
+    found = search.candidates(drive[0].scan)
+    assert len(found) > 20
+    assert max(candidate.score for candidate in found) == found[0].score
+    for candidate in (found[0], found[-1]):
+        pose = candidate.pose
+        prediction, centre = locator.predict(drive[0].scan, pose, 3.0, math.pi)
+        window = prediction.volume.window
+        r, y, x = window.bins_from_offset(SE2(pose.x_m - centre.x_m, pose.y_m - centre.y_m, 0.0))
+        assert (y, x) == (round(y), round(x))  # on the same lattice
+        scores = prediction.scores[0]
+        # the search keeps the map in half floats
+        assert float(scores[round(r), round(y), round(x)]) == pytest.approx(
+            candidate.score, abs=2e-3 * float(scores.abs().max())
+        )
+        assert bounds_m[0] - 1.0 <= pose.x_m <= bounds_m[2] + 1.0
+        assert bounds_m[1] - 1.0 <= pose.y_m <= bounds_m[3] + 1.0
+    assert search.candidates(Scan(np.full((5, 3), 900.0, np.float32), np.zeros(5, np.float32))) == []
 
 
 def test_the_estimate_is_the_best_pose_moved_by_what_fusion_finds_there(town_drive, config):

@@ -16,6 +16,7 @@ from bevfusion.benchmark.bev import bev_rows
 from bevfusion.benchmark.comparison import comparison_table
 from bevfusion.benchmark.encoders import encoder_rows
 from bevfusion.benchmark.matching import matching_rows
+from bevfusion.benchmark.search import search_rows
 from bevfusion.benchmark.step import step_rows
 from bevfusion.benchmark.tiles import tiles_rows
 from bevfusion.choices import meant
@@ -38,6 +39,7 @@ SUITES: dict[str, Suite] = {
     "bev": Suite(bev_rows, comparison_table),
     "tiles": Suite(tiles_rows, comparison_table),
     "step": Suite(step_rows, comparison_table),
+    "search": Suite(search_rows, comparison_table),
     "encoders": Suite(encoder_rows, comparison_table),
 }
 _HARDWARE = {"cpu": "cpu", "cuda": "gpu"}  # keys of `hardware()`

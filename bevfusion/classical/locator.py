@@ -11,11 +11,12 @@ import torch
 from bevfusion.classical.evidence import gather_evidence
 from bevfusion.classical.expectation import draw_expectation
 from bevfusion.classical.score import MAP_ERROR_M, belief_of, log_likelihood
+from bevfusion.filters.search import ScoredWindow, WindowSearch
 from bevfusion.geometry.grid import Grid, PoseWindow
 from bevfusion.geometry.se2 import SE2
 from bevfusion.heads.read_out import read_out
 from bevfusion.maps.source import MapSource
-from bevfusion.structures import PoseBelief, PoseEstimate, Scan
+from bevfusion.structures import MapSearch, PoseBelief, PoseEstimate, Scan, SearchArea
 
 RANGE_M = 40.0
 CELL_M = 0.5
@@ -46,12 +47,7 @@ class ClassicalLocator:
             ValueError: if the window makes no sense.
         """
         window = PoseWindow(offset_m, offset_rad, CELL_M, YAW_STEP_RAD)
-        wider = 2 * window.reach
-        tile_grid = Grid(self._grid.height + wider, self._grid.width + wider, CELL_M)
-        evidence = gather_evidence(scan, self._grid)
-        expectation = draw_expectation(self.source, prior, tile_grid)
-        scores = log_likelihood(evidence, expectation, prior.yaw_rad, self._grid, window)
-        belief = PoseBelief(belief_of(scores, window)[None], window)
+        belief, _ = self._belief(scan, prior, window)
         reading = read_out(belief.log_prob[0].numpy(), window)
         return PoseEstimate(
             map_from_ego=prior.moved_by(reading.offset),
@@ -61,3 +57,23 @@ class ClassicalLocator:
             prior=prior,
             belief=belief,
         )
+
+    def map_search(self, area: SearchArea) -> MapSearch:
+        """A search window by window: what is said of a pose depends on the map about it alone, so windows compare."""
+
+        def score(scan: Scan, centre: SE2, offset_m: float) -> ScoredWindow:
+            window = PoseWindow(offset_m, math.pi, CELL_M, YAW_STEP_RAD)
+            belief, log_sum = self._belief(scan, centre, window)
+            return ScoredWindow(centre, window, belief.log_prob[0].numpy() + log_sum)
+
+        return WindowSearch(area, score)
+
+    @torch.inference_mode()
+    def _belief(self, scan: Scan, prior: SE2, window: PoseWindow) -> tuple[PoseBelief, float]:
+        """The belief over a window, and the log of the sum of its likelihoods: what the belief was divided by."""
+        wider = 2 * window.reach
+        tile_grid = Grid(self._grid.height + wider, self._grid.width + wider, CELL_M)
+        evidence = gather_evidence(scan, self._grid)
+        expectation = draw_expectation(self.source, prior, tile_grid)
+        scores = log_likelihood(evidence, expectation, prior.yaw_rad, self._grid, window)
+        return PoseBelief(belief_of(scores, window)[None], window), float(scores.flatten().logsumexp(0))

@@ -17,7 +17,7 @@ from bevfusion.localizer import estimate_of, on_lattice
 from bevfusion.maps.source import MapSource
 from bevfusion.maps.tiles import TileStore
 from bevfusion.parsing import parse_json
-from bevfusion.structures import DataError, PoseBelief, PoseCheck, PoseEstimate, Scan
+from bevfusion.structures import DataError, PoseBelief, PoseCheck, PoseEstimate, Scan, SearchArea
 
 
 class OnnxLocator:
@@ -86,6 +86,10 @@ class OnnxLocator:
             raise DataError(f"{self.path}: onnxruntime cannot run it: {str(error).splitlines()[0][:200]}") from error
         log_prob, poses, *check = (torch.from_numpy(array) for array in found)
         return estimate_of(PoseBelief(log_prob, self.window), poses, PoseCheck(*check), centre)
+
+    def map_search(self, area: SearchArea) -> None:
+        """None: the file answers within one window, and what it says there does not compare with another."""
+        return
 
 
 def _about(path: Path, metadata: dict[str, str]) -> dict[str, Any]:

@@ -1,8 +1,7 @@
-"""Where on the whole map could this scan be? Tile by tile, every heading; the best places of all tiles are kept.
+"""Where on the whole map could this scan be? On all roads, at every heading; places apart from each other are kept.
 
-A volume sums to one over its own tile, so scores of two tiles differ by an unknown constant each. Tiles overlap, and at
-the poses that two tiles share the network says about the same up to those constants. Their differences there, and that
-tiles are much alike on average, put together by least squares over all tiles, give the constants.
+The locator says how: at once, where scan and map are matched by templates (`heads/city_search.py`), or window by window
+(`WindowSearch`). Either way a score depends on scan, map and pose alone, so those of the whole map compare.
 """
 
 import math
@@ -16,7 +15,7 @@ from torch.nn import functional as F
 
 from bevfusion.geometry.grid import Grid, PoseWindow
 from bevfusion.geometry.se2 import SE2, wrap_angle
-from bevfusion.structures import DataError, Locator, Scan
+from bevfusion.structures import Candidate, DataError, Locator, OnStep, Scan, SearchArea
 
 DrawMap = Callable[[Grid, SE2], np.ndarray]
 """`MapSource.draw`."""
@@ -25,136 +24,129 @@ NEAR_M, NEAR_RAD = 5.0, math.radians(20.0)
 """Poses as close as this are one place."""
 
 _ROAD_MARGIN_M = 4.0  # roads are drawn as wide as the map says, and stand a little off
-_PEAKS_A_TILE = 8
-EVENNESS = 3.0
-"""Weight of "all tiles score alike on average" against one of each overlap. A network that attends to map and scan
-together says of one pose what the rest of the tile makes it say: overlaps tell the constants, but no better than this
-(with 0.03 the shipped weights placed one scan of seven 36th instead of first, in towns they had never seen)."""
-
-
-@dataclass(frozen=True, slots=True)
-class Candidate:
-    """A place that a scan may have been taken at."""
-
-    pose: SE2  # map frame
-    score: float  # log, comparable between candidates of one search
-
-
-@dataclass(frozen=True, slots=True)
-class _Tile:
-    """What is kept of a volume."""
-
-    column: int
-    row: int
-    level: float  # mean log-probability
-    borders: dict[tuple[int, int], float]  # the same over the strip towards each neighbour (column step, row step)
-    peaks: list[Candidate]
+_LOOK = Grid(256, 256, 1.0)  # what is drawn at once to see whether there are roads
+_WINDOW_M = 40.0  # half the side of a window: larger ones are fewer, and take more memory
+_PEAKS_A_WINDOW = 8
 
 
 class GlobalSearch:
     """Looks for scans on all roads of a map."""
 
     def __init__(
-        self,
-        locator: Locator,
-        draw: DrawMap,
-        bounds_m: tuple[float, float, float, float],
-        road_layer: int,
-        offset_m: float = 40.0,
-        overlap_m: float = 4.0,
-        evenness: float = EVENNESS,
+        self, locator: Locator, draw: DrawMap, bounds_m: tuple[float, float, float, float], road_layer: int
     ) -> None:
-        """Find the tiles with roads.
+        """Nothing is worked out of the map yet but where it has roads.
 
         Args:
-            locator: is asked about each tile at every heading.
+            locator: says how it searches.
             draw: draws layers of the map.
             bounds_m: x_min, y_min, x_max, y_max of what is searched, map frame.
             road_layer: index of the road plane in what `draw` returns.
-            offset_m: half the side of a tile's window; larger ones are fewer, and take more memory.
-            overlap_m: of neighbouring windows.
-            evenness: as of `EVENNESS`; 0.01 suits a locator whose scores depend on the pose alone.
 
         Raises:
-            ValueError: if tiles would not overlap, or would be nothing but overlap.
+            DataError: if the locator cannot search a map.
         """
-        if not 0.0 < overlap_m < offset_m:
-            raise ValueError(f"expected an overlap between 0 and {offset_m} m, got {overlap_m}")
-        self._locator = locator
-        self._draw = draw
-        self._road_layer = road_layer
-        self._offset_m = offset_m
-        self._overlap_m = overlap_m
-        self._evenness = evenness
-        step_m = 2.0 * offset_m - overlap_m
-        x_min, y_min, x_max, y_max = bounds_m
-        columns, rows = (max(1, math.ceil((high - low) / step_m)) for low, high in ((x_min, x_max), (y_min, y_max)))
-        x0_m, y0_m = math.floor(x_min) + 0.5 * step_m, math.floor(y_min) + 0.5 * step_m
-        lattice = [(c, r, SE2(x0_m + c * step_m, y0_m + r * step_m)) for r in range(rows) for c in range(columns)]
-        side = Grid.square(offset_m, 1.0)
-        with_roads = [place for place in lattice if self._roads(side, place[2]).any()]
-        self._any_place = not with_roads  # a map that shows no roads at all is searched everywhere
-        self._places = with_roads or lattice
+        search = locator.map_search(RoadArea(draw, bounds_m, road_layer))
+        if search is None:
+            raise DataError("this locator cannot search a whole map: give a place to start from, or a checkpoint")
+        self._search = search
 
-    def __len__(self) -> int:
-        """Number of tiles that a search asks for."""
-        return len(self._places)
-
-    def candidates(self, scan: Scan, keep: int, on_tile: Callable[[int, int], None] | None = None) -> list[Candidate]:
+    def candidates(self, scan: Scan, keep: int, on_step: OnStep | None = None) -> list[Candidate]:
         """The best places on roads for a scan, best first, no two of them near each other.
 
         Args:
-            scan: what was seen.
+            scan: what was seen; one without a point in range has no candidates.
             keep: at most so many.
-            on_tile: called with (tiles done, tiles in all).
+            on_step: called with (steps done, steps in all).
 
         Raises:
-            ValueError: if the locator does not show its belief.
+            DataError: if the map is too large to be searched.
         """
-        tiles = []
-        for done, (column, row, centre) in enumerate(self._places, start=1):
+        found = self._search.candidates(scan, on_step)
+        return distinct(sorted(found, key=lambda candidate: -candidate.score))[:keep]
+
+
+class RoadArea:
+    """The roads of a part of a map (a `SearchArea`); all of it where it shows no road at all."""
+
+    def __init__(self, draw: DrawMap, bounds_m: tuple[float, float, float, float], road_layer: int) -> None:
+        """Look until there is a road; arguments as of `GlobalSearch`."""
+        self.bounds_m = bounds_m
+        self._draw, self._road_layer = draw, road_layer
+        self._anywhere = not any(
+            self._road(_LOOK, centre).any() for centre in lattice(bounds_m, _LOOK.half_extent_m[0])
+        )
+
+    def near_road(self, grid: Grid, centre: SE2) -> Bool[np.ndarray, "h w"]:
+        """Which cells of a grid about a pose are searched: those on a road or beside it."""
+        if self._anywhere:
+            return np.ones((grid.height, grid.width), dtype=np.bool_)
+        reach = max(1, round(_ROAD_MARGIN_M / grid.cell_m))
+        wider = Grid(grid.height + 2 * reach, grid.width + 2 * reach, grid.cell_m)
+        road = torch.from_numpy(self._road(wider, centre)).float()
+        near: np.ndarray = F.max_pool2d(road[None], 2 * reach + 1, 1)[0].numpy() > 0
+        return near
+
+    def _road(self, grid: Grid, centre: SE2) -> Bool[np.ndarray, "h w"]:
+        road: np.ndarray = self._draw(grid, centre)[self._road_layer] > 0
+        return road
+
+
+@dataclass(frozen=True, slots=True)
+class ScoredWindow:
+    """Log scores of every pose about a centre, on a scale that all windows of a map share."""
+
+    centre: SE2
+    window: PoseWindow
+    scores: Float[np.ndarray, "r y x"]
+
+
+ScoreWindow = Callable[[Scan, SE2, float], ScoredWindow]
+"""Scores the poses within so many metres of a place, at any heading."""
+
+
+class WindowSearch:
+    """A search by a locator that asks for a window of the map each time (a `MapSearch`)."""
+
+    def __init__(self, area: SearchArea, score: ScoreWindow) -> None:
+        """Find the windows with roads.
+
+        Args:
+            area: what is searched.
+            score: raises DataError where a scan says nothing.
+        """
+        self._area, self._score = area, score
+        look = Grid.square(_WINDOW_M, 1.0)
+        places = lattice(area.bounds_m, _WINDOW_M)
+        self._places = [place for place in places if area.near_road(look, place).any()]
+
+    def __len__(self) -> int:
+        """Number of windows."""
+        return len(self._places)
+
+    def candidates(self, scan: Scan, on_step: OnStep | None = None) -> list[Candidate]:
+        """The best places of every window, in no order."""
+        found: list[Candidate] = []
+        for done, place in enumerate(self._places, start=1):
             try:
-                tiles.append(self._tile(scan, column, row, centre))
+                scored = self._score(scan, place, _WINDOW_M)
             except DataError:  # no point in range: the scan says nothing, here or elsewhere
                 return []
-            if on_tile is not None:
-                on_tile(done, len(self._places))
-        constants = _log_constants(tiles, self._evenness)
-        found = [
-            Candidate(peak.pose, peak.score + constant)
-            for tile, constant in zip(tiles, constants, strict=True)
-            for peak in tile.peaks
-        ]
-        return distinct(sorted(found, key=lambda peak: -peak.score))[:keep]
+            side = scored.window.shape[2]
+            grid = Grid(side, side, scored.window.cell_m)
+            found += _peaks(scored, self._area.near_road(grid, SE2(scored.centre.x_m, scored.centre.y_m)))
+            if on_step is not None:
+                on_step(done, len(self._places))
+        return found
 
-    def _tile(self, scan: Scan, column: int, row: int, centre: SE2) -> _Tile:
-        answer = self._locator.locate(scan, centre, self._offset_m, math.pi)
-        if answer.belief is None:
-            raise ValueError("a search needs a locator whose estimates carry the whole belief, this one has none")
-        window = answer.belief.window
-        volume = answer.belief.log_prob[0].float().numpy()
-        side = window.shape[2]
-        on_road = (
-            self._roads(Grid(side, side, window.cell_m), SE2(answer.prior.x_m, answer.prior.y_m)) | self._any_place
-        )
-        beyond_m = 2.0 * (window.reach * window.cell_m - self._offset_m)  # windows may reach farther than asked for
-        width = max(1, round((self._overlap_m + beyond_m) / window.cell_m))
-        strips = {(1, 0): volume[:, :, -width:], (-1, 0): volume[:, :, :width]}
-        strips |= {(0, 1): volume[:, -width:], (0, -1): volume[:, :width]}
-        return _Tile(
-            column,
-            row,
-            float(volume.mean()),
-            {step: float(strip.mean()) for step, strip in strips.items()},
-            _peaks(volume, window, answer.prior, on_road | self._any_place),
-        )
 
-    def _roads(self, grid: Grid, centre: SE2) -> Bool[np.ndarray, "h w"]:
-        """Cells on a road or beside it."""
-        road = torch.from_numpy(self._draw(grid, centre)[self._road_layer] > 0).float()
-        reach = max(1, round(_ROAD_MARGIN_M / grid.cell_m))
-        near: np.ndarray = F.max_pool2d(road[None, None], 2 * reach + 1, 1, reach)[0, 0].numpy() > 0
-        return near
+def lattice(bounds_m: tuple[float, float, float, float], half_m: float) -> list[SE2]:
+    """Middles of squares of 2 `half_m` that cover a box, row by row."""
+    x_min_m, y_min_m, x_max_m, y_max_m = bounds_m
+    columns = max(1, math.ceil((x_max_m - x_min_m) / (2.0 * half_m)))
+    rows = max(1, math.ceil((y_max_m - y_min_m) / (2.0 * half_m)))
+    x0_m, y0_m = x_min_m + half_m, y_min_m + half_m
+    return [SE2(x0_m + 2.0 * half_m * c, y0_m + 2.0 * half_m * r) for r in range(rows) for c in range(columns)]
 
 
 def is_near(a: SE2, b: SE2) -> bool:
@@ -172,45 +164,22 @@ def distinct(candidates: Sequence[Candidate]) -> list[Candidate]:
     return kept
 
 
-def _peaks(
-    volume: Float[np.ndarray, "r y x"], window: PoseWindow, prior: SE2, on_road: Bool[np.ndarray, "y x"]
-) -> list[Candidate]:
-    """The highest places of a volume on roads, by taking the best and what is near it away, again and again."""
-    left = np.where(on_road, volume, -np.inf)
+def _peaks(scored: ScoredWindow, on_road: Bool[np.ndarray, "y x"]) -> list[Candidate]:
+    """The highest places of a window on roads, by taking the best and what is near it away, again and again."""
+    window, centre = scored.window, scored.centre
+    left = np.where(on_road, scored.scores, -np.inf)
     shifts_m = window.shifts_m()
     peaks: list[Candidate] = []
-    while len(peaks) < _PEAKS_A_TILE:
+    while len(peaks) < _PEAKS_A_WINDOW:
         r, y, x = (int(i) for i in np.unravel_index(int(np.argmax(left)), left.shape))
         if not math.isfinite(left[r, y, x]):
             break
         offset = window.offset_from_bins(float(r), float(y), float(x))
-        yaw_rad = wrap_angle(prior.yaw_rad + offset.yaw_rad)
-        pose = SE2(prior.x_m + offset.x_m, prior.y_m + offset.y_m, yaw_rad)
+        yaw_rad = wrap_angle(centre.yaw_rad + offset.yaw_rad)
+        pose = SE2(centre.x_m + offset.x_m, centre.y_m + offset.y_m, yaw_rad)
         peaks.append(Candidate(pose, float(left[r, y, x])))
         turn_rad = (window.yaw_offsets_rad() - offset.yaw_rad + math.pi) % (2.0 * math.pi) - math.pi
         far = np.hypot(shifts_m[None, :] - offset.x_m, shifts_m[:, None] - offset.y_m) >= NEAR_M
         headings = np.abs(turn_rad) < NEAR_RAD
         left[headings] = np.where(far, left[headings], -np.inf)
     return peaks
-
-
-def _log_constants(tiles: Sequence[_Tile], evenness: float) -> Float[np.ndarray, " n"]:
-    """What to add to the log-probabilities of each tile so that they compare.
-
-    Least squares on z_a - z_b = border_b - border_a for neighbours, and on z_a = -level_a with the weight `evenness`.
-    """
-    places = {(tile.column, tile.row): i for i, tile in enumerate(tiles)}
-    normal = evenness * np.eye(len(tiles))
-    right = -evenness * np.array([tile.level for tile in tiles], dtype=np.float64)
-    for a, tile in enumerate(tiles):
-        for step in ((1, 0), (0, 1)):
-            b = places.get((tile.column + step[0], tile.row + step[1]))
-            if b is None:
-                continue
-            difference = tiles[b].borders[-step[0], -step[1]] - tile.borders[step]
-            normal[[a, b], [a, b]] += 1.0
-            normal[[a, b], [b, a]] -= 1.0
-            right[a] += difference
-            right[b] -= difference
-    constants: np.ndarray = np.linalg.solve(normal, right) if len(tiles) else right
-    return constants

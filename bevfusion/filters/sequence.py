@@ -33,7 +33,7 @@ class _Memory:
     offset_m: float  # of the window about the last known place, when it is lost
     offset_rad: float
     anywhere: bool = False  # the whole map is searched
-    on_tile: Callable[[int, int], None] | None = None
+    on_step: Callable[[int, int], None] | None = None
     track: Track | None = None  # that is followed
     settled: int = 0  # frames that it was found to be right
     old: Track | None = None  # that was followed, and settled, before the vehicle was lost
@@ -106,11 +106,11 @@ class SequenceLocalizer:
         track = self._track(prior, offset_m, offset_rad, self._limits.found)
         self._memory = _Memory(offset_m, offset_rad, track=track)
 
-    def start_anywhere(self, on_tile: Callable[[int, int], None] | None = None) -> None:
+    def start_anywhere(self, on_step: Callable[[int, int], None] | None = None) -> None:
         """Forget all; the vehicle is somewhere on the map, and is sought all over it also when it gets lost.
 
         Args:
-            on_tile: called with (tiles done, tiles in all) during a search.
+            on_step: called with (steps done, steps in all) during a search.
 
         Raises:
             ValueError: if there is no map to search.
@@ -119,9 +119,9 @@ class SequenceLocalizer:
             raise ValueError("a start anywhere needs a map to search: give a GlobalSearch")
         if self._search is None:
             self._search = self._make_search()
-        log.info("the map is searched in %d tiles", len(self._search))
+        log.info("the whole map is searched")
         limits = self._limits
-        self._memory = _Memory(limits.candidate_m, math.radians(limits.candidate_deg), anywhere=True, on_tile=on_tile)
+        self._memory = _Memory(limits.candidate_m, math.radians(limits.candidate_deg), anywhere=True, on_step=on_step)
         self._memory.waited = limits.patience_frames  # at once
 
     def step(self, frame: Frame) -> PoseEstimate | None:
@@ -199,7 +199,7 @@ class SequenceLocalizer:
         """Tracks all over the map where that is allowed, else one about the last known place."""
         places = [memory.last_known]
         if memory.anywhere and self._search is not None:
-            places = [found.pose for found in self._search.candidates(scan, self._limits.keep, memory.on_tile)]
+            places = [found.pose for found in self._search.candidates(scan, self._limits.keep, memory.on_step)]
         return [self._track(place, memory.offset_m, memory.offset_rad, self._limits.lost) for place in places]
 
     def _pruned(self, candidates: list[Track]) -> list[Track]:

@@ -74,7 +74,7 @@ KEYS: tuple[DiagnosticKey, ...] = (
         "tf", "map to odom, map to base, none, or unavailable (no tf2_msgs)", "unavailable though publish_tf is set"
     ),
     DiagnosticKey("resets", "times that the clock went back"),
-    DiagnosticKey("search", "tiles done / all of a search over the map"),
+    DiagnosticKey("search", "steps done / all of a search over the map"),
     DiagnosticKey("crashes", "bugs met by the worker; the log has them", "any"),
 )
 """Every key of the status, in its order; `bevfusion/ros/README.md` shows the same table."""

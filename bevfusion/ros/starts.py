@@ -85,7 +85,7 @@ class StartControl:
         Args:
             start: to make with the first frame.
         """
-        self.search = ""  # tiles done / all of the last search
+        self.search = ""  # steps done / all of the last search
         self.is_searching = False
         self._localizer: SequenceLocalizer | None = None
         self._lock = threading.Lock()
@@ -167,14 +167,14 @@ class StartControl:
         self.search = ""
         if start.map_from_base is None:
             self.is_searching = True
-            localizer.start_anywhere(self._on_tile)
+            localizer.start_anywhere(self._on_step)
         elif start.offset_rad >= math.pi:  # which way the LiDAR is off the vehicle's middle is not known either
             reach_m = math.hypot(base_from_ego.x_m, base_from_ego.y_m)
             localizer.start(start.map_from_base, start.offset_m + reach_m, math.pi)
         else:
             localizer.start(start.map_from_base @ base_from_ego, start.offset_m, start.offset_rad)
 
-    def _on_tile(self, done: int, count: int) -> None:
+    def _on_step(self, done: int, count: int) -> None:
         if self._stopping:
             raise SearchStopped
         self.is_searching = done < count

@@ -70,7 +70,7 @@ def track_drive(
     config: FilterConfig | None = None,
     map_error_m: float = MAP_ERROR_M,
     on_frame: Callable[[int, int], None] | None = None,
-    on_tile: Callable[[int, int], None] | None = None,
+    on_step: Callable[[int, int], None] | None = None,
 ) -> Iterator[TrackedFrame]:
     """Follow a log; frames come in order, with `smooth` some frames late.
 
@@ -84,7 +84,7 @@ def track_drive(
         config: of the filter; the defaults if None.
         map_error_m: how far the map may be off as a whole, see `heads/map_error.py`.
         on_frame: called with (frames done, frames in all).
-        on_tile: called with (tiles done, tiles in all) while the whole map is searched.
+        on_step: called with (steps done, steps in all) while the whole map is searched.
 
     Raises:
         DataError: if more than one frame in ten cannot be read.
@@ -110,7 +110,7 @@ def track_drive(
                 continue
             begun = True
             if found.map_from_ego is None:
-                localizer.start_anywhere(on_tile)
+                localizer.start_anywhere(on_step)
             else:
                 localizer.start(found.map_from_ego, found.offset_m, found.offset_rad)
         if smoother is None:

@@ -81,7 +81,7 @@ def follow(
                     config=config,
                     map_error_m=map_error_m,
                     on_frame=show,
-                    on_tile=log_search_progress,
+                    on_step=log_search_progress,
                 )
             )
         except KeyboardInterrupt:

@@ -6,14 +6,19 @@ import torch
 
 from bevfusion.attention import ATTENTION
 from bevfusion.benchmark import attention as bench
-from bevfusion.benchmark import comparison, matching, measuring, tiles
+from bevfusion.benchmark import comparison, matching, measuring, search, tiles
 from bevfusion.benchmark import run as suites_of
 from bevfusion.benchmark.run import Suite
 from bevfusion.benchmark.step import step_rows
 from bevfusion.benchmark.tiles import shown_centres
+from bevfusion.build import build_model
 from bevfusion.cli import main
+from bevfusion.config import Config
+from bevfusion.filters.search import RoadArea
 from bevfusion.fusion.fuse import JOINS
+from bevfusion.localizer import NetworkLocator
 from bevfusion.maps.render import OsmRenderer
+from bevfusion.maps.schema import layer_index
 from bevfusion.maps.tiled import TiledMap
 from bevfusion.maps.tiles import TileStore
 from bevfusion.model import FusionNet
@@ -127,6 +132,36 @@ def test_matching_is_timed_on_one_problem():
     yaws = matching.circle_rad(1, matching.HEADINGS, CPU)[:, :3]
     expected = matching.baseline(template, features, yaws, 6)
     torch.testing.assert_close(matching.ours(template, features, yaws, 6, circle=False), expected, atol=1e-2, rtol=1e-4)
+
+
+def test_searches_are_timed_with_the_map_at_hand(town_drive, monkeypatch: pytest.MonkeyPatch):
+    drive, source = town_drive
+    place = source.frame.map_from_ego(drive[0].truth)
+    monkeypatch.setattr(comparison, "peak_mb", lambda run, device: 0.0)
+    monkeypatch.setattr(search, "WINDOW_M", 12.0)
+    monkeypatch.setattr(search, "dense_scan", lambda seed: drive[0].scan)
+    bounds_m = (place.x_m - 20.0, place.y_m - 20.0, place.x_m + 20.0, place.y_m + 20.0)
+    base = Config()
+    small = {"width": 8, "levels": 2}
+    model = base.model.model_validate({"channels": 8, "lidar": small, "map": small})
+    config = base.model_copy(update={"bev": base.bev.model_copy(update={"range_m": 16.0}), "model": model})
+    locator = NetworkLocator(build_model(config), config, source)
+    encoded, answered = [], []
+    for name, calls in (("_encode", encoded), ("predict", answered)):
+        method = getattr(NetworkLocator, name)
+        monkeypatch.setattr(
+            NetworkLocator, name, lambda *a, method=method, calls=calls: calls.append(len(timed)) or method(*a)
+        )
+    timed: list[float] = []
+    once = measuring._once_ms
+    monkeypatch.setattr(measuring, "_once_ms", lambda *a: timed.append(0.0) or once(*a))
+    by_windows, at_once = search.compared_searches(locator, RoadArea(source.draw, bounds_m, layer_index("road")), CPU)
+    assert (by_windows.method, at_once.method) == ("window by window", "at once")
+    assert set(encoded) == {0}  # before anything was timed
+    windows = sum(when == 0 for when in answered)
+    assert 0 < windows <= 4
+    assert f"{windows} windows" in by_windows.task
+    assert len(answered) == windows * (2 + by_windows.timed.runs)
 
 
 def test_a_report_becomes_tables_and_json(monkeypatch: pytest.MonkeyPatch, tmp_path):

@@ -1,16 +1,16 @@
-"""Tiles put together to one map of scores."""
+"""Where on a map: what roads allow, window by window, and all that a locator finds at once."""
 
 import math
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import numpy as np
 import pytest
-import torch
+from jaxtyping import Bool
 
-from bevfusion.filters.search import EVENNESS, Candidate, GlobalSearch, distinct, is_near
+from bevfusion.filters.search import GlobalSearch, RoadArea, ScoredWindow, WindowSearch, distinct, is_near
 from bevfusion.geometry.grid import Grid, PoseWindow
 from bevfusion.geometry.se2 import SE2, wrap_angle
-from bevfusion.structures import DataError, Locator, PoseBelief, PoseEstimate, Scan
+from bevfusion.structures import Candidate, DataError, Locator, OnStep, PoseEstimate, Scan, SearchArea
 from tests.filters.vehicles import scan_at
 
 BOUNDS_M = (-100.0, -100.0, 100.0, 100.0)
@@ -24,18 +24,23 @@ class Landscape(Locator):
     asked: list[SE2] = field(default_factory=list)
     slope: float = 0.03
 
-    def locate(self, scan: Scan, prior: SE2, offset_m: float, offset_rad: float) -> PoseEstimate:
-        self.asked.append(prior)
-        window = PoseWindow(offset_m, offset_rad, 1.0, math.radians(10.0))
-        x_m, y_m = window.shifts_m() + prior.x_m, window.shifts_m() + prior.y_m
-        yaws_rad = window.yaw_offsets_rad() + prior.yaw_rad
-        logits = np.zeros(window.shape) + self.slope * x_m[None, None, :]
+    def locate(self, *_: object, **__: object) -> PoseEstimate:
+        raise NotImplementedError
+
+    def map_search(self, area: SearchArea) -> WindowSearch:
+        return WindowSearch(area, self.score)
+
+    def score(self, scan: Scan, centre: SE2, offset_m: float) -> ScoredWindow:
+        self.asked.append(centre)
+        window = PoseWindow(offset_m, math.pi, 1.0, math.radians(10.0))
+        x_m, y_m = window.shifts_m() + centre.x_m, window.shifts_m() + centre.y_m
+        yaws_rad = window.yaw_offsets_rad() + centre.yaw_rad
+        scores = np.zeros(window.shape) + self.slope * x_m[None, None, :]
         for pose, height in self.hills.items():
             turn = (yaws_rad - pose.yaw_rad + math.pi) % (2.0 * math.pi) - math.pi
             distance = (turn / 0.2)[:, None, None] ** 2 + (y_m - pose.y_m)[None, :, None] ** 2 / 4.0
-            logits += height * np.exp(-0.5 * (distance + (x_m - pose.x_m)[None, None, :] ** 2 / 4.0))
-        belief = PoseBelief(torch.from_numpy(logits).float().flatten().log_softmax(0).view(1, *window.shape), window)
-        return PoseEstimate(prior, np.eye(3), 0.1, 0.5, prior, belief)
+            scores += height * np.exp(-0.5 * (distance + (x_m - pose.x_m)[None, None, :] ** 2 / 4.0))
+        return ScoredWindow(centre, window, scores)
 
 
 def everywhere(grid: Grid, pose: SE2) -> np.ndarray:
@@ -52,44 +57,45 @@ def nowhere(grid: Grid, pose: SE2) -> np.ndarray:
     return np.zeros((1, grid.height, grid.width), dtype=np.int8)
 
 
-def test_scores_compare_across_tiles() -> None:
-    # in a tile of its own, each hill would hold nearly all the mass: only together do heights tell
+def test_scores_compare_across_windows() -> None:
     south_west, north_east = SE2(-70.0, -60.0, math.radians(60.0)), SE2(55.0, 71.0, math.radians(-120.0))
     hills = {south_west: 12.0, north_east: 16.0, SE2(20.0, -75.0, math.radians(170.0)): 14.0}
     locator = Landscape(hills)
-    found = GlobalSearch(locator, everywhere, BOUNDS_M, 0, evenness=0.03).candidates(scan_at(SE2()), 3)
+    seen: list[tuple[int, int]] = []
+    search = GlobalSearch(locator, everywhere, BOUNDS_M, 0)
+    found = search.candidates(scan_at(SE2()), 3, lambda done, count: seen.append((done, count)))
     ordered = sorted(hills, key=lambda pose: -(hills[pose] + 0.03 * pose.x_m))
     assert [is_near(c.pose, pose) for c, pose in zip(found, ordered, strict=True)] == [True] * 3
     for candidate, pose in zip(found, ordered, strict=True):
-        height = hills[pose] + 0.03 * pose.x_m - (hills[ordered[0]] + 0.03 * ordered[0].x_m)
-        assert candidate.score - found[0].score == pytest.approx(height, abs=0.8)
+        assert candidate.score == pytest.approx(hills[pose] + 0.03 * pose.x_m, abs=1.2)  # half a bin off
         assert math.hypot(candidate.pose.x_m - pose.x_m, candidate.pose.y_m - pose.y_m) <= 1.0
         assert abs(wrap_angle(candidate.pose.yaw_rad - pose.yaw_rad)) <= math.radians(5.1)
+    assert seen == [(i + 1, len(locator.asked)) for i in range(len(locator.asked))]
 
 
-def test_tiles_that_colour_their_scores_do_not_drag_each_other_along() -> None:
-    class Coloured(Landscape):
-        """What lies near the middle of a tile changes what is said at its borders, by a few nats."""
+def test_what_a_locator_finds_at_once_is_sorted_and_thinned() -> None:
+    best, near, turned = SE2(0.0, 0.0, 3.1), SE2(2.0, 1.0, -3.1), SE2(0.0, 0.0, 0.0)
 
-        def locate(self, scan: Scan, prior: SE2, offset_m: float, offset_rad: float) -> PoseEstimate:
-            estimate = super().locate(scan, prior, offset_m, offset_rad)
-            assert estimate.belief is not None
-            window = estimate.belief.window
-            rng = np.random.default_rng(len(self.asked))
-            tilt = rng.normal(0.0, 6.0, 2)[:, None] * window.shifts_m() / offset_m
-            logits = estimate.belief.log_prob + torch.from_numpy(tilt[0][None, :] + tilt[1][:, None]).float()
-            return replace(estimate, belief=PoseBelief(logits.flatten().log_softmax(0).view_as(logits), window))
+    class AtOnce(Landscape):
+        def map_search(self, area: SearchArea) -> "AtOnce":  # type: ignore[override]
+            assert area.bounds_m == BOUNDS_M
+            return self
 
-    true, other = SE2(-150.0, 160.0, 0.3), SE2(170.0, -140.0, -2.0)
-    bounds_m = (-300.0, -300.0, 300.0, 300.0)
+        def candidates(self, scan: Scan, on_step: OnStep | None = None) -> list[Candidate]:
+            return [Candidate(near, 4.0), Candidate(turned, 3.0), Candidate(best, 5.0)]
 
-    def first(evenness: float) -> SE2:
-        locator = Coloured({true: 24.0, other: 16.0}, slope=0.0)
-        search = GlobalSearch(locator, everywhere, bounds_m, 0, evenness=evenness)
-        return search.candidates(scan_at(SE2()), 1)[0].pose
+    search = GlobalSearch(AtOnce({}), everywhere, BOUNDS_M, 0)
+    assert search.candidates(scan_at(SE2()), 5) == [Candidate(best, 5.0), Candidate(turned, 3.0)]
+    assert search.candidates(scan_at(SE2()), 1) == [Candidate(best, 5.0)]
 
-    assert is_near(first(EVENNESS), true)
-    assert not is_near(first(0.03), true)
+
+def test_a_locator_that_cannot_search_is_refused() -> None:
+    class Narrow(Landscape):
+        def map_search(self, area: SearchArea) -> None:  # type: ignore[override]
+            return None
+
+    with pytest.raises(DataError, match="cannot search a whole map"):
+        GlobalSearch(Narrow({}), everywhere, BOUNDS_M, 0)
 
 
 def test_only_roads_are_searched() -> None:
@@ -100,7 +106,7 @@ def test_only_roads_are_searched() -> None:
     assert is_near(found[0].pose, on)
     assert not any(is_near(candidate.pose, beside) for candidate in found)
     assert all(abs(candidate.pose.y_m) < 9.0 for candidate in found)
-    assert len(locator.asked) == len(search) < len(GlobalSearch(locator, everywhere, BOUNDS_M, 0))
+    assert 0 < len(locator.asked) < len(WindowSearch(RoadArea(everywhere, BOUNDS_M, 0), locator.score))
 
 
 def test_a_map_without_roads_is_searched_all_over() -> None:
@@ -117,7 +123,7 @@ def test_the_whole_extract_is_covered() -> None:
 
 def test_scans_without_points_have_no_candidates() -> None:
     class Blind(Landscape):
-        def locate(self, scan: Scan, prior: SE2, offset_m: float, offset_rad: float) -> PoseEstimate:
+        def score(self, scan: Scan, centre: SE2, offset_m: float) -> ScoredWindow:
             raise DataError("none of the scan's points is near")
 
     assert GlobalSearch(Blind({}), everywhere, BOUNDS_M, 0).candidates(scan_at(SE2()), 3) == []
@@ -129,6 +135,17 @@ def test_candidates_near_a_better_one_are_dropped() -> None:
     assert [candidate.pose for candidate in distinct(candidates)] == [best, turned]
 
 
-def test_tiles_must_overlap() -> None:
-    with pytest.raises(ValueError, match="expected an overlap"):
-        GlobalSearch(Landscape({}), everywhere, BOUNDS_M, 0, offset_m=20.0, overlap_m=0.0)
+def test_cells_beside_a_road_count_whatever_part_of_it_is_asked_for() -> None:
+    area = RoadArea(one_street, BOUNDS_M, 0)
+    whole = area.near_road(Grid(40, 20, 1.0), SE2(3.0, 0.0))
+    y_m = np.arange(40) - 19.5
+    np.testing.assert_array_equal(whole, np.repeat((np.abs(y_m) < 7.0)[:, None], 20, axis=1))
+    upper = area.near_road(Grid(20, 20, 1.0), SE2(3.0, 16.0))  # from y = 6 on: the road itself lies outside
+    np.testing.assert_array_equal(upper[:14], whole[26:])
+    assert not RoadArea(one_street, (-300.0, -900.0, 900.0, 300.0), 0).near_road(Grid(4, 4, 1.0), SE2(0.0, 50.0)).any()
+
+
+def test_a_map_that_shows_no_road_is_searched_all_over() -> None:
+    near: Bool[np.ndarray, "h w"] = RoadArea(nowhere, BOUNDS_M, 0).near_road(Grid(4, 6, 1.0), SE2(0.0, 50.0))
+    assert near.shape == (4, 6)
+    assert near.all()

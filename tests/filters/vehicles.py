@@ -6,10 +6,12 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import torch
+from torch import Tensor
 
+from bevfusion.filters.search import ScoredWindow, WindowSearch
 from bevfusion.geometry.grid import PoseWindow
 from bevfusion.geometry.se2 import SE2, wrap_angle
-from bevfusion.structures import Frame, Locator, PoseBelief, PoseEstimate, Scan
+from bevfusion.structures import Frame, Locator, PoseBelief, PoseEstimate, Scan, SearchArea
 
 YAW_STEP = math.radians(4.0)
 
@@ -61,6 +63,18 @@ class InformedLocator(Locator):
     asked: list[tuple[SE2, float, float]] = field(default_factory=list)
 
     def locate(self, scan: Scan, prior: SE2, offset_m: float, offset_rad: float) -> PoseEstimate:
+        centre, window, logits = self._logits(scan, prior, offset_m, offset_rad)
+        belief = PoseBelief(logits.flatten().log_softmax(0).view(1, *window.shape), window)
+        return PoseEstimate(centre, np.eye(3), 0.1, 0.5, centre, belief)
+
+    def map_search(self, area: SearchArea) -> WindowSearch:
+        def score(scan: Scan, place: SE2, offset_m: float) -> ScoredWindow:
+            centre, window, logits = self._logits(scan, place, offset_m, math.pi)
+            return ScoredWindow(centre, window, logits.numpy())
+
+        return WindowSearch(area, score)
+
+    def _logits(self, scan: Scan, prior: SE2, offset_m: float, offset_rad: float) -> tuple[SE2, PoseWindow, Tensor]:
         self.asked.append((prior, offset_m, offset_rad))
         rng = np.random.default_rng([self.seed, len(self.asked)])
         window = PoseWindow(offset_m + 0.25, min(offset_rad, math.pi), 1.0, YAW_STEP)
@@ -75,8 +89,7 @@ class InformedLocator(Locator):
             yaw_rad = wrap_angle(centre.yaw_rad + rng.uniform(-offset_rad, offset_rad))
             scores = [0.6 * self._peak(window, centre, SE2(centre.x_m + x_m, centre.y_m + y_m, yaw_rad))]
         logits = torch.zeros(window.shape) if self.flat else torch.from_numpy(np.max(scores, axis=0)).float()
-        belief = PoseBelief(logits.flatten().log_softmax(0).view(1, *window.shape), window)
-        return PoseEstimate(centre, np.eye(3), 0.1, 0.5, centre, belief)
+        return centre, window, logits
 
     def _peak(self, window: PoseWindow, centre: SE2, pose: SE2) -> np.ndarray:
         """Height of a hill of 1.5 m and 4 degrees about a pose."""

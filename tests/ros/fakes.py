@@ -104,9 +104,9 @@ class FakeLocalizer(SequenceLocalizer, Locator):
         self.starts.append((prior, offset_m, offset_rad))
         self._start, self._origin, self.state = prior, None, "following"
 
-    def start_anywhere(self, on_tile: Any = None) -> None:
+    def start_anywhere(self, on_step: Any = None) -> None:
         self.starts.append("anywhere")
-        self._search, self.state = on_tile, "lost"
+        self._search, self.state = on_step, "lost"
 
     def step(self, frame: Any) -> PoseEstimate | None:
         self.threads.add(threading.current_thread().name)
