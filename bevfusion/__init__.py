@@ -11,16 +11,18 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
-__all__ = ["DataError", "Frame", "Localizer", "Pose", "Scan", "open_drive", "open_map", "read_scan"]
+__all__ = ["DataError", "Frame", "Localizer", "PathAhead", "Pose", "Scan", "open_drive", "open_map", "read_scan"]
 
 if TYPE_CHECKING:
     from bevfusion.api import Localizer, Pose
     from bevfusion.datasets.open import open_drive, read_scan
+    from bevfusion.direction.path import PathAhead
     from bevfusion.maps.source import open_map
     from bevfusion.structures import DataError, Frame, Scan
 
 _HOME = {
     "Localizer": "bevfusion.api",
+    "PathAhead": "bevfusion.direction.path",
     "Pose": "bevfusion.api",
     "open_drive": "bevfusion.datasets.open",
     "read_scan": "bevfusion.datasets.open",

@@ -21,7 +21,10 @@ from typing import Any, Literal
 import numpy as np
 from jaxtyping import Float
 
-from bevfusion.drawing import ESTIMATE, new_figure
+from bevfusion.direction.guide import Guide
+from bevfusion.direction.path import PathAhead
+from bevfusion.direction.route_files import read_route
+from bevfusion.drawing import ESTIMATE, TRUTH, new_figure
 from bevfusion.geometry.geodesy import GeoPose
 from bevfusion.geometry.grid import Grid
 from bevfusion.geometry.se2 import SE2
@@ -69,26 +72,36 @@ class Pose:
         """Standard deviation of the position along its worst direction, in metres."""
         return math.sqrt(float(np.linalg.eigvalsh(self.covariance[:2, :2])[-1]))
 
-    def plot(self) -> Any:
+    def paths(self, *, route: PathLike | None = None, to: tuple[float, float] | None = None) -> list[PathAhead]:
+        """Which way the road goes from here, on the map alone.
+
+        Each path has `xy_m`, points 2 m apart up to 40 m ahead in the sensor's frame (x ahead, y left), the direction
+        there, `yaw_rad`, its standard deviation `std_rad` as far as the pose is in doubt, and its `probability`.
+
+        Args:
+            route: a file with the route to follow: GeoJSON, GPX, or a graph of nav2's route server.
+            to: latitude and longitude of a goal: the shortest way there, on the map's roads or over nav2's graph.
+
+        Returns:
+            One path along the route; without route and goal one for each branch ahead, the likeliest first.
+
+        Raises:
+            DataError: if the map has no roads, or nothing leads on from the pose, or there.
+        """
+        goal = None if to is None else _goal(to)
+        guide = Guide(self._source, None if route is None else read_route(Path(route)), goal)
+        return guide.paths(self.estimate.map_from_ego, self.covariance)
+
+    def plot(self, paths: Sequence[PathAhead] = ()) -> Any:
         """A matplotlib figure of the scan on the map; `.savefig("pose.png")` writes it.
+
+        Args:
+            paths: ways ahead to draw over it.
 
         Raises:
             ImportError: if matplotlib is not installed.
         """
-        figure, (axis,) = new_figure(6.0, 6.4)
-        grid = Grid.square(_SHOWN_M, 0.25)
-        picture = paint(self._source.draw(grid, SE2(self.x_m, self.y_m, 0.0)))
-        east, north = (self.x_m - _SHOWN_M, self.x_m + _SHOWN_M), (self.y_m - _SHOWN_M, self.y_m + _SHOWN_M)
-        axis.imshow(picture, extent=(*east, *north), interpolation="nearest")
-        tall = self._scan.xyz[height_above_ground(self._scan.xyz) > _TALL_M, :2]
-        on_map = self.estimate.map_from_ego.apply(tall)
-        axis.scatter(on_map[:, 0], on_map[:, 1], s=0.4, color="black", linewidths=0)
-        yaw_rad = self.estimate.map_from_ego.yaw_rad
-        axis.arrow(self.x_m, self.y_m, 8.0 * math.cos(yaw_rad), 8.0 * math.sin(yaw_rad), width=0.6, color=ESTIMATE)
-        axis.set(xlim=east, ylim=north, xlabel="east (m)", ylabel="north (m)", aspect="equal")
-        axis.set_title(f"{self.lat:.6f}, {self.lon:.6f}, {self.heading_deg:.0f}° from east, ± {self.std_m:.1f} m")
-        axis.annotate(ATTRIBUTION, (0.99, 0.01), xycoords="axes fraction", ha="right", va="bottom", fontsize=7)
-        return figure
+        return draw_pose(self._scan, self.estimate, self._source, paths)
 
     def _repr_html_(self) -> str:
         """What a notebook shows: the picture, or the numbers alone where matplotlib is not installed."""
@@ -101,6 +114,44 @@ class Pose:
         figure.savefig(written, format="png", dpi=90)
         encoded = base64.b64encode(written.getvalue()).decode("ascii")
         return f'<p>{told}</p><img alt="scan on the map" src="data:image/png;base64,{encoded}">'
+
+
+def draw_pose(scan: Scan, estimate: PoseEstimate, source: MapSource, paths: Sequence[PathAhead] = ()) -> Any:
+    """A matplotlib figure of a scan where it was found on the map, and of the ways ahead: as wide as they are likely.
+
+    Raises:
+        ImportError: if matplotlib is not installed.
+    """
+    pose = estimate.map_from_ego
+    place = source.frame.geo_pose(pose)
+    std_m = math.sqrt(float(np.linalg.eigvalsh(estimate.covariance[:2, :2])[-1]))
+    figure, (axis,) = new_figure(6.0, 6.4)
+    grid = Grid.square(_SHOWN_M, 0.25)
+    picture = paint(source.draw(grid, SE2(pose.x_m, pose.y_m, 0.0)))
+    east, north = (pose.x_m - _SHOWN_M, pose.x_m + _SHOWN_M), (pose.y_m - _SHOWN_M, pose.y_m + _SHOWN_M)
+    axis.imshow(picture, extent=(*east, *north), interpolation="nearest")
+    tall = scan.xyz[height_above_ground(scan.xyz) > _TALL_M, :2]
+    on_map = pose.apply(tall)
+    axis.scatter(on_map[:, 0], on_map[:, 1], s=0.4, color="black", linewidths=0)
+    ahead = 8.0 * math.cos(pose.yaw_rad), 8.0 * math.sin(pose.yaw_rad)
+    axis.arrow(pose.x_m, pose.y_m, *ahead, width=0.6, color=ESTIMATE)
+    for path in paths:
+        line = pose.apply(np.concatenate([np.zeros((1, 2)), path.xy_m]))
+        axis.plot(line[:, 0], line[:, 1], color=TRUTH, linewidth=1.0 + 3.0 * path.probability, alpha=0.8)
+        if len(paths) > 1:
+            axis.annotate(f"{100.0 * path.probability:.0f} %", line[-1], color=TRUTH, fontsize=9)
+    axis.set(xlim=east, ylim=north, xlabel="east (m)", ylabel="north (m)", aspect="equal")
+    heading_deg = math.degrees(place.yaw_rad)
+    axis.set_title(f"{place.lat_deg:.6f}, {place.lon_deg:.6f}, {heading_deg:.0f}° from east, ± {std_m:.1f} m")
+    axis.annotate(ATTRIBUTION, (0.99, 0.01), xycoords="axes fraction", ha="right", va="bottom", fontsize=7)
+    return figure
+
+
+def _goal(to: tuple[float, float]) -> GeoPose:
+    try:
+        return GeoPose(*to)
+    except (TypeError, ValueError) as error:
+        raise DataError(f"to is (latitude, longitude) in degrees, got {to!r}") from error
 
 
 class Localizer:

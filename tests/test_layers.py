@@ -18,7 +18,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("fusion",),
     ("heads",),
     ("simulate", "classical"),
-    ("datasets",),
+    ("datasets", "direction"),
     ("model",),
     ("build",),
     ("localizer",),

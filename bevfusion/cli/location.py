@@ -14,11 +14,14 @@ from bevfusion.cli.fetching import Overpass, with_fetched
 from bevfusion.cli.options import (
     Checkpoint,
     Columns,
+    Goal,
     MapError,
     Maps,
     Overwrite,
+    RouteFile,
     fail,
     parse_columns,
+    parse_goal,
     parse_near,
     refuse_to_replace,
     wide_console,
@@ -60,12 +63,20 @@ def locate(
     map_error_m: MapError = 1.0,
     overpass: Overpass = None,
     columns: Columns = None,
+    route: RouteFile = None,
+    to: Goal = None,
+    draw: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Write a picture of scan, map and the way ahead there.")
+    ] = None,
 ) -> None:
-    """Find scans on a map, given about where they were taken.
+    """Find scans on a map, given about where they were taken, and say which way the road goes from there.
 
     A scan that cannot be used is reported and costs no other its answer; the status is 2 then.
     """
     lat_deg, lon_deg, heading_deg = parse_near(near)
+    goal = parse_goal(to)
+    if draw is not None:
+        refuse_to_replace([draw / f"{path.stem}_way.png" for path in scans], overwrite)
     if explain is not None and backend is Backend.ONNX:
         raise typer.BadParameter("--explain looks into the network's parts: it needs --backend torch")
     if explain is not None:
@@ -73,6 +84,8 @@ def locate(
 
         refuse_to_replace([file for path in scans for file in files_of(explain, path.stem)], overwrite)
     from bevfusion.datasets.scan_files import SingleScans
+    from bevfusion.direction.guide import Guide, described, in_words
+    from bevfusion.direction.route_files import read_route
     from bevfusion.geometry.geodesy import GeoPose
     from bevfusion.heads.map_error import with_map_error
     from bevfusion.localizer import open_locator
@@ -97,6 +110,9 @@ def locate(
         locator = OnnxLocator(Path(checkpoint), source)
     else:
         locator = network if explain is not None else open_locator(checkpoint, source)
+    guide = Guide(source, None if route is None else read_route(route), goal)
+    if guide.leads:
+        guide.check_map()
     single_scans = SingleScans(scans, parse_columns(columns))
     answers: list[dict[str, Any]] = []
     failed: list[str] = []
@@ -124,6 +140,22 @@ def locate(
             "covariance": estimate.covariance.tolist(),
             "confidence": estimate.confidence,
         }
+        try:
+            paths, reason = guide.paths(pose, estimate.covariance), ""
+        except DataError as error:
+            if guide.leads:  # a way was asked for: the pose is told, and that there is none
+                failed.append(f"{path}: {error}")
+            paths, reason = [], str(error)
+        answer["way"] = in_words(paths)
+        answer["paths"] = [described(one, pose, source) for one in paths]
+        if reason:
+            answer["no_path"] = reason
+        if draw is not None:
+            from bevfusion.api import draw_pose
+            from bevfusion.drawing import save_figure
+
+            draw.mkdir(parents=True, exist_ok=True)
+            save_figure(draw_pose(scan, estimate, source, paths), draw / f"{path.stem}_way.png")
         answers.append(answer)
         if as_json:
             typer.echo(json.dumps(answer))
@@ -139,7 +171,17 @@ def _print_answers(answers: Sequence[dict[str, Any]]) -> None:
     from rich.table import Table
 
     table = Table()
-    for title in ("scan", "lat", "lon", "heading (deg)", "x (m)", "y (m)", "std x, y (m), yaw (deg)", "confidence"):
+    for title in (
+        "scan",
+        "lat",
+        "lon",
+        "heading (deg)",
+        "x (m)",
+        "y (m)",
+        "std x, y (m), yaw (deg)",
+        "confidence",
+        "way (deg)",
+    ):
         table.add_column(title, justify="left" if title == "scan" else "right")
     for answer in answers:
         std_x_m, std_y_m, std_rad = (math.sqrt(max(0.0, answer["covariance"][i][i])) for i in range(3))
@@ -152,5 +194,6 @@ def _print_answers(answers: Sequence[dict[str, Any]]) -> None:
             f"{answer['y_m']:.2f}",
             f"{std_x_m:.2f}, {std_y_m:.2f}, {math.degrees(std_rad):.1f}",
             f"{answer['confidence']:.2f}",
+            answer["way"],
         )
     wide_console().print(table)

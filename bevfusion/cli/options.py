@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from bevfusion.datasets.logged import LogOptions
+    from bevfusion.geometry.geodesy import GeoPose
 
 BAD_INPUT = 2
 AUTO = "auto"
@@ -90,6 +91,25 @@ Columns = Annotated[
         metavar="x,y,z,intensity,...",
         help="What the numbers of .bin and .npy scans are, where they do not tell themselves: NAME or NAME:TYPE (f4, "
         "f8, u2, ...) for each column, _ for one that is not used.",
+    ),
+]
+RouteFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--route",
+        exists=True,
+        dir_okay=False,
+        help="The route to follow: GeoJSON or GPX, or a graph of nav2's route server (with --to: the shortest way over "
+        "it).",
+    ),
+]
+Goal = Annotated[
+    str | None,
+    typer.Option(
+        "--to",
+        metavar="LAT,LON",
+        help="Where to go: the shortest way on the roads of the map, one-way streets and turn restrictions respected. "
+        "Without --route and --to every branch ahead is told, with its probability.",
     ),
 ]
 ODOMETRIES, PARTS = ("log", "kiss-icp", "truth"), ("lidar", "gnss", "imu", "odometry")
@@ -179,6 +199,22 @@ def parse_topics(words: Sequence[str]) -> tuple[tuple[str, str], ...]:
         if len(pair) != 2 or pair[0] not in PARTS or not pair[1]:
             raise typer.BadParameter(f"--topic expects PART=NAME with a part of {', '.join(PARTS)}, got {word!r}")
     return tuple((pair[0], pair[1]) for pair in pairs)
+
+
+def parse_goal(text: str | None) -> "GeoPose | None":
+    """The place of `--to`.
+
+    Raises:
+        typer.BadParameter: if it is not LAT,LON.
+    """
+    if text is None:
+        return None
+    lat_deg, lon_deg, heading_deg = parse_near(text, "--to")
+    if heading_deg is not None:
+        raise typer.BadParameter(f"--to expects LAT,LON in degrees, without a heading, got {text!r}")
+    from bevfusion.geometry.geodesy import GeoPose
+
+    return GeoPose(lat_deg, lon_deg)
 
 
 def parse_near(text: str, name: str = "--near") -> tuple[float, float, float | None]:

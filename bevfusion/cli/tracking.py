@@ -9,7 +9,19 @@ from typing import Annotated
 import typer
 
 from bevfusion.cli.fetching import Overpass, places_of, with_fetched
-from bevfusion.cli.options import ODOMETRIES, Columns, Extrinsics, MapError, Maps, Topics, log_options, parse_near
+from bevfusion.cli.options import (
+    ODOMETRIES,
+    Columns,
+    Extrinsics,
+    Goal,
+    MapError,
+    Maps,
+    RouteFile,
+    Topics,
+    log_options,
+    parse_goal,
+    parse_near,
+)
 
 log = logging.getLogger(__name__)
 
@@ -49,18 +61,24 @@ def track(
     extrinsics: Extrinsics = None,
     columns: Columns = None,
     overpass: Overpass = None,
+    route: RouteFile = None,
+    to: Goal = None,
 ) -> None:
     """Poses from a log that holds no truth: one a frame, or the reason why there is none.
 
-    Writes poses.csv, poses.tum, track.geojson, track.gpx, summary.json and report.html.
+    Writes poses.csv, poses.tum, track.geojson, track.gpx, summary.json and report.html; and, where the map has roads,
+    directions.geojson: the ways on from each pose, along --route or to --to if one is given.
     """
     if odometry not in ODOMETRIES[:2]:
         raise typer.BadParameter(f"--odometry is log or kiss-icp, got {odometry!r}")
     if near is not None and anywhere:
         raise typer.BadParameter("--near and --anywhere exclude each other")
     guess = None if near is None else parse_near(near)
+    goal = parse_goal(to)
     from bevfusion.datasets.odometry import with_kiss_icp
     from bevfusion.datasets.open import open_drive
+    from bevfusion.direction.guide import Guide
+    from bevfusion.direction.route_files import read_route
     from bevfusion.extras import is_installed
     from bevfusion.files import check_writable, user_cache
     from bevfusion.geometry.geodesy import GeoPose
@@ -92,6 +110,9 @@ def track(
             raise DataError(f"--near {near} lies on none of the maps ({', '.join(one.name for one in sources)})")
         source = sources[found[0]]
         begin = Start(found[1], offset_m, math.pi if guess[2] is None else math.radians(_HEADING_DEG))
+    guide = Guide(source, None if route is None else read_route(route), goal)
+    if guide.leads:
+        guide.check_map()
     if odometry == "kiss-icp" or opened.odometry == "none":
         with frame_progress("odometry", len(opened)) as show:
             opened = with_kiss_icp(opened, user_cache("odometry"), show)
@@ -109,7 +130,9 @@ def track(
     if plots and not is_installed("matplotlib"):
         log.warning("no report.html: it needs matplotlib: pip install 'bevfusion[report]'")
         plots = False
-    write_all(folder, opened, tracked, source, map_error_m=map_error_m, mcap=mcap, plots=plots and not interrupted)
+    drawn = plots and not interrupted
+    guide_used = guide if guide.usable else None
+    write_all(folder, opened, tracked, source, map_error_m=map_error_m, mcap=mcap, plots=drawn, guide=guide_used)
     typer.echo(f"{headline(tracked)}; in {folder}")
     if interrupted:
         log.warning("interrupted: %d of %d frames are kept in %s", len(tracked), len(indices), folder)

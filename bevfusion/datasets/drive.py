@@ -1,9 +1,10 @@
 """What a logged drive is to the rest of the package."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Protocol, runtime_checkable
 
+from bevfusion.geometry.geodesy import GeoPose
 from bevfusion.structures import DataError, Frame
 from bevfusion.summary import InputSummary
 
@@ -39,6 +40,12 @@ class Drive(Protocol):
 
     def __iter__(self) -> Iterator[Frame]:
         """All frames in order; those that cannot be read are left out and counted, as `readable_frames` does."""
+
+
+def truths_of(drive: Drive) -> Mapping[int, GeoPose]:
+    """True poses by frame number that a log holds beside those of its scans; empty where it holds no more."""
+    truths: Callable[[], Mapping[int, GeoPose]] | None = getattr(drive, "truths", None)
+    return {} if truths is None else truths()
 
 
 class BadFrames:
@@ -118,6 +125,10 @@ class Derived(ABC):
     def __len__(self) -> int:
         """Number of frames."""
         return len(self._drive)
+
+    def truths(self) -> Mapping[int, GeoPose]:
+        """True poses of the log, also where it has no scan; see `truths_of`."""
+        return truths_of(self._drive)
 
     @abstractmethod
     def __getitem__(self, position: int) -> Frame:

@@ -117,6 +117,14 @@ class KittiRawDrive:
         """All frames in order of time that can be read."""
         return readable_frames(self)
 
+    def truths(self) -> dict[int, GeoPose]:
+        """Poses of the LiDAR by frame number, also of frames without a scan; packets that are broken are left out."""
+        found: dict[int, GeoPose] = {}
+        for number in sorted(self._oxts):
+            with suppress(DataError):
+                found[number] = lidar_pose(read_oxts(self._oxts[number]), self._velo_from_imu)
+        return found
+
     def _scan(self, path: Path) -> Scan:
         return read_packed_scan(path) if self._packed else self._cloud(path).scan(self._intensity_scale)
 

@@ -5,6 +5,7 @@ frame of their own: they are laid onto the GNSS of the log, by the rigid motion 
 1991, without scale). Rows without stamps belong to the scans in order, one each.
 """
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from jaxtyping import Float, Int
 from bevfusion.datasets.drive import Derived, Drive
 from bevfusion.datasets.pose_files import PoseTable, read_pose_file
 from bevfusion.datasets.tracks import GeoTrack, PoseTrack
-from bevfusion.geometry.geodesy import LocalFrame
+from bevfusion.geometry.geodesy import GeoPose, LocalFrame
 from bevfusion.structures import DataError, Frame
 
 FITTED_FRAMES = 60
@@ -39,6 +40,10 @@ class WithTruth(Derived):
         """
         frame = self._drive[position]
         return replace(frame, truth=self._track.at(frame.stamp_ns))
+
+    def truths(self) -> Mapping[int, GeoPose]:
+        """None but those of the frames: the log's own are not the truth here."""
+        return {}
 
 
 def with_truth(drive: Drive, path: Path) -> Drive:

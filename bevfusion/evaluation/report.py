@@ -415,9 +415,25 @@ def _terminal_cells(section: dict[str, Any]) -> list[tuple[list[str], str]]:
     return cells
 
 
+def direction_table(direction: dict[str, Any]) -> Table:
+    """The path 16 m ahead against the one that was driven, beside the baselines."""
+    counted = f"{direction['frames']} frames, {direction['turning']['frames']} turning"
+    table = Table(title=f"The way the road goes, 16 m ahead ({counted})")
+    for title in ("", "final (m)", "average (m)", "within 2 m", "Hausdorff (m)", "turning: final (m)", "within 2 m"):
+        table.add_column(title, justify="right" if title else "left")
+    rows = {"route, moved to the vehicle": direction} | direction["baselines"]
+    for name, section in rows.items():
+        near, turning = section["path_16m"], section["turning"]
+        cells = [near["fde_m"], near["ade_m"], near["hit"], near["hausdorff_m"], turning["fde_m"], turning["hit"]]
+        table.add_row(name.replace("_", " "), *(_terminal_number(value, 2) for value in cells))
+    return table
+
+
 def print_table(report: dict[str, Any]) -> None:
     """Print the tables on standard output; files and pipes get room for all of them."""
     console = Console(width=None if sys.stdout.isatty() else 120)
     console.print(rich_table(report))
     if report["traffic"]:
         console.print(traffic_table(report["traffic"]))
+    if report.get("direction"):
+        console.print(direction_table(report["direction"]))

@@ -13,6 +13,7 @@ from bevfusion.datasets.drive import Drive
 from bevfusion.datasets.logged import LogOptions
 from bevfusion.datasets.open import open_drive
 from bevfusion.datasets.selection import ALL_FRAMES, FrameSelection
+from bevfusion.evaluation.direction import direction_section
 from bevfusion.evaluation.jobs import DriveTask, cached_results, forget, perform_all
 from bevfusion.evaluation.plots import write_plots
 from bevfusion.evaluation.protocol import NO_CHECKS, AuxiliaryChecks, Protocol
@@ -277,6 +278,7 @@ def _finish(
         if about is not None:
             about.log(log)
     report = report_of(results, maps, map_names, protocol, map_files, inputs) | {"checkpoint": provenance}
+    report["direction"] = direction_section(results, drives, maps)
     for result in results:
         if result.unreadable:
             log.warning("%s: %d frames cannot be read and are left out", result.drive, result.unreadable)

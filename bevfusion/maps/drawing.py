@@ -22,6 +22,7 @@ _FEATURE_KEYS = frozenset(
 """Keys that say what a thing is. A multipolygon without any is of the old kind: its outer ways say it."""
 
 KEPT_KEYS = frozenset(key for layer in schema.LAYERS for key, _ in layer.tags) | {
+    *("access", "motor_vehicle", "motorcar", "vehicle"),
     *(
         "area",
         "bridge",

@@ -14,7 +14,8 @@ from bevfusion.maps.elements import SAYS_NOTHING, Elements, Relation, Tags
 from bevfusion.maps.extent import Bounds, extent_of
 from bevfusion.maps.features import Area, Line, OsmMap, Point, Road
 from bevfusion.maps.multipolygons import Assembled, assembled_partly, clipped, enclosed, is_closed, mended
-from bevfusion.maps.tags import building_height_m, earthwork, oneway_direction, road_grade, road_width_m
+from bevfusion.maps.restrictions import turn_restrictions
+from bevfusion.maps.tags import building_height_m, earthwork, is_private, oneway_direction, road_grade, road_width_m
 from bevfusion.maps.traffic_side import left_hand_traffic_at, tagged_left_hand_traffic
 from bevfusion.structures import DataError
 from bevfusion.summary import InputSummary
@@ -111,6 +112,7 @@ class FeatureBuilder:
             name=name,
             left_hand_traffic=self._left_hand_traffic(),
             summary=self._summary,
+            restrictions=turn_restrictions(self._elements, self._summary),
         )
 
     # -- ways
@@ -419,6 +421,7 @@ def _road(tags: Tags, ids: tuple[int, ...], xy_m: Float[np.ndarray, "n 2"]) -> R
         name=tags.get("name", ""),
         grade=road_grade(tags),
         earthwork=earthwork(tags),
+        private=is_private(tags),
     )
 
 

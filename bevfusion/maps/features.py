@@ -23,6 +23,7 @@ class Road:
     name: str = ""
     grade: float | None = None  # rise per metre along the vertices, where incline says a number
     earthwork: str = ""  # "embankment" or "cutting" where it runs on or in one
+    private: bool = False  # not open to everybody's cars: access=private and the like
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +54,14 @@ class Point:
 
 
 @dataclass(frozen=True, slots=True)
+class TurnRestriction:
+    """A rule about going on at a junction, by the nodes of OSM that a car comes along one after the other."""
+
+    node_ids: tuple[int, ...]  # the last is where it may not go on to, or must
+    mandatory: bool = False  # it must go on to the last node; else it must not
+
+
+@dataclass(frozen=True, slots=True)
 class OsmMap:
     """All features of an extract, in east-north metres about its centre; what lies underground is left out."""
 
@@ -65,3 +74,4 @@ class OsmMap:
     name: str = ""
     left_hand_traffic: bool = False  # by the tags, else by the country
     summary: InputSummary = field(default_factory=lambda: InputSummary("map"))
+    restrictions: tuple[TurnRestriction, ...] = ()

@@ -127,6 +127,16 @@ def oneway_direction(tags: Mapping[str, str]) -> int:
     return 1 if implied and value == "" else 0
 
 
+_FOR_CARS = ("motorcar", "motor_vehicle", "vehicle", "access")  # the more special key counts
+_CLOSED = frozenset({"no", "private", "permit", "agricultural", "forestry", "emergency", "military", "psv", "bus"})
+
+
+def is_private(tags: Mapping[str, str]) -> bool:
+    """Whether a road is closed to most cars: https://wiki.openstreetmap.org/wiki/Key:access."""
+    value = next((tags[key] for key in _FOR_CARS if key in tags), "")
+    return value in _CLOSED
+
+
 def building_height_m(tags: Mapping[str, str]) -> float | None:
     """Height of a building from height or its levels; None if neither is tagged."""
     for key in ("height", "building:height", "est_height"):

@@ -8,6 +8,7 @@ from pathlib import Path
 from bevfusion import __version__
 from bevfusion.datasets.drive import Drive
 from bevfusion.datasets.selection import FrameSelection
+from bevfusion.direction.guide import Guide
 from bevfusion.files import atomic_folder, uninterrupted, write_text
 from bevfusion.filters.settings import FilterConfig
 from bevfusion.heads.map_error import MAP_ERROR_M
@@ -16,6 +17,7 @@ from bevfusion.progress import frame_progress
 from bevfusion.sequence import log_search_progress
 from bevfusion.structures import DataError, Locator
 from bevfusion.tracking import outputs
+from bevfusion.tracking.directions import write_directions
 from bevfusion.tracking.follow import Start, TrackedFrame, track_drive
 from bevfusion.tracking.report import counts, headline, write_report
 
@@ -98,25 +100,28 @@ def write_all(
     map_error_m: float = MAP_ERROR_M,
     mcap: bool = False,
     plots: bool = True,
+    guide: Guide | None = None,
 ) -> None:
     """Write poses.csv, poses.tum, track.geojson, track.gpx, summary.json; if asked for poses.mcap and the report.
 
-    All of them appear at once; the report, which takes longest, after them.
+    With a guide also directions.geojson. All of them appear at once; the report, which takes longest, after them.
     """
     notes = [drive.summary, source.summary]
-    about = {
-        "version": __version__,
-        "log": drive.name,
-        "odometry": drive.odometry,
-        "map": source.name,
-        "origin": [source.frame.origin_lat_deg, source.frame.origin_lon_deg],
-        "map_error_m": map_error_m,
-        "frames": counts(frames),
-        "headline": headline(frames),
-        "input": [summary.as_dict() for summary in notes],
-        "attribution": outputs.ATTRIBUTION,
-    }
     with uninterrupted(), atomic_folder(folder) as staged:
+        ways = None if guide is None else write_directions(staged / "directions.geojson", frames, guide, source)
+        about = {
+            "version": __version__,
+            "log": drive.name,
+            "odometry": drive.odometry,
+            "map": source.name,
+            "origin": [source.frame.origin_lat_deg, source.frame.origin_lon_deg],
+            "map_error_m": map_error_m,
+            "frames": counts(frames),
+            "headline": headline(frames),
+            "directions": ways,
+            "input": [summary.as_dict() for summary in notes],
+            "attribution": outputs.ATTRIBUTION,
+        }
         outputs.write_csv(staged / "poses.csv", frames, source)
         outputs.write_tum(staged / "poses.tum", frames)
         outputs.write_geojson(staged / "track.geojson", frames, source)
