@@ -9,7 +9,7 @@ import pytest
 
 from bevfusion.cli import main
 from bevfusion.geometry.se2 import SE2
-from bevfusion.structures import MapCache, PoseEstimate, Scan
+from bevfusion.structures import PoseEstimate, Scan
 from tests.maps.osm_text import CENTRE, OsmText
 
 NEAR = ",".join(f"{degrees:.8f}" for degrees in CENTRE.degrees_from_metres(-20.0, -1.5))
@@ -21,9 +21,7 @@ class AtThePrior:
     model = None
     map_error_m = 0.0
 
-    def locate(
-        self, scan: Scan, prior: SE2, offset_m: float, offset_rad: float, map_cache: MapCache | None = None
-    ) -> PoseEstimate:
+    def locate(self, scan: Scan, prior: SE2, offset_m: float, offset_rad: float) -> PoseEstimate:
         return PoseEstimate(prior, np.diag([0.04, 0.04, 1e-4]), 0.01, 0.9, prior)
 
 
