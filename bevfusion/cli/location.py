@@ -140,6 +140,7 @@ def locate(
             "covariance": estimate.covariance.tolist(),
             "confidence": estimate.confidence,
         }
+        guide.forget()
         try:
             paths, reason = guide.paths(pose, estimate.covariance), ""
         except DataError as error:

@@ -39,7 +39,12 @@ _PRIVATE = 0.2
 
 
 def paths_ahead(
-    graph: RoadGraph, map_from_ego: SE2, covariance: Float[np.ndarray, "3 3"], *, least: float = LEAST_PROBABILITY
+    graph: RoadGraph,
+    map_from_ego: SE2,
+    covariance: Float[np.ndarray, "3 3"],
+    *,
+    least: float = LEAST_PROBABILITY,
+    with_spread: bool = True,
 ) -> list[PathAhead]:
     """One path a branch, the likeliest first; their probabilities add up to one.
 
@@ -48,6 +53,7 @@ def paths_ahead(
         map_from_ego: pose of the vehicle.
         covariance: of it, x, y in m and yaw in rad, map axes.
         least: probability below which a branch is left out.
+        with_spread: whether the spread of the directions is wanted, which takes most of the time.
 
     Raises:
         DataError: if no road in the vehicle's direction lies within 30 m.
@@ -60,8 +66,9 @@ def paths_ahead(
     together = _once(found)
     kept = [(probability, branch) for probability, branch in together if probability >= least] or together[:1]
     total = sum(probability for probability, _ in kept)
+    doubt = covariance if with_spread else None
     paths = [
-        path_along(Route.over(graph, list(branch)), map_from_ego, covariance, probability=probability / total)
+        path_along(Route.over(graph, list(branch)), map_from_ego, doubt, probability=probability / total)
         for probability, branch in kept
     ]
     return sorted(paths, key=lambda path: -path.probability)

@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Sequence
-from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -41,7 +40,7 @@ class Guide:
         """Whether it was told where to go."""
         return self._file is not None or self._goal is not None
 
-    @cached_property
+    @property
     def graph(self) -> RoadGraph:
         """The roads of the map.
 
@@ -67,6 +66,10 @@ class Guide:
         """
         if self._file is None:
             _ = self.graph
+
+    def forget(self) -> None:
+        """Another vehicle is led next: it gets a way of its own."""
+        self._route = self._along_m = None
 
     def paths(self, map_from_ego: SE2, covariance: Float[np.ndarray, "3 3"]) -> list[PathAhead]:
         """The paths ahead of a pose, the likeliest first: one along a route; without one, one a branch.

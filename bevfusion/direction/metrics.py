@@ -17,10 +17,10 @@ TURNING_DEG = 10.0
 BINS_M = ((0.0, 10.0), (10.0, 20.0), (20.0, 40.0))
 """Of the direction's error: along the path, the upper end counts."""
 
-Points = Float[np.ndarray, "n 2"]
+Points = Float[np.ndarray, "_ 2"]
 
 
-def displacements_m(path: Points, driven: Points) -> Float[np.ndarray, " n"]:
+def displacements_m(path: Points, driven: Points) -> Float[np.ndarray, " _"]:
     """Distance between points of the same number, as many as both have."""
     count = min(len(path), len(driven))
     distances: np.ndarray = np.hypot(*(path[:count] - driven[:count]).T)

@@ -6,6 +6,7 @@ shortest ways are those of an ordinary graph of courses (Aho and Corasick 1975 f
 """
 
 import math
+import weakref
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -284,8 +285,11 @@ class RoadGraph:
         return np.array([self.places_m[node] for node in nodes]), lane_m
 
 
+_GRAPHS: "weakref.WeakKeyDictionary[MapSource, RoadGraph]" = weakref.WeakKeyDictionary()
+
+
 def road_graph_of(source: MapSource) -> RoadGraph:
-    """The road graph of an open map.
+    """The road graph of an open map, made when first asked for and kept as long as the map.
 
     Raises:
         DataError: if it is a picture, or was drawn to disk: neither says which road joins which.
@@ -295,7 +299,9 @@ def road_graph_of(source: MapSource) -> RoadGraph:
         raise DataError(
             f"the map {source.name} is a picture and has no road graph: give the OpenStreetMap extract itself"
         )
-    return RoadGraph.of(osm)
+    if source not in _GRAPHS:
+        _GRAPHS[source] = RoadGraph.of(osm)
+    return _GRAPHS[source]
 
 
 def places_of(pose: SE2, graph: RoadGraph, radius_m: float = 30.0) -> list[OnRoad]:

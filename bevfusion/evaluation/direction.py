@@ -154,8 +154,9 @@ def count_drive(
         if stretch is None:
             tally.leave_out("off the roads of the map")
             continue
-        tally.add(paths_of(stretch, index, estimate.estimate, estimate.covariance, estimate.prior), driven)
-        _count_junction(tally, graph, estimate, driven, stretch, index)
+        paths = paths_of(stretch, index, estimate.estimate, estimate.covariance, estimate.prior)
+        tally.add(paths, driven)
+        _count_junction(tally, graph, estimate, paths[""], driven)
 
 
 def paths_of(
@@ -181,30 +182,27 @@ def paths_of(
 
 
 def _count_junction(
-    tally: Tally, graph: RoadGraph, estimate: ScoredEstimate, driven: PathAhead, stretch: Stretch, index: int
+    tally: Tally, graph: RoadGraph, estimate: ScoredEstimate, path: PathAhead, driven: PathAhead
 ) -> None:
     """Whether the path takes the branch that was driven, where the road of the map branches within 40 m."""
     try:
-        branches = _distinct(paths_ahead(graph, estimate.truth, _AT_TRUTH))
+        branches = _distinct(paths_ahead(graph, estimate.truth, _AT_TRUTH, with_spread=False))
     except DataError:
         return
     if len(branches) < 2:
         return
     taken = metrics.nearest_branch(driven.xy_m, branches)
-    route_m = stretch.route.place_of(estimate.estimate, float(stretch.along_m[index - stretch.first]))[0]
-    path = path_along(stretch.route, estimate.estimate, estimate.covariance, along_m=route_m)
     tally.right_branch.append(metrics.nearest_branch(path.xy_m, branches) == taken)
     try:
-        guess = paths_ahead(graph, estimate.estimate, estimate.covariance)[0]
+        guess = paths_ahead(graph, estimate.estimate, estimate.covariance, with_spread=False)[0]
+        tally.right_guess.append(metrics.nearest_branch(guess.xy_m, branches) == taken)
     except DataError:
         tally.right_guess.append(False)
-        return
-    tally.right_guess.append(metrics.nearest_branch(guess.xy_m, branches) == taken)
 
 
-def _distinct(paths: Sequence[PathAhead]) -> list[Float[np.ndarray, "n 2"]]:
+def _distinct(paths: Sequence[PathAhead]) -> list[Float[np.ndarray, "_ 2"]]:
     """The points of branches that part within the path; those with fewer than 16 m to go are none."""
-    found: list[Float[np.ndarray, "n 2"]] = []
+    found: list[Float[np.ndarray, "_ 2"]] = []
     for path in paths:
         apart = all(metrics.final_displacement_m(path.xy_m, other) > _APART_M for other in found)
         if len(path.xy_m) >= NEAR_POINTS and apart:

@@ -66,7 +66,7 @@ def test_the_way_to_a_goal(files: tuple[str, str], capsys: pytest.CaptureFixture
 
 
 def test_along_a_file(files: tuple[str, str], capsys: pytest.CaptureFixture[str], tmp_path: Path):
-    line = [CENTRE.degrees_from_metres(x_m, y_m)[::-1] for x_m, y_m in ((-60, 0), (0, 0), (0, -60))]
+    line = [CENTRE.degrees_from_metres(x_m, y_m)[::-1] for x_m, y_m in ((-60.0, 0.0), (0.0, 0.0), (0.0, -60.0))]
     (tmp_path / "route.geojson").write_text(json.dumps({"type": "LineString", "coordinates": line}))
     (path,) = located(files, capsys, "--route", str(tmp_path / "route.geojson"))["paths"]
     assert path["turn_deg"][-1] == pytest.approx(-90.0, abs=6.0)  # whoever draws a route knows why

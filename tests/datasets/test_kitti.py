@@ -7,8 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from bevfusion.datasets.drive import truths_of
 from bevfusion.datasets.kitti import KittiRawDrive, lidar_pose, read_calibration, read_oxts
 from bevfusion.datasets.open import open_drive, read_scan
+from bevfusion.datasets.selection import FrameSelection, SelectedFrames
+from bevfusion.datasets.tracks import GeoTrack
+from bevfusion.datasets.truth_file import WithTruth
 from bevfusion.geometry.geodesy import LocalFrame
 from bevfusion.structures import DataError
 from tests.datasets.bag_writing import Messages, SmallDrive, drive_messages, write_ros1
@@ -58,6 +62,17 @@ def test_tiny_drive_is_read(drive_path: Path) -> None:
     assert frame.odom_from_ego is None
     with pytest.raises(IndexError):
         drive[3]
+
+
+def test_true_poses_are_known_where_there_is_no_scan(drive_path: Path) -> None:
+    drive = KittiRawDrive(drive_path)
+    (drive_path / "oxts/data/0000000003.txt").write_text("not a packet")
+    truths = drive.truths()
+    assert list(truths) == [0, 1, 2]  # frame 1 has no scan, the packet of frame 3 is broken
+    assert truths[2] == drive[1].truth
+    assert truths_of(SelectedFrames(drive, FrameSelection(0, None, 2))) == truths
+    track = GeoTrack.from_degrees(np.array([0, 10**9]), np.array([[49.0, 8.4], [49.0001, 8.4]]))
+    assert truths_of(WithTruth(drive, track)) == {}  # another truth is asked for
 
 
 def test_stamps_are_the_scanners_else_those_of_the_packets(drive_path: Path) -> None:

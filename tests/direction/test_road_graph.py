@@ -12,7 +12,7 @@ from bevfusion.geometry.se2 import SE2
 from bevfusion.maps.features import TurnRestriction
 from bevfusion.maps.render import OsmRenderer
 from bevfusion.structures import DataError
-from tests.direction.graphs import crossing, graph, road, town
+from tests.direction.graphs import Picture, crossing, graph, road, town
 
 GRID = {10 * row + column: (40.0 * column, 40.0 * row) for row in range(4) for column in range(4)}
 
@@ -150,11 +150,8 @@ def test_a_pose_that_no_road_leads_on_from_is_refused(x_m: float, message: str):
 
 
 def test_a_picture_has_no_graph_and_a_map_without_roads_neither():
-    class Picture:
-        name = "city.png"
-
     with pytest.raises(DataError, match=r"city\.png is a picture"):
-        road_graph_of(Picture.__new__(Picture))
+        road_graph_of(Picture())
     with pytest.raises(DataError, match="no road that cars drive on"):
         road_graph_of(OsmRenderer(town([])))
     assert len(road_graph_of(OsmRenderer(town(crossing()))).roads) == 8

@@ -10,7 +10,7 @@ from bevfusion.evaluation.direction import direction_section
 from bevfusion.evaluation.results import DriveResult, ScoredEstimate
 from bevfusion.geometry.se2 import SE2
 from bevfusion.maps.render import OsmRenderer
-from tests.direction.graphs import FRAME, crossing, town
+from tests.direction.graphs import Picture, crossing, town
 
 
 def turning_left() -> list[SE2]:
@@ -76,8 +76,4 @@ def test_every_frame_counts_that_has_a_path():
 def test_off_the_roads_and_on_pictures_nothing_is_scored():
     poses = [SE2(float(x), 200.0, 0.0) for x in range(-90, -20)]
     assert direction_section([scored(poses, SE2(), SE2())], [None], [OsmRenderer(town(crossing()))]) is None
-
-    class Picture:
-        name, frame = "picture", FRAME
-
     assert direction_section([scored(poses, SE2(), SE2())], [None], [Picture()]) is None
