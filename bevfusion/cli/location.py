@@ -172,17 +172,7 @@ def _print_answers(answers: Sequence[dict[str, Any]]) -> None:
     from rich.table import Table
 
     table = Table()
-    for title in (
-        "scan",
-        "lat",
-        "lon",
-        "heading (deg)",
-        "x (m)",
-        "y (m)",
-        "std x, y (m), yaw (deg)",
-        "confidence",
-        "way (deg)",
-    ):
+    for title in ("scan", "lat", "lon", "heading (deg)", "x (m)", "y (m)", "std x, y (m), yaw (deg)", "confidence"):
         table.add_column(title, justify="left" if title == "scan" else "right")
     for answer in answers:
         std_x_m, std_y_m, std_rad = (math.sqrt(max(0.0, answer["covariance"][i][i])) for i in range(3))
@@ -195,6 +185,11 @@ def _print_answers(answers: Sequence[dict[str, Any]]) -> None:
             f"{answer['y_m']:.2f}",
             f"{std_x_m:.2f}, {std_y_m:.2f}, {math.degrees(std_rad):.1f}",
             f"{answer['confidence']:.2f}",
-            answer["way"],
         )
     wide_console().print(table)
+    ways = Table(title="The way on, 16 m ahead: degrees to the left of the heading, ± what the pose leaves in doubt")
+    for title in ("scan", "way"):
+        ways.add_column(title, justify="left")
+    for answer in answers:
+        ways.add_row(Path(answer["scan"]).name, answer.get("no_path") or answer["way"])
+    wide_console().print(ways)
