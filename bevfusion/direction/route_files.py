@@ -7,7 +7,6 @@
   route; over any other one the way to a goal is sought.
 """
 
-import json
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -24,6 +23,7 @@ from bevfusion.direction.route import NEAR_M, Route, route_to
 from bevfusion.geometry.geodesy import GeoPose, LocalFrame
 from bevfusion.geometry.se2 import SE2
 from bevfusion.maps.features import Road
+from bevfusion.parsing import parse_json, read_text
 from bevfusion.structures import DataError
 
 _WGS84 = pyproj.CRS.from_epsg(4326)
@@ -84,16 +84,13 @@ def read_route(path: Path) -> RouteFile:
     Raises:
         DataError: if it cannot be read, is none of the formats, or holds no route or several.
     """
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path}: not a readable route ({error})") from error
+    text = read_text(path)
     if text.lstrip().startswith("<"):
         lon_lat = _gpx_line(text, path)
     else:
         try:
-            document = json.loads(text)
-        except (ValueError, RecursionError) as error:
+            document = parse_json(text, path.name)
+        except DataError as error:
             raise DataError(f"{path} is neither GeoJSON nor GPX ({error})") from error
         if not isinstance(document, dict) or not isinstance(document.get("type"), str):
             raise DataError(f"{path} is JSON, but no GeoJSON: it has no type")

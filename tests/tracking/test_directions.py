@@ -26,9 +26,7 @@ FRAMES = [tracked(0, SE2(-20.0, -1.5, 0.0)), tracked(1, None), tracked(2, SE2(30
 
 
 @pytest.mark.parametrize(("goal_m", "count"), [(None, 3), ((0.0, 60.0), 1)])
-def test_a_line_a_way_and_a_reason_where_there_is_none(
-    tmp_path: Path, goal_m: tuple[float, float] | None, count: int
-):
+def test_a_line_a_way_and_a_reason_where_there_is_none(tmp_path: Path, goal_m: tuple[float, float] | None, count: int):
     source = OsmRenderer(town(crossing()))
     goal = None if goal_m is None else GeoPose(*FRAME.degrees_from_metres(*goal_m))
     told = write_directions(tmp_path / "directions.geojson", FRAMES, Guide(source, goal=goal), source)
