@@ -107,11 +107,11 @@ def test_the_spread_of_the_direction_is_that_of_paths_from_poses_drawn_at_random
     covariance = np.diag(sizes**2)
     path = path_along(route, pose, covariance)
     drawn = []
-    for offset in rng.normal(size=(300, 3)) * sizes:
+    for offset in rng.normal(size=(60, 3)) * sizes:
         moved = path_along(route, pose.moved_by(SE2(*offset.tolist())), covariance)
         drawn.append(moved.yaw_rad[:10])
     spread = np.std([np.vectorize(wrap_angle)(each - path.yaw_rad[:10]) for each in drawn], axis=0)
-    assert path.std_rad[:10] == pytest.approx(spread, rel=0.3, abs=math.radians(0.25))
+    assert path.std_rad[:10] == pytest.approx(spread, rel=0.35, abs=math.radians(0.25))
 
 
 def test_no_doubt_no_spread():

@@ -117,7 +117,7 @@ def test_what_is_refused_in_one_line(tmp_path: Path, name: str):
 def test_a_file_that_is_not_there_or_no_text(tmp_path: Path):
     (tmp_path / "binary.gpx").write_bytes(b"\xff\xfe\x00\x81")
     for name in ("missing.gpx", "binary.gpx"):
-        with pytest.raises(DataError, match="cannot be read|no text in UTF-8"):
+        with pytest.raises(DataError, match=r"cannot be read|no text in UTF-8"):
             read_route(tmp_path / name)
 
 
