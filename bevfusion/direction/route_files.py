@@ -143,7 +143,7 @@ def _geojson_line(document: dict[str, Any], features: Sequence[dict[str, Any]], 
     return _in_degrees(joined, document, path)
 
 
-def _lines(geometry: dict[str, Any]) -> Iterator[list[Any]]:
+def _lines(geometry: Any) -> Iterator[Any]:
     if "geometry" in geometry:
         if geometry["geometry"]:
             yield from _lines(geometry["geometry"])
@@ -156,7 +156,7 @@ def _lines(geometry: dict[str, Any]) -> Iterator[list[Any]]:
             yield from _lines(part)
 
 
-def _places(coordinates: Sequence[Sequence[Any]]) -> np.ndarray:
+def _places(coordinates: Any) -> np.ndarray:
     places = np.array([(float(place[0]), float(place[1])) for place in coordinates]).reshape(-1, 2)
     if not np.isfinite(places).all():
         raise ValueError("a number is not finite")

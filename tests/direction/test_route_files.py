@@ -94,7 +94,7 @@ BAD = {
     "two tracks": (gpx(*["<trk><trkseg>" + points("trkpt") + "</trkseg></trk>"] * 2), "2 tracks and routes"),
     "a point without place": (gpx("<rte><rtept lat='49'/></rte>"), "has no place"),
     "not numbers": (line([["a", "b"], [1, 2]]), "not those of GeoJSON"),
-    "not finite": (line([[8.4, 49.0], [math.nan, 49.0]]), "finite"),
+    "not finite": (line([[8.4, 49.0], [math.nan, 49.0]]), "neither GeoJSON nor GPX"),
     "no coordinates": (line(3), "not those of GeoJSON"),
     "one place": (line(lon_lat()[:1]), "two places"),
     "lines apart": (collection(feature(line(lon_lat())), feature(line(lon_lat(FAR)))), "do not join"),
