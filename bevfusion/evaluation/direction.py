@@ -61,9 +61,9 @@ class Tally:
             self.rows[name].append(scores(path.extended(NEAR_POINTS), near))
         self.turning.append(metrics.is_turning(driven.yaw_rad[:NEAR_POINTS]))
         for index, error in enumerate(metrics.direction_errors_deg(paths[""].yaw_rad, driven.yaw_rad).tolist()):
-            name = metrics.bin_of_point(index)
-            if name is not None:
-                self.errors_deg.setdefault(name, []).append(error)
+            part = metrics.bin_of_point(index)
+            if part is not None:
+                self.errors_deg.setdefault(part, []).append(error)
 
     def section(self) -> Section | None:
         """For metrics.json; None if nothing was counted."""
