@@ -9,7 +9,7 @@ from jaxtyping import Float
 
 from bevfusion.direction.road_graph import Edge, RoadGraph, places_of
 from bevfusion.geometry.geodesy import GeoPose
-from bevfusion.geometry.se2 import SE2
+from bevfusion.geometry.se2 import SE2, wrap_angle
 from bevfusion.metrics import wrap_angles
 from bevfusion.structures import DataError
 
@@ -129,7 +129,8 @@ class Route:
         if along_m >= self.length_m - 0.5:
             raise DataError(f"{name} ends at the pose: nothing is left of it to follow")
         (behind, ahead), _ = self.at(np.array([along_m - 1.0, along_m + 1.0]))
-        turn_rad = float(wrap_angles(np.arctan2(*(ahead - behind)[::-1]) - pose.yaw_rad))
+        east_m, north_m = (ahead - behind).tolist()
+        turn_rad = wrap_angle(math.atan2(north_m, east_m) - pose.yaw_rad)
         if abs(turn_rad) > _AGAINST_RAD:
             off_deg = abs(math.degrees(turn_rad))
             raise DataError(f"{name} leads the other way: it is {off_deg:.0f} degrees off the heading of the pose")
