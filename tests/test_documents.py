@@ -11,6 +11,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 import typer
 import yaml
@@ -132,11 +133,16 @@ def included(page: str) -> str:
     return hooks().assembled((ROOT / "docs" / page).read_text(), page)
 
 
+def module(path: Path):
+    """A script, imported."""
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    found = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(found)
+    return found
+
+
 def hooks():
-    spec = importlib.util.spec_from_file_location("docs_hooks", ROOT / "docs/hooks.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return module(ROOT / "docs/hooks.py")
 
 
 def between(text: str, first: str, last: str) -> list[list[str]]:
@@ -244,8 +250,8 @@ def test_the_reference_has_all_that_is_public():
     names = {name.rpartition(".")[2] for name in described}
     assert set(bevfusion.__all__) | set(bevfusion.attention.__all__) == names
     for name in described:
-        module, _, attribute = name.rpartition(".")
-        assert hasattr(importlib.import_module(module), attribute), name
+        home, _, attribute = name.rpartition(".")
+        assert hasattr(importlib.import_module(home), attribute), name
 
 
 def literals() -> str:
@@ -312,3 +318,21 @@ def test_the_notebook_finds_its_pose(monkeypatch: pytest.MonkeyPatch):
     assert abs(space["turned_deg"]) < 3.0
     assert "data:image/png;base64," in space["pose"]._repr_html_()
     assert math.isfinite(space["pose"].std_m)
+
+
+def test_the_tutorial_s_bag_is_that_of_a_cheap_receiver(town_drive, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    truths = {frame.stamp_ns: frame.truth for frame in town_drive[0]}
+    monkeypatch.setattr("sys.argv", ["make_bag.py", str(town_drive[0]._path), str(tmp_path / "bag")])
+    module(ROOT / "docs/tutorial/make_bag.py").main()
+    drive = bevfusion.open_drive(tmp_path / "bag")
+    frames = list(drive)
+    assert [frame.stamp_ns for frame in frames] == sorted(truths)
+    assert drive.odometry == "none"
+    assert all(frame.truth is None and frame.gnss is not None for frame in frames)
+    lost = " ".join(note.text for note in drive.summary.of_kind("lost"))
+    assert "standard deviation 3 m" in lost
+    assert "measures no orientation" in lost
+    off_m = [111_200.0 * abs(frame.gnss.lat_deg - truths[frame.stamp_ns].lat_deg) for frame in frames]
+    assert 0.05 < max(off_m) < 15.0
+    np.testing.assert_allclose(frames[0].scan.xyz, town_drive[0][0].scan.xyz, atol=1e-5)
+    assert len((tmp_path / "bag_truth.csv").read_text().splitlines()) == 1 + len(frames)

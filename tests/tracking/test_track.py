@@ -245,6 +245,16 @@ class TestOutputs:
         assert fixes[0][1]["latitude"] == pytest.approx(49.0, abs=1e-6)
         assert len(found) == 8
 
+    def test_gdal_opens_the_tracks(self, tmp_path: Path):
+        raw = pytest.importorskip("pyogrio").raw
+        outputs.write_geojson(tmp_path / "track.geojson", FRAMES, Plain())
+        outputs.write_gpx(tmp_path / "track.gpx", FRAMES, Plain(), "log")
+        found = []
+        for name, layer in (("track.geojson", None), ("track.gpx", "tracks"), ("track.gpx", "track_points")):
+            meta, _, geometries, _ = raw.read(tmp_path / name, layer=layer)
+            found.append((meta["crs"], meta["geometry_type"], len(geometries)))
+        assert found == [("EPSG:4326", "LineString", 2), ("EPSG:4326", "MultiLineString", 1), ("EPSG:4326", "Point", 4)]
+
     def test_the_headline_says_what_is_missing(self):
         assert counts(FRAMES) == {"following": 4, "lost": 2}
         assert headline(FRAMES) == "4 of 6 frames have a pose (67 %); 2 lost"
