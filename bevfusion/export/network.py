@@ -39,8 +39,8 @@ class PointsToBeliefs(nn.Module):
         intensity: Float[Tensor, " n"],
         tile: Float[Tensor, "1 l hm wm"],
         prior_yaw_rad: Float[Tensor, " 1"],
-    ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-        """Log-probabilities of the poses (1, R, Y, X); the best one (1, 3); of that, what `PoseCheck` holds.
+    ) -> tuple[Tensor, Tensor]:
+        """Log-probabilities of the poses (1, R, Y, X); the log-odds (1,) of the best one.
 
         Args:
             xyz: points in metres, ego frame.
@@ -54,8 +54,7 @@ class PointsToBeliefs(nn.Module):
         features = self.model.map_encoder(tile)[..., of_features:-of_features, of_features:-of_features]
         batch = Batch(bev[None], tile[..., margin:-margin, margin:-margin], prior_yaw_rad)
         prediction = self.model(batch, self.window, features)
-        check = prediction.check
-        return prediction.volume.log_prob, prediction.poses, check.residual, check.covariance, check.log_odds
+        return prediction.volume.log_prob, prediction.check.log_odds
 
 
 def export_tile_grid(config: Config, offset_m: float) -> Grid:
@@ -66,7 +65,7 @@ def export_tile_grid(config: Config, offset_m: float) -> Grid:
     return tile_grid(config, offset_m, context_m)
 
 
-def example_inputs(points: int, layers: int, tile_cells: int) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+def example_inputs(points: int, layers: int, tile_cells: int) -> tuple[Tensor, Tensor]:
     """Something of the right shapes to trace with."""
     generator = torch.Generator().manual_seed(0)
     xyz = torch.rand(points, 3, generator=generator) * torch.tensor([60.0, 60.0, 4.0]) - torch.tensor([30.0, 30.0, 1.7])

@@ -17,7 +17,7 @@ from bevfusion.localizer import estimate_of, on_lattice
 from bevfusion.maps.source import MapSource
 from bevfusion.maps.tiles import TileStore
 from bevfusion.parsing import parse_json
-from bevfusion.structures import DataError, PoseBelief, PoseCheck, PoseEstimate, Scan, SearchArea
+from bevfusion.structures import DataError, PoseBelief, PoseEstimate, Scan, SearchArea
 
 
 class OnnxLocator:
@@ -84,8 +84,8 @@ class OnnxLocator:
             found = self._session.run(list(OUTPUTS), dict(zip(INPUTS, values, strict=True)))
         except Exception as error:  # its exceptions have no base of their own
             raise DataError(f"{self.path}: onnxruntime cannot run it: {str(error).splitlines()[0][:200]}") from error
-        log_prob, poses, *check = (torch.from_numpy(array) for array in found)
-        return estimate_of(PoseBelief(log_prob, self.window), poses, PoseCheck(*check), centre)
+        log_prob, log_odds = (torch.from_numpy(array) for array in found)
+        return estimate_of(PoseBelief(log_prob, self.window), log_odds, centre)
 
     def map_search(self, area: SearchArea) -> None:
         """None: the file answers within one window, and what it says there does not compare with another."""

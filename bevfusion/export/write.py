@@ -16,7 +16,7 @@ from bevfusion.maps.schema import LAYERS
 from bevfusion.structures import DataError
 
 INPUTS = ("xyz", "height_m", "intensity", "tile", "prior_yaw_rad")
-OUTPUTS = ("log_prob", "pose", "residual", "residual_covariance", "log_odds")
+OUTPUTS = ("log_prob", "log_odds")
 METADATA_KEY = "bevfusion"  # under which a file says what it was made from
 FORMAT = "bevfusion-export-3"
 NO_DIGEST = b"0" * 64  # stands in a file where its digest will, while that is taken
