@@ -65,7 +65,7 @@ def export_tile_grid(config: Config, offset_m: float) -> Grid:
     return tile_grid(config, offset_m, context_m)
 
 
-def example_inputs(points: int, layers: int, tile_cells: int) -> tuple[Tensor, Tensor]:
+def example_inputs(points: int, layers: int, tile_cells: int) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     """Something of the right shapes to trace with."""
     generator = torch.Generator().manual_seed(0)
     xyz = torch.rand(points, 3, generator=generator) * torch.tensor([60.0, 60.0, 4.0]) - torch.tensor([30.0, 30.0, 1.7])
