@@ -7,7 +7,7 @@ OpenStreetMap packed by xz has a ratio of 20, bags of scans one of 2. What unpac
 
 import io
 import os
-from typing import IO
+from typing import Any
 
 from bevfusion.structures import DataError
 
@@ -31,7 +31,7 @@ class BoundedStream(io.BufferedIOBase):
         source: what is read, for messages.
     """
 
-    def __init__(self, stream: IO[bytes] | io.BufferedIOBase, limit: int, source: object) -> None:
+    def __init__(self, stream: Any, limit: int, source: object) -> None:
         self._stream = stream
         self._limit = limit
         self._source = source
