@@ -145,13 +145,13 @@ def test_searches_are_timed_with_the_map_at_hand(town_drive, monkeypatch: pytest
     small = {"width": 8, "levels": 2}
     model = base.model.model_validate({"channels": 8, "lidar": small, "map": small})
     config = base.model_copy(update={"bev": base.bev.model_copy(update={"range_m": 16.0}), "model": model})
-    locator = NetworkLocator(build_model(config), config, source)
     encoded, answered = [], []
     for name, calls in (("_encode", encoded), ("predict", answered)):
         method = getattr(NetworkLocator, name)
         monkeypatch.setattr(
             NetworkLocator, name, lambda *a, method=method, calls=calls: calls.append(len(timed)) or method(*a)
         )
+    locator = NetworkLocator(build_model(config), config, source)
     timed: list[float] = []
     once = measuring._once_ms
     monkeypatch.setattr(measuring, "_once_ms", lambda *a: timed.append(0.0) or once(*a))

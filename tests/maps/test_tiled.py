@@ -133,7 +133,10 @@ def test_coarser_cells_show_the_same_roads(pair: Pair) -> None:
     grid = Grid(400, 400, 1.0)
     a, b = (RoadArea(s.draw, s.bounds_m, layer_index("road")).near_road(grid, SE2(0.5, 0.5)) for s in pair)
     assert 0.05 < a.mean() < 0.95
-    assert (a ^ b).sum() <= 0.02 * a.sum()  # cells that a road touches no more than the margin
+    wider = [cv2.dilate(near.astype(np.uint8), np.ones((3, 3), np.uint8)) > 0 for near in (a, b)]
+    # each cell shows what the file shows at its middle: a border lies up to a cell off
+    assert (a & ~wider[1]).mean() < 0.002
+    assert (b & ~wider[0]).mean() < 0.002
     assert made.covers(0.0, 0.0)
     assert not made.covers(extract.bounds_m[2] + 1.0, 0.0)
 
