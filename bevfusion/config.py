@@ -438,7 +438,7 @@ def overridden(config: Config, overrides: Sequence[str], within: str | None = No
     return config_from_dict(values, "--set") if overrides else config
 
 
-def config_from_dict(values: dict[str, Any], origin: str) -> Config:
+def config_from_dict(values: dict[Any, Any], origin: str) -> Config:
     """Validate plain values; keys may have their former names, as in checkpoints of earlier versions.
 
     Raises:
@@ -451,7 +451,7 @@ def config_from_dict(values: dict[str, Any], origin: str) -> Config:
         raise ConfigError(f"{origin}: " + "; ".join(explain(error, Config))) from error
 
 
-def _renamed(values: dict[str, Any], origin: str) -> tuple[dict[str, Any], list[str]]:
+def _renamed(values: dict[Any, Any], origin: str) -> tuple[dict[Any, Any], list[str]]:
     """The values with every key by its present name, and the former names that were among them.
 
     Raises:
@@ -473,7 +473,7 @@ def _renamed(values: dict[str, Any], origin: str) -> tuple[dict[str, Any], list[
     return values, former
 
 
-def _section(values: dict[str, Any], path: str, made: bool = False) -> dict[str, Any] | None:
+def _section(values: dict[Any, Any], path: str, made: bool = False) -> dict[str, Any] | None:
     """The section at a path, an empty one if it is to be made; None where there is none."""
     section = values
     for name in path.split("."):

@@ -43,7 +43,7 @@ class BoundedStream(io.BufferedIOBase):
 
     def seekable(self) -> bool:
         """As far as the decompressor is."""
-        return self._stream.seekable()
+        return bool(self._stream.seekable())
 
     def tell(self) -> int:
         """How many bytes lie before the next one."""
@@ -56,7 +56,7 @@ class BoundedStream(io.BufferedIOBase):
             DataError: beyond the limit.
         """
         room = self._limit - self._position + 1
-        data = self._stream.read(room if size is None or size < 0 else min(size, room))
+        data: bytes = self._stream.read(room if size is None or size < 0 else min(size, room))
         self._position += len(data)
         if self._position > self._limit:
             raise DataError(f"{self._source}: unpacks to more than {self._limit} bytes, {MAX_RATIO} times its size")

@@ -77,7 +77,7 @@ def decode(data: bytes, drive_index: int) -> DriveResult:
         for number, item in enumerate(words["worst"]):
             attention = {slot: stored[f"worst{number}_attention_{slot}"] for slot in item["attention"]}
             place, heading = stored[f"worst{number}_place"], stored[f"worst{number}_heading"]
-            window, centre = PoseWindow(**item["window"]), SE2(*item["centre"])
+            window, centre = PoseWindow(**item["window"]), SE2(*(float(value) for value in item["centre"]))
             marginals = BeliefMarginals(centre, window, place, heading, attention, item["attention_half_m"])
             result.worst.restore((drive_index, item["frame_index"]), item["draw"], item["badness"], marginals)
     except (KeyError, IndexError, TypeError, DataError) as error:  # damaged, or written whole, but not by this

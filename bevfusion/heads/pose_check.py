@@ -61,11 +61,9 @@ class PoseCheckHead(nn.Module):
             score: of the matching at each pose, before any scale: the mean product of a seen cell.
         """
         looked = self.look(joint)
-        told = self.displacement(looked)
-        with torch.autocast(joint.device.type, enabled=False):  # sums of thousands of cells
-            told = told.float()
-            displacement_m = _LARGEST_M * (told[:, :2] / _LARGEST_M).tanh()
-            residual, covariance = rigid_residual(displacement_m, _precision(told[:, 2:]) * seen.float(), self.grid)
+        told = self.displacement(looked).float()  # sums of thousands of cells follow
+        displacement_m = _LARGEST_M * (told[:, :2] / _LARGEST_M).tanh()
+        residual, covariance = rigid_residual(displacement_m, _precision(told[:, 2:]) * seen.float(), self.grid)
         small = self.down(looked)
         pooled = torch.cat([small.mean((2, 3)), small.amax((2, 3)), score[:, None].to(small)], dim=1)
         return PoseCheck(residual, covariance, self.verdict(pooled)[:, 0].float())

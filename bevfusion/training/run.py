@@ -66,7 +66,7 @@ def train(
     began, provenance = time.monotonic(), _provenance(config)
     _quiet_lightning()
     folder = _run_folder(config, output, resume)
-    check_writable(folder / CONFIG_NAME)
+    check_writable(folder)
     L.seed_everything(config.seed, workers=True, verbose=False)
     module = _module(config)  # first, since it knows of a wrong configuration at once
     loggers = make_loggers(config, folder)  # and these of a missing package
