@@ -17,6 +17,7 @@ import numpy as np
 from jaxtyping import Float
 
 from bevfusion.direction.route import Route
+from bevfusion.geometry.lines import blurred_along, yaws_along
 from bevfusion.geometry.se2 import SE2
 from bevfusion.metrics import wrap_angles
 
@@ -136,10 +137,9 @@ class _Line:
         count = max(int((last_m - first_m) / _STEP_M), 1)
         ticks_m = np.linspace(first_m, last_m, count + 1)
         xy_m, lane_m = route.at(ticks_m)
-        xy_m = np.stack([_blurred(xy_m[:, axis], route.rounding_m) for axis in (0, 1)], axis=1)
-        slope = np.gradient(xy_m, axis=0)
-        yaw_rad = np.unwrap(np.arctan2(slope[:, 1], slope[:, 0]))
-        return cls(xy_m, yaw_rad, _blurred(lane_m, _LANE_CHANGE_M), int(np.abs(ticks_m - at_m).argmin()))
+        xy_m = np.stack([blurred_along(xy_m[:, axis], route.rounding_m, _STEP_M) for axis in (0, 1)], axis=1)
+        lane_m = blurred_along(lane_m, _LANE_CHANGE_M, _STEP_M)
+        return cls(xy_m, yaws_along(xy_m), lane_m, int(np.abs(ticks_m - at_m).argmin()))
 
     def moved_to(
         self, map_from_ego: SE2, heading_std_rad: float
@@ -192,14 +192,3 @@ def _spread(
             turned.append(moved_rad[at] if len(moved_rad) else np.zeros(len(yaw_rad)))
         variance += (0.5 * wrap_angles(turned[0] - turned[1])) ** 2
     return np.sqrt(variance)
-
-
-def _blurred(values: Float[np.ndarray, " n"], sigma_m: float) -> Float[np.ndarray, " n"]:
-    """Gaussian smoothing along the line; beyond the ends it goes on with the same slope."""
-    reach = min(math.ceil(3.0 * sigma_m / _STEP_M), len(values) - 1)
-    if reach < 1:
-        return values
-    kernel = np.exp(-0.5 * (np.arange(-reach, reach + 1) * _STEP_M / sigma_m) ** 2)
-    before = 2.0 * values[0] - values[reach:0:-1]
-    behind = 2.0 * values[-1] - values[-2 : -reach - 2 : -1]
-    return np.convolve(np.concatenate([before, values, behind]), kernel / kernel.sum(), "valid")

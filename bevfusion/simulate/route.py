@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float
 
+from bevfusion.geometry.lines import blurred_along, yaws_along
 from bevfusion.maps.features import OsmMap, Road
 from bevfusion.simulate.street_graph import Edge, StreetGraph
 from bevfusion.structures import DataError
@@ -113,27 +114,28 @@ def _smooth(steps: list[Edge], graph: StreetGraph, side: float, wander_m: float,
     even = np.arange(0.0, ticks[-1], _STEP_M)
     centre = np.stack([np.interp(even, ticks, nodes[:, axis]) for axis in (0, 1)], axis=1)
     lane_even = lane[np.clip(np.searchsorted(ticks, even, side="right") - 1, 0, len(lane) - 1)]
-    centre = np.stack([_blur(centre[:, axis], _SMOOTHING_M) for axis in (0, 1)], axis=1)
+    centre = np.stack([blurred_along(centre[:, axis], _SMOOTHING_M, _STEP_M) for axis in (0, 1)], axis=1)
     # changes of lane take longer than corners
-    lane_even = _blur(lane_even, 3.0 * _SMOOTHING_M)
-    heading = _blur(_yaws(centre), 1.0)
+    lane_even = blurred_along(lane_even, 3.0 * _SMOOTHING_M, _STEP_M)
+    heading = blurred_along(yaws_along(centre), 1.0, _STEP_M)
     aside = side * (lane_even + _wander(len(even), wander_m, rng))
     shifted = centre + aside[:, None] * np.stack([np.sin(heading), -np.cos(heading)], axis=1)
     xy, lane_even = _evenly(shifted, lane_even)
     for _ in range(_TRIES):
-        if len(xy) < 3 or np.abs(np.diff(_blur(_yaws(xy), 1.0))).max() < _STEP_M / _TIGHTEST_M:
+        if len(xy) < 3 or np.abs(np.diff(blurred_along(yaws_along(xy), 1.0, _STEP_M))).max() < _STEP_M / _TIGHTEST_M:
             break
-        xy, lane_even = _evenly(np.stack([_blur(xy[:, axis], 1.5) for axis in (0, 1)], axis=1), lane_even)
+        rounded = np.stack([blurred_along(xy[:, axis], 1.5, _STEP_M) for axis in (0, 1)], axis=1)
+        xy, lane_even = _evenly(rounded, lane_even)
     if len(xy) < 3:
         return Path(xy, np.zeros(len(xy)), np.zeros(len(xy)), side)
-    return Path(xy, _blur(_yaws(xy), 1.0), lane_even, side)
+    return Path(xy, blurred_along(yaws_along(xy), 1.0, _STEP_M), lane_even, side)
 
 
 def _wander(count: int, wander_m: float, rng: np.random.Generator) -> Float[np.ndarray, " n"]:
     """A slow drift across the lane, half of it a habit of the driver."""
     knots = rng.normal(rng.normal(0.0, 0.7), 0.7, count // 60 + 2)
     drift = np.interp(np.arange(count) / 60.0, np.arange(len(knots)), knots)
-    return np.asarray(wander_m * np.clip(_blur(drift, 6.0), -2.0, 2.0), float)
+    return np.asarray(wander_m * np.clip(blurred_along(drift, 6.0, _STEP_M), -2.0, 2.0), float)
 
 
 def _evenly(
@@ -144,21 +146,3 @@ def _evenly(
     even = np.arange(0.0, travelled[-1], _STEP_M)
     xy = np.stack([np.interp(even, travelled, xy_m[:, axis]) for axis in (0, 1)], axis=1)
     return xy, np.interp(even, travelled, lane_m)
-
-
-def _yaws(xy_m: Float[np.ndarray, "n 2"]) -> Float[np.ndarray, " n"]:
-    """Direction of travel along a line, unwrapped."""
-    slope = np.gradient(xy_m, axis=0)
-    return np.unwrap(np.arctan2(slope[:, 1], slope[:, 0]))
-
-
-def _blur(values: Float[np.ndarray, " n"], sigma_m: float) -> Float[np.ndarray, " n"]:
-    """Gaussian smoothing along the line; beyond the ends it goes on straight."""
-    reach = min(math.ceil(3.0 * sigma_m / _STEP_M), len(values) - 1)
-    if reach < 1:
-        return values
-    kernel = np.exp(-0.5 * (np.arange(-reach, reach + 1) * _STEP_M / sigma_m) ** 2)
-    # point reflection keeps slopes at the ends
-    before = 2.0 * values[0] - values[reach:0:-1]
-    behind = 2.0 * values[-1] - values[-2 : -reach - 2 : -1]
-    return np.convolve(np.concatenate([before, values, behind]), kernel / kernel.sum(), "valid")
