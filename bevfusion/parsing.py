@@ -7,7 +7,8 @@ Every text that the package has not just written itself is read by these functio
 
 import json
 import re
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -32,15 +33,12 @@ def parse_json(text: str, source: object) -> Any:
         DataError: if it is no JSON, names a key twice with different values, is nested deeper than `MAX_DEPTH`, or
             holds a number that is not finite or does not fit into 64 bits.
     """
-    try:
-        value = json.loads(text, object_pairs_hook=_without_twins)
-        _check_values(value, most=len(text) + 1, finite=True)
-    except RecursionError as error:
-        raise DataError(f"{source}: no JSON that can be read: it is nested too deeply") from error
-    except MemoryError as error:
-        raise DataError(f"{source}: no JSON that can be read: it does not fit into memory") from error
-    except ValueError as error:
-        raise DataError(f"{source}: no JSON that can be read: {_reason(error)}") from error
+    with _bounded(f"{source}: no JSON that can be read"):
+        try:
+            value = json.loads(text, object_pairs_hook=_without_twins)
+            _check_values(value, most=len(text) + 1, finite=True)
+        except ValueError as error:
+            raise DataError(f"{source}: no JSON that can be read: {_reason(error)}") from error
     return value
 
 
@@ -64,17 +62,14 @@ def parse_yaml(text: str, source: object) -> Any:
         DataError: if it is no YAML, gives a key twice, is nested deeper than `MAX_DEPTH`, holds a whole number that
             does not fit into 64 bits, or grows by its aliases far beyond its own length.
     """
-    try:
-        value = yaml.load(text, Loader=_Loader)
-        _check_values(value, most=len(text) + _FEW, finite=False)
-    except RecursionError as error:
-        raise DataError(f"{source}: not valid YAML: it is nested too deeply") from error
-    except MemoryError as error:
-        raise DataError(f"{source}: not valid YAML: it does not fit into memory") from error
-    except yaml.YAMLError as error:
-        raise DataError(f"{source}: not valid YAML: {' '.join(str(error).split())[:300]}") from error
-    except (ValueError, TypeError, OverflowError, AttributeError, KeyError, IndexError) as error:  # of its constructors
-        raise DataError(f"{source}: not valid YAML: {_reason(error)}") from error
+    with _bounded(f"{source}: not valid YAML"):
+        try:
+            value = yaml.load(text, Loader=_Loader)
+            _check_values(value, most=len(text) + _FEW, finite=False)
+        except yaml.YAMLError as error:
+            raise DataError(f"{source}: not valid YAML: {' '.join(str(error).split())[:300]}") from error
+        except (ValueError, TypeError, OverflowError, AttributeError, KeyError, IndexError) as error:  # constructors'
+            raise DataError(f"{source}: not valid YAML: {_reason(error)}") from error
     return value
 
 
@@ -140,6 +135,17 @@ def _check_values(value: Any, most: int, finite: bool) -> None:
             return
         level, seen = below, seen + len(below)
     raise ValueError(f"it is nested deeper than {MAX_DEPTH}")
+
+
+@contextmanager
+def _bounded(refusal: str) -> Iterator[None]:
+    """Refuse what is too deep or too large for a parser, in words that begin with `refusal`."""
+    try:
+        yield
+    except RecursionError as error:
+        raise DataError(f"{refusal}: it is nested too deeply") from error
+    except MemoryError as error:
+        raise DataError(f"{refusal}: it does not fit into memory") from error
 
 
 def _reason(error: Exception) -> str:
