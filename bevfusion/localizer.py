@@ -61,9 +61,9 @@ class NetworkLocator:
         self.source = source
         self.device = device
         self._voxel_grid = voxel_grid(config)
-        self._stores: dict[Grid, TileStore] = {}
+        self._tiles = TileStore(source, model.bev_grid)
         self._features = MapFeatures(
-            TileStore(source, model.bev_grid),
+            self._tiles,
             self._encode,
             stride=model.stride,
             context=model.map_encoder.context_cells,
@@ -90,7 +90,7 @@ class NetworkLocator:
         bev, voxels = self._input(scan)
         grid, window = tile_grid(self.config, offset_m), search_window(self.config, offset_m, offset_rad)
         centre = on_lattice(prior, tile_lattice_m(self.config))
-        tile = self._stores.setdefault(grid, TileStore(self.source, grid)).tile(centre)
+        tile = self._tiles.tile(centre, grid)
         features = self._features.about(centre, grid.coarser(self.model.stride))
         yaw_rad = torch.tensor([prior.yaw_rad], dtype=torch.float32)
         batch = Batch(bev[None], _as_input(tile.layers), yaw_rad, voxels=voxels).to(self.device)

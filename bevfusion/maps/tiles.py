@@ -66,18 +66,20 @@ class TileStore:
         self._blocks: OrderedDict[tuple[int, int], Int8[np.ndarray, "l h w"]] = OrderedDict()
         self._canvas = _Canvas(0, 0, np.zeros((len(LAYERS), 0, 0), np.int8))
 
-    def tile(self, pose: SE2) -> MapTile:
+    def tile(self, pose: SE2, grid: Grid | None = None) -> MapTile:
         """The tile in map axes around a pose of the map frame, its centre snapped to the lattice of cells.
 
         Its layers are read-only: later tiles share their memory.
 
         Args:
             pose: its position counts, its heading does not.
+            grid: of another size than the store's, of the same cells.
         """
-        cell_m, height, width = self.grid.cell_m, self.grid.height, self.grid.width
+        grid = self.grid if grid is None else grid
+        cell_m, height, width = grid.cell_m, grid.height, grid.width
         row0, col0 = round(pose.y_m / cell_m - 0.5 * height), round(pose.x_m / cell_m - 0.5 * width)
         centre = SE2((col0 + 0.5 * width) * cell_m, (row0 + 0.5 * height) * cell_m, 0.0)
-        return MapTile(self.layers(row0, col0, self.grid), self.grid, centre)
+        return MapTile(self.layers(row0, col0, grid), grid, centre)
 
     def layers(self, row0: int, col0: int, grid: Grid) -> Int8[np.ndarray, "l h w"]:
         """The cells of the lattice from (row0, col0) on, as many as a grid has; read-only, as those of tiles."""
