@@ -30,6 +30,11 @@ def cell_centres_m(grid: Grid, like: Tensor) -> Float[Tensor, "h w 2"]:
     return torch.from_numpy(grid.centres_m()).to(like.device, torch.promote_types(like.dtype, torch.float32))
 
 
+def wrapped(angle_rad: Tensor) -> Tensor:
+    """The same angles in [-pi, pi)."""
+    return torch.remainder(angle_rad + torch.pi, 2.0 * torch.pi) - torch.pi
+
+
 def rotated(points_m: Float[Tensor, "h w 2"], yaw_rad: Float[Tensor, " n"]) -> Float[Tensor, "n h w 2"]:
     """The same points turned counter-clockwise by each of the angles."""
     yaw_rad = yaw_rad.to(points_m)

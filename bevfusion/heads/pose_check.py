@@ -20,7 +20,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from bevfusion.fusion.align import cell_centres_m
+from bevfusion.fusion.align import cell_centres_m, wrapped
 from bevfusion.geometry.grid import Grid
 from bevfusion.nn import ConvNormAct
 from bevfusion.structures import PoseCheck
@@ -123,6 +123,5 @@ def residual_loss(check: PoseCheck, truth: Float[Tensor, "n 3"]) -> Float[Tensor
 
 def is_right(away: Float[Tensor, "n 3"]) -> Bool[Tensor, " n"]:
     """Whether a pose that is so far away (x, y in m, yaw in rad) counts as the place: within 2 m and 4 degrees."""
-    yaw_rad = torch.remainder(away[:, 2] + torch.pi, 2.0 * torch.pi) - torch.pi
-    near: Tensor = (away[:, :2].norm(dim=1) <= RIGHT_M) & (yaw_rad.abs() <= RIGHT_RAD)
+    near: Tensor = (away[:, :2].norm(dim=1) <= RIGHT_M) & (wrapped(away[:, 2]).abs() <= RIGHT_RAD)
     return near

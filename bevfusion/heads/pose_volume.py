@@ -6,6 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from bevfusion.fusion.align import wrapped
 from bevfusion.geometry.grid import Grid, PoseWindow
 from bevfusion.geometry.se2 import SE2
 from bevfusion.heads.matching import disc, match
@@ -97,7 +98,7 @@ def best_pose_elsewhere(
     shifts_m, yaws_rad = (torch.from_numpy(a).to(truth) for a in (window.shifts_m(), window.yaw_offsets_rad()))
     x_m, y_m, yaw_rad = (part[:, None] for part in truth.unbind(1))
     near = ((shifts_m - x_m).square()[:, None, :] + (shifts_m - y_m).square()[:, :, None]) <= away_m**2
-    turned = (torch.remainder(yaws_rad - yaw_rad + torch.pi, 2.0 * torch.pi) - torch.pi).abs() <= away_rad
+    turned = wrapped(yaws_rad - yaw_rad).abs() <= away_rad
     return best_pose(scores.masked_fill(turned[:, :, None, None] & near[:, None], -torch.inf), window)
 
 

@@ -13,6 +13,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
 from bevfusion.datasets.samples import PoseSamples
+from bevfusion.fusion.align import wrapped
 from bevfusion.geometry.grid import PoseWindow
 from bevfusion.heads.pose_check import is_right, residual_loss
 from bevfusion.heads.pose_volume import best_pose, best_pose_elsewhere, negative_log_likelihood
@@ -192,5 +193,4 @@ def _turned(moved: Float[Tensor, "b 3"], yaw_rad: Float[Tensor, " b"]) -> Float[
 def _less(poses: Float[Tensor, "b 3"], others: Float[Tensor, "b 3"]) -> Float[Tensor, "b 3"]:
     """Differences of x, y in m and of yaw in rad, the short way round."""
     away = poses - others
-    yaw_rad = torch.remainder(away[:, 2:] + torch.pi, 2.0 * torch.pi) - torch.pi
-    return torch.cat([away[:, :2], yaw_rad], dim=1)
+    return torch.cat([away[:, :2], wrapped(away[:, 2:])], dim=1)
