@@ -43,7 +43,7 @@ def simulate(
     Of town:SEED, it receives the map town_SEED.osm.gz and the folder drive.
     """
     from bevfusion.datasets.simulated import map_file
-    from bevfusion.maps.osm import read_osm
+    from bevfusion.maps.reading import read_features
     from bevfusion.progress import frame_progress
     from bevfusion.simulate.drive import DriveOptions, simulate_drive
     from bevfusion.simulate.sensor_file import sensor_choice
@@ -51,8 +51,9 @@ def simulate(
     options = DriveOptions(sensor=sensor_choice(sensor), frames=frames, seed=seed, spacing_m=spacing_m)
     options = replace(options, **_numbers(overrides or [], [field.name for field in fields(options)[4:]]))
     town = source.startswith("town:")
-    map_path, folder = map_file(source, output), output / "drive" if town else output
-    osm = read_osm(map_path)
+    map_path = Path(source) if Path(source).is_dir() else map_file(source, output)  # a folder may hold vector files
+    folder = output / "drive" if town else output
+    osm = read_features(map_path)
     done = 0
 
     def on_frame(number: int, count: int) -> None:

@@ -18,8 +18,7 @@ def tile(
         typer.Argument(
             metavar="MAP",
             exists=True,
-            dir_okay=False,
-            help="An OpenStreetMap extract (.osm, .osm.gz, .osm.bz2, .osm.pbf).",
+            help="An OpenStreetMap extract (.osm, .osm.gz, .osm.pbf, ...), or vector features (.gpkg, .geojson, ...).",
         ),
     ],
     output: Annotated[Path, typer.Option(metavar="FILE", dir_okay=False, help="File to write, its suffix .tiles.")],

@@ -46,7 +46,7 @@ KEPT_KEYS = frozenset(key for layer in schema.LAYERS for key, _ in layer.tags) |
         "level",
         "location",
     ),
-    *("min_height", "min_level", "name", "oneway", "parking", "place", "roof:levels", "tunnel", "width"),
+    *("min_height", "min_level", "oneway", "parking", "place", "roof:levels", "tunnel", "width"),
     "width:carriageway",
 }
 """Keys of ways and nodes that anything here looks at."""

@@ -13,6 +13,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float, Int
 
+from bevfusion.maps.ragged import Ragged
 from bevfusion.summary import InputSummary
 
 Tags = dict[str, str]
@@ -58,20 +59,28 @@ class Box(NamedTuple):
 class Elements:
     """What an extract holds, nothing twice and nothing deleted.
 
-    Way i has the nodes `way_nodes[starts[i] : starts[i + 1]]`, none of which repeats the one before it. Ways carry only
-    the tags of `kept_keys`; ways with the same ones share a dictionary.
+    Way i has the nodes `way_nodes[starts[i] : starts[i + 1]]`, none of which repeats the one before it. Ways and nodes
+    carry only the tags of `kept_keys`, as a place in `tag_sets`, of which there are few; a way's name stands apart.
     """
 
     lon_lat: Float[np.ndarray, "n 2"]  # of each node
     node_ids: Int[np.ndarray, " n"]  # ascending
-    tagged_nodes: tuple[tuple[int, Tags], ...]  # place in the arrays of nodes
+    tagged_nodes: Int[np.ndarray, " t"]  # places in the arrays of nodes
+    node_tags: Int[np.ndarray, " t"]  # places in `tag_sets`
+    tag_sets: tuple[Tags, ...]  # the first is empty
+    names: tuple[str, ...]  # the first is empty
     way_ids: Int[np.ndarray, " w"]
-    way_tags: tuple[Tags, ...]
+    way_tags: Int[np.ndarray, " w"]  # places in `tag_sets`
+    way_names: Int[np.ndarray, " w"]  # places in `names`
     way_marks: Int[np.ndarray, " w"]  # equal where all tags that say something are equal
     starts: Int[np.ndarray, " w1"]
     way_nodes: Int[np.ndarray, " r"]  # places in the arrays of nodes, -1 where the file lacks the node
     relations: tuple[Relation, ...]
     boxes: tuple[Box, ...]  # of the header
+
+    def tags_of(self, way: int) -> Tags:
+        """The tags of a way."""
+        return self.tag_sets[int(self.way_tags[way])]
 
 
 class _Versions:
@@ -111,21 +120,25 @@ class ElementCollector:
     _relations: _Versions = field(default_factory=_Versions)
     _lon: "array[float]" = field(default_factory=lambda: array("d"))
     _lat: "array[float]" = field(default_factory=lambda: array("d"))
-    _node_tags: dict[int, Tags] = field(default_factory=dict)  # by the order of the node
+    _tagged_nodes: "array[int]" = field(default_factory=lambda: array("q"))  # by the order of the node
+    _node_tags: "array[int]" = field(default_factory=lambda: array("i"))
     _way_marks: "array[int]" = field(default_factory=lambda: array("q"))
-    _way_tags: list[Tags | None] = field(default_factory=list)
+    _way_tags: "array[int]" = field(default_factory=lambda: array("i"))  # -1 of those that are deleted
+    _way_names: "array[int]" = field(default_factory=lambda: array("i"))
     _refs: "array[int]" = field(default_factory=lambda: array("q"))
     _starts: "array[int]" = field(default_factory=lambda: array("q", [0]))
     _relation_bodies: list[Relation | None] = field(default_factory=list)
-    _shared: dict[tuple[tuple[str, str], ...], Tags] = field(default_factory=dict)
+    _tag_sets: dict[tuple[tuple[str, str], ...], int] = field(default_factory=lambda: {(): 0})
+    _names: dict[str, int] = field(default_factory=lambda: {"": 0})
     _invented: dict[tuple[float, float], int] = field(default_factory=dict)
 
     def add_node(self, ref: int, version: int, lon: float, lat: float, tags: Mapping[str, str] | None) -> None:
         """A node in degrees; NaN where it has no place."""
-        kept = self._kept(tags) if tags else _NO_TAGS
+        kept = self._tag_set(tags) if tags else 0
         if kept:
-            self._node_tags[len(self._lon)] = kept
-        self._nodes.add(ref, version, tags is None, bool(kept))
+            self._tagged_nodes.append(len(self._lon))
+            self._node_tags.append(kept)
+        self._nodes.add(ref, version, tags is None, kept > 0)
         self._lon.append(math.nan if tags is None else lon)
         self._lat.append(lat)
 
@@ -149,14 +162,17 @@ class ElementCollector:
         """A way by the ids of its nodes."""
         if tags is not None:
             self._refs.extend(nodes)
-        kept = self._kept(tags) if tags else _NO_TAGS
+        kept = self._tag_set(tags) if tags else 0
         self._starts.append(len(self._refs))
         self._ways.add(ref, version, tags is None, bool(tags))
-        self._way_tags.append(None if tags is None else kept)
-        mark = 0
+        self._way_tags.append(-1 if tags is None else kept)
+        mark = name = 0
         if tags and kept:
-            mark = hash(frozenset(item for item in tags.items() if item[0] not in SAYS_NOTHING))
+            mark = hash(frozenset([item for item in tags.items() if item[0] not in SAYS_NOTHING]))
+            if "name" in tags:
+                name = self._names.setdefault(tags["name"], len(self._names))
         self._way_marks.append(mark)
+        self._way_names.append(name)
 
     def add_inlined_way(self, ref: int, nodes: Iterable[int]) -> None:
         """A way that stands with a relation, without its tags; one of the file is preferred."""
@@ -167,21 +183,26 @@ class ElementCollector:
         self._relations.add(ref, version, tags is None, bool(tags))
         self._relation_bodies.append(None if tags is None else Relation(ref, tags, tuple(members)))
 
-    def _kept(self, tags: Mapping[str, str]) -> Tags:
-        kept = tuple(item for item in tags.items() if item[0] in self.kept_keys)
-        return self._shared.setdefault(kept, dict(kept)) if kept else _NO_TAGS
+    def _tag_set(self, tags: Mapping[str, str]) -> int:
+        kept = tuple([item for item in tags.items() if item[0] in self.kept_keys])
+        return self._tag_sets.setdefault(kept, len(self._tag_sets))
 
     def settled(self, summary: InputSummary) -> Elements:
         """Each element once, in its newest version, without those that are deleted; notes what was dropped."""
-        lon_lat = np.stack([np.frombuffer(self._lon), np.frombuffer(self._lat)], axis=1)
+        lon, lat = np.frombuffer(self._lon), np.frombuffer(self._lat)
         nodes = self._nodes.chosen()
-        placed = nodes[np.isfinite(lon_lat[nodes]).all(axis=1)]
+        placed = nodes[np.isfinite(lon[nodes]) & np.isfinite(lat[nodes])]
+        lon_lat = np.empty((len(placed), 2))
+        lon_lat[:, 0], lon_lat[:, 1] = lon[placed], lat[placed]
         node_ids = np.frombuffer(self._nodes.ids, np.int64)[placed]
-        place_of = np.full(len(lon_lat), -1, np.int64) if self._node_tags else np.zeros(0, np.int64)
-        place_of[placed if self._node_tags else []] = np.arange(len(placed) if self._node_tags else 0)
+        place_of = np.full(len(lon), -1, np.int32)
+        place_of[placed] = np.arange(len(placed), dtype=np.int32)
+        tagged = place_of[np.frombuffer(self._tagged_nodes, np.int64)]
+        node_tags = np.frombuffer(self._node_tags, np.int32)[tagged >= 0]
 
         all_ways = self._ways.chosen()
-        ways = np.array([way for way in all_ways.tolist() if self._way_tags[way] is not None], np.int64)
+        way_tags = np.frombuffer(self._way_tags, np.int32)
+        ways = all_ways[way_tags[all_ways] >= 0]
         refs, starts = _taken(np.frombuffer(self._refs, np.int64), np.frombuffer(self._starts, np.int64), ways)
         all_relations = self._relations.chosen()
         bodies = [self._relation_bodies[at] for at in all_relations.tolist()]
@@ -200,11 +221,15 @@ class ElementCollector:
                 "ignored", "versions", f"{copies} older or repeated versions of elements left out", count=copies
             )
         return Elements(
-            lon_lat=lon_lat[placed],
+            lon_lat=lon_lat,
             node_ids=node_ids,
-            tagged_nodes=tuple((int(place_of[at]), tags) for at, tags in self._node_tags.items() if place_of[at] >= 0),
+            tagged_nodes=tagged[tagged >= 0],
+            node_tags=node_tags,
+            tag_sets=tuple(dict(tags) for tags in self._tag_sets),
+            names=tuple(self._names),
             way_ids=np.frombuffer(self._ways.ids, np.int64)[ways],
-            way_tags=tuple(self._way_tags[way] or _NO_TAGS for way in ways.tolist()),
+            way_tags=way_tags[ways],
+            way_names=np.frombuffer(self._way_names, np.int32)[ways],
             way_marks=np.frombuffer(self._way_marks, np.int64)[ways],
             starts=starts,
             way_nodes=_places(node_ids, refs),
@@ -217,13 +242,12 @@ def _taken(
     refs: Int[np.ndarray, " r"], starts: Int[np.ndarray, " w1"], ways: Int[np.ndarray, " w"]
 ) -> tuple[Int[np.ndarray, " s"], Int[np.ndarray, " v1"]]:
     """The nodes of some ways one after the other, none that repeats the one before it, and where each way begins."""
-    lengths = (starts[1:] - starts[:-1])[ways]
-    if len(ways) < len(starts) - 1 or (ways[1:] < ways[:-1]).any():
-        within = np.arange(int(lengths.sum())) - np.repeat(np.cumsum(lengths) - lengths, lengths)
-        refs = refs[np.repeat(starts[:-1][ways], lengths) + within]
-    starts = np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths)])
+    chosen = Ragged(refs, starts).taken(ways)
+    refs, starts = chosen.values, chosen.starts
     kept = np.append(True, refs[1:] != refs[:-1])[: len(refs)]
-    kept[starts[:-1][lengths > 0]] = True
+    kept[starts[:-1][chosen.lengths > 0]] = True
+    if kept.all():
+        return refs, starts
     before = np.concatenate([np.zeros(1, np.int64), np.cumsum(kept)])
     return refs[kept], before[starts]
 

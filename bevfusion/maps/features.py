@@ -1,5 +1,6 @@
 """A topology map in memory: what `maps/osm.py` reads and `maps/render.py` and `simulate/world.py` draw."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -67,10 +68,10 @@ class OsmMap:
 
     frame: LocalFrame
     bounds_m: tuple[float, float, float, float]  # x_min, y_min, x_max, y_max of the extract's box
-    roads: tuple[Road, ...]
-    areas: tuple[Area, ...]
-    lines: tuple[Line, ...]
-    points: tuple[Point, ...]
+    roads: Sequence[Road]
+    areas: Sequence[Area]
+    lines: Sequence[Line]
+    points: Sequence[Point]
     name: str = ""
     left_hand_traffic: bool = False  # by the tags, else by the country
     summary: InputSummary = field(default_factory=lambda: InputSummary("map"))

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from bevfusion.maps.drawing import KEPT_KEYS
-from bevfusion.maps.elements import ElementCollector
+from bevfusion.maps.elements import ElementCollector, Elements
 from bevfusion.maps.feature_builder import FeatureBuilder
 from bevfusion.maps.features import OsmMap
 from bevfusion.maps.osm_formats import PACKING_ERRORS, open_content, suffix_of
@@ -29,12 +29,15 @@ def read_osm(path: Path) -> OsmMap:
             wide, holds nothing to draw, or lacks most of what it should.
     """
     summary = InputSummary(path.name)
+    return FeatureBuilder(_elements(path, summary), path, summary).build(_stem(path))
+
+
+def _elements(path: Path, summary: InputSummary) -> Elements:
     collected = _collected(path, summary)
     _check_remarks(collected.remarks, path, summary)
     if collected.changes_only:
         summary.add("warning", "changes", "the file is a list of changes: what did not change is not on the map")
-    elements = collected.settled(summary)
-    return FeatureBuilder(elements, path, summary).build(_stem(path))
+    return collected.settled(summary)
 
 
 def _collected(path: Path, summary: InputSummary) -> ElementCollector:

@@ -24,7 +24,8 @@ def read_json(stream: BufferedIOBase, elements: ElementCollector) -> None:
         raise ValueError("JSON that is nested too deeply") from error
     if not isinstance(document, dict) or not isinstance(document.get("elements"), list):
         kind = document.get("type") if isinstance(document, dict) else None
-        what = f"GeoJSON ({kind})" if kind in ("FeatureCollection", "Feature") else "JSON without `elements`"
+        geojson = kind in ("FeatureCollection", "Feature")
+        what = f"GeoJSON ({kind}; name it .geojson)" if geojson else "JSON without `elements`"
         raise ValueError(f"it is {what}, not OpenStreetMap's")
     if "remark" in document:
         elements.remarks.append(" ".join(str(document["remark"]).split()))

@@ -60,7 +60,16 @@ def _add(item: Any, elements: ElementCollector) -> None:
         lon, lat = (place.lon, place.lat) if place.valid() else (math.nan, math.nan)
         elements.add_node(item.id, item.version, lon, lat, tags)
     elif item.is_way():
-        elements.add_way(item.id, item.version, [node.ref for node in item.nodes], tags)
+        elements.add_way(item.id, item.version, _refs(item.nodes, elements), tags)
     elif item.is_relation():
         members = [Member(_KINDS[member.type], member.ref, member.role) for member in item.members]
         elements.add_relation(item.id, item.version, members, tags)
+
+
+def _refs(nodes: Any, elements: ElementCollector) -> list[int]:
+    """Ids of a way's nodes; where the file keeps their places with the way (LocationsOnWays), these are taken, too."""
+    if not len(nodes) or not nodes[0].location.valid():
+        return [node.ref for node in nodes]
+    return [
+        elements.add_inlined_node(node.ref, node.lon, node.lat) if node.location.valid() else node.ref for node in nodes
+    ]

@@ -24,7 +24,7 @@ class XmlReader:
 
     def __init__(self, elements: ElementCollector) -> None:
         self._elements = elements
-        self._depth = 0
+        self._in_root = False
         self._deleting = False  # in <delete> of an osmChange
         self._outdated = False  # in <old> of an augmented diff
         self._kind = ""  # of the open element: node, way, relation
@@ -59,7 +59,6 @@ class XmlReader:
         raise ValueError(f"it declares the XML entity {name[:20]!r}, which no map needs")
 
     def _start(self, name: str, attributes: Attributes) -> None:
-        self._depth += 1
         if name == "nd":
             self._add_vertex(attributes)
         elif name == "tag":
@@ -70,7 +69,7 @@ class XmlReader:
         elif name == "member":
             self._members.append(Member(attributes["type"], int(attributes["ref"]), attributes.get("role", "")))
             self._member_refs = []
-        elif self._depth == 1:
+        elif not self._in_root:
             self._check_root(name, attributes)
         elif name in ("bounds", "bound") and not self._kind:
             self._elements.boxes.append(_box(attributes))
@@ -82,7 +81,8 @@ class XmlReader:
             self._remark = []
 
     def _end(self, name: str) -> None:
-        self._depth -= 1
+        if name in ("nd", "tag"):  # most ends are these
+            return
         if name in ("node", "way", "relation"):
             if not self._outdated:
                 self._finish_element()
@@ -112,6 +112,7 @@ class XmlReader:
         if version != "0.6" and name != "osmAugmentedDiff":
             raise ValueError(f"version {version[:20]} of the format, expected 0.6")
         self._elements.changes_only = name != "osm"
+        self._in_root = True
 
     def _add_vertex(self, attributes: Attributes) -> None:
         ref = attributes.get("ref")

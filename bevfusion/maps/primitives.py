@@ -1,16 +1,19 @@
-"""Map features -> flat arrays of edges, segments and discs, sorted by place: what `maps/render.py` draws quickly.
+"""Map features -> flat arrays of edges, bands, segments and discs, sorted by place, which `maps/render.py` draws.
 
-All cutting and widening happens here, once; coordinates are metres in the map frame.
+All cutting happens here, once; coordinates are metres in the map frame. Large maps are worked through in parts, for
+what is in between takes several times the memory of the result.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 import shapely
 from jaxtyping import Bool, Float, Int
 
+from bevfusion.maps.feature_tables import AreaTable, LineTable, RoadTable
 from bevfusion.maps.features import OsmMap
+from bevfusion.maps.ragged import Ragged, spans
 from bevfusion.maps.schema import LAYERS, layer_index
 
 BUCKET_M = 32.0
@@ -21,6 +24,9 @@ PIECE_M = 64.0
 
 _SMALL_REACH_M = 128.0
 """Things that reach no farther from their centre are filed together."""
+
+_AT_ONCE = 1 << 18
+"""So many vertices are worked on at a time."""
 
 FILLED = tuple(i for i, layer in enumerate(LAYERS) if layer.geometry in ("area", "band"))
 """Layers that are filled, first among `LAYERS`: the channels of the winding numbers."""
@@ -46,7 +52,8 @@ class _Level:
         low = centres_m.min(axis=0)
         cells = np.floor((centres_m - low) / bucket_m).astype(np.int32)
         columns, rows = int(cells[:, 0].max()) + 1, int(cells[:, 1].max()) + 1
-        keys = cells[:, 1] * np.int64(columns) + cells[:, 0]
+        number = np.int32 if columns * (rows + 1) < 1 << 31 else np.int64
+        keys = cells[:, 1].astype(number) * number(columns) + cells[:, 0]
         order = np.argsort(keys, kind="stable")
         origin_m = (float(low[0]), float(low[1]))
         return cls(start, keys[order], origin_m, columns, rows, bucket_m, float(reach_m.max())), order
@@ -60,14 +67,16 @@ class _Level:
         if c0 > c1 or r0 > r1:
             return []
         first = np.arange(r0, r1 + 1) * self.columns
-        starts, stops = (np.searchsorted(self.keys, np.stack([first + c0, first + c1 + 1])) + self.start).tolist()
+        ends = np.stack([first + c0, first + c1 + 1]).astype(self.keys.dtype)  # else all keys would be converted
+        starts, stops = (np.searchsorted(self.keys, ends) + self.start).tolist()
         return [slice(start, stop) for start, stop in zip(starts, stops, strict=True) if start < stop]
 
     def reaches_m(self, y0_m: float, y1_m: float) -> Float[np.ndarray, "n 2"]:
         """West and east of what the buckets may hold between two northings."""
-        r0 = max(int((y0_m - self.margin_m - self.origin_m[1]) // self.bucket_m), 0)
-        r1 = min(int((y1_m + self.margin_m - self.origin_m[1]) // self.bucket_m), self.rows - 1)
-        start, stop = np.searchsorted(self.keys, (r0 * self.columns, (r1 + 1) * self.columns))
+        r0 = min(max(int((y0_m - self.margin_m - self.origin_m[1]) // self.bucket_m), 0), self.rows)
+        r1 = max(min(int((y1_m + self.margin_m - self.origin_m[1]) // self.bucket_m), self.rows - 1), -1)
+        ends = np.array([r0 * self.columns, (r1 + 1) * self.columns], self.keys.dtype)
+        start, stop = np.searchsorted(self.keys, ends)
         west_m = self.origin_m[0] + np.unique(self.keys[start:stop] % self.columns) * self.bucket_m
         return np.stack([west_m - self.margin_m, west_m + self.bucket_m + self.margin_m], axis=1)
 
@@ -109,17 +118,31 @@ class BucketIndex:
 
 @dataclass(frozen=True, slots=True)
 class Edges:
-    """Borders of filled shapes. `turn` is 1 on counter-clockwise outer and clockwise inner rings, -1 on the others.
+    """Borders of filled areas, piece by piece.
 
-    With it the winding numbers of all shapes of a layer can be summed: shapes that overlap do not cancel, and the
-    hole of one does not erase another.
+    `turn` is 1 on counter-clockwise outer and clockwise inner rings, -1 on the others. With it the winding numbers of
+    all shapes of a layer can be summed: shapes that overlap do not cancel, and the hole of one does not erase another.
     """
+
+    index: BucketIndex  # of the pieces
+    first: Int[np.ndarray, " n1"]  # piece i has the edges first[i] to first[i + 1]
+    ends_m: Float[np.ndarray, "e 2 2"]
+    channel: Int[np.ndarray, " e"]  # position in `LAYERS`
+    turn: Int[np.ndarray, " e"]
+
+    def of_pieces(self, pieces: slice) -> slice:
+        """Where the edges of pieces lie."""
+        return slice(int(self.first[pieces.start]), int(self.first[pieces.stop]))
+
+
+@dataclass(frozen=True, slots=True)
+class Bands:
+    """Straight pieces of roads, paths and rails, which have a width: filled, and roads with their middle."""
 
     index: BucketIndex
     ends_m: Float[np.ndarray, "n 2 2"]
+    width_m: Float[np.ndarray, " n"]
     channel: Int[np.ndarray, " n"]  # position in `LAYERS`
-    turn: Int[np.ndarray, " n"]
-    along: Float[np.ndarray, "n 2"]  # unit vector of the road (0 where it is none)
     oneway: Int[np.ndarray, " n"]  # 1 along it, -1 against it, 0 both
 
 
@@ -142,14 +165,17 @@ class Discs:
     layer: Int[np.ndarray, " n"]
 
 
-def _segments_of_lines(
-    lines_m: Sequence[Float[np.ndarray, "_ 2"]],
-) -> tuple[Float[np.ndarray, "n 2 2"], Int[np.ndarray, " n"]]:
+def _segments_of(courses: Ragged) -> tuple[Float[np.ndarray, "n 2 2"], Int[np.ndarray, " n"]]:
     """(start, end) of every segment of at most half a `PIECE_M`, and the line it belongs to; none of length zero."""
-    if not lines_m:
-        return np.zeros((0, 2, 2)), np.zeros(0, np.int64)
-    xy_m = np.concatenate(lines_m)
-    owner = np.repeat(np.arange(len(lines_m)), [len(line) for line in lines_m])
+    found = [(np.zeros((0, 2, 2)), np.zeros(0, np.int32))]
+    for lines, part in courses.chunks(_AT_ONCE):
+        ends_m, owner = _cut_segments(part)
+        found.append((ends_m, (lines.start + owner).astype(np.int32)))
+    return np.concatenate([ends_m for ends_m, _ in found]), np.concatenate([owner for _, owner in found])
+
+
+def _cut_segments(courses: Ragged) -> tuple[Float[np.ndarray, "n 2 2"], Int[np.ndarray, " n"]]:
+    xy_m, owner = courses.values, courses.owners()
     same = owner[1:] == owner[:-1]
     start_m, end_m, owner = xy_m[:-1][same], xy_m[1:][same], owner[:-1][same]
     length_m = np.hypot(*(end_m - start_m).T)
@@ -161,38 +187,93 @@ def _segments_of_lines(
     return np.stack([start_m + t0 * step_m, start_m + t1 * step_m], axis=1), owner
 
 
-def _capsules(
+def capsules(
     ends_m: Float[np.ndarray, "n 2 2"], width_m: Float[np.ndarray, " n"]
-) -> tuple[Float[np.ndarray, "e 2 2"], Float[np.ndarray, "n 2"]]:
-    """Segments with a width and round (octagonal) ends, as 10 counter-clockwise edges each; and unit vectors."""
+) -> tuple[Float[np.ndarray, "n 10 2"], Float[np.ndarray, "n 2"]]:
+    """Segments with a width and round (octagonal) ends, as counter-clockwise rings of 10 vertices; and unit vectors."""
     step_m = ends_m[:, 1] - ends_m[:, 0]
     along = step_m / np.hypot(*step_m.T)[:, None]
     left = np.stack([-along[:, 1], along[:, 0]], axis=1)
     angles = np.deg2rad(np.arange(-90.0, 91.0, 45.0))
     cap = np.cos(angles)[:, None] * along[:, None] + np.sin(angles)[:, None] * left[:, None]
     half_m = 0.5 * width_m[:, None, None]
-    ring_m = np.concatenate([ends_m[:, 1:] + half_m * cap, ends_m[:, :1] - half_m * cap], axis=1)
-    return np.stack([ring_m, np.roll(ring_m, -1, axis=1)], axis=2).reshape(-1, 2, 2), along
+    return np.concatenate([ends_m[:, 1:] + half_m * cap, ends_m[:, :1] - half_m * cap], axis=1), along
 
 
-def _pieces_of_areas(osm_map: OsmMap) -> tuple[np.ndarray, Int[np.ndarray, " n"]]:
-    """Valid shapely polygons of moderate size or square, and the layer of each."""
-    areas = [area for area in osm_map.areas if len(area.outer_m) >= 4]
-    if not areas:
-        return np.zeros(0, object), np.zeros(0, np.int64)
-    layers = np.array([layer_index(area.kind) for area in areas], np.int64)
-    rings_of_area = [(area.outer_m, *(hole for hole in area.holes_m if len(hole) >= 4)) for area in areas]
-    rings_m = [ring for rings in rings_of_area for ring in rings]
-    owner = np.repeat(np.arange(len(rings_m)), [len(ring) for ring in rings_m])
-    rings = shapely.linearrings(np.concatenate(rings_m), indices=owner)
-    polygons = shapely.polygons(rings, indices=np.repeat(np.arange(len(areas)), [len(r) for r in rings_of_area]))
+@dataclass(frozen=True, slots=True)
+class _Pieces:
+    """Polygons of moderate size, or squares, as edges."""
+
+    layer: Int[np.ndarray, " n"]
+    centre_m: Float[np.ndarray, "n 2"]  # of the box around each
+    size_m: Float[np.ndarray, " n"]  # longer side of it
+    count: Int[np.ndarray, " n"]  # of edges
+    ends_m: Float[np.ndarray, "e 2 2"]
+    turn: Int[np.ndarray, " e"]
+
+    @classmethod
+    def of_rings(cls, rings: Ragged, polygon_of_ring: Int[np.ndarray, " r"], layer: Int[np.ndarray, " n"]) -> "_Pieces":
+        """Polygons by their rings, in order, the outer one first; each has one at least."""
+        xy_m, ring = rings.values, rings.owners()
+        same = ring[1:] == ring[:-1]
+        ends_m = np.stack([xy_m[:-1][same], xy_m[1:][same]], axis=1)
+        ring = ring[:-1][same]
+        offset_m = ends_m - xy_m[rings.starts[:-1]][ring][:, None]
+        cross = offset_m[:, 0, 0] * offset_m[:, 1, 1] - offset_m[:, 0, 1] * offset_m[:, 1, 0]
+        counter_clockwise = np.bincount(ring, weights=cross, minlength=len(rings)) > 0
+        outer = np.append(True, polygon_of_ring[1:] != polygon_of_ring[:-1])[: len(rings)]
+        turn = np.where(counter_clockwise == outer, 1, -1).astype(np.int8)
+        first_rings = rings.starts[:-1][outer]
+        low, high = np.zeros((0, 2)), np.zeros((0, 2))
+        if len(first_rings):
+            low, high = np.minimum.reduceat(xy_m, first_rings), np.maximum.reduceat(xy_m, first_rings)
+        count = np.bincount(polygon_of_ring[ring], minlength=len(layer))
+        size_m = (high - low).max(axis=1, initial=0.0)
+        return cls(layer.astype(np.int8), 0.5 * (low + high), size_m, count, ends_m, turn[ring])
+
+    @classmethod
+    def of_polygons(cls, polygons: np.ndarray, layer: Int[np.ndarray, " n"]) -> "_Pieces":
+        """The same of shapely's polygons."""
+        shapes, polygon_of_ring = shapely.get_rings(polygons, return_index=True)
+        xy_m, ring = shapely.get_coordinates(shapes, return_index=True)
+        starts = np.searchsorted(ring, np.arange(len(shapes) + 1))
+        return cls.of_rings(Ragged(xy_m, starts), polygon_of_ring, layer)
+
+
+def _pieces_of_areas(areas: AreaTable) -> Iterator[_Pieces]:
+    """Areas as they are where they are small, and larger ones cut along the lattice."""
+    areas = areas.taken(np.flatnonzero(areas.rings.lengths[areas.first_ring[:-1]] >= 4))
+    vertices_of_area = Ragged(areas.rings.values, areas.rings.starts[areas.first_ring])
+    for part, around in vertices_of_area.chunks(_AT_ONCE):
+        begins = around.starts[:-1]
+        low, high = np.minimum.reduceat(around.values, begins), np.maximum.reduceat(around.values, begins)
+        small = areas.valid[part] & ((high - low).max(axis=1) <= PIECE_M)
+        for chosen, made in ((small, _small_pieces), (~small, _cut_pieces)):
+            if chosen.any():
+                yield made(areas.taken(part.start + np.flatnonzero(chosen)))
+
+
+def _small_pieces(areas: AreaTable) -> _Pieces:
+    area_of_ring = np.repeat(np.arange(len(areas)), np.diff(areas.first_ring))
+    return _Pieces.of_rings(areas.rings, area_of_ring, areas.layer)
+
+
+def _cut_pieces(areas: AreaTable) -> _Pieces:
+    """Those that are large or may cross themselves: valid polygons of moderate size."""
+    kept = np.flatnonzero(areas.rings.lengths >= 4)
+    area_of_ring = np.repeat(np.arange(len(areas)), np.diff(areas.first_ring))
+    rings_m = areas.rings.taken(kept)
+    rings = shapely.linearrings(rings_m.values, indices=rings_m.owners())
+    polygons, layers = shapely.polygons(rings, indices=area_of_ring[kept]), areas.layer
     bad = ~shapely.is_valid(polygons)
     polygons[bad] = shapely.make_valid(polygons[bad])
     box = shapely.bounds(polygons)
     size_m = np.maximum(box[:, 2] - box[:, 0], box[:, 3] - box[:, 1])
     large = (size_m > PIECE_M) & np.isfinite(box[:, 0])
     parts, part_layers = _quartered(polygons[large], layers[large]) if large.any() else (polygons[:0], layers[:0])
-    return _polygons_among(np.concatenate([polygons[~large], parts]), np.concatenate([layers[~large], part_layers]))
+    return _Pieces.of_polygons(
+        *_polygons_among(np.concatenate([polygons[~large], parts]), np.concatenate([layers[~large], part_layers]))
+    )
 
 
 def _quartered(polygons: np.ndarray, layers: Int[np.ndarray, " n"]) -> tuple[np.ndarray, Int[np.ndarray, " m"]]:
@@ -235,61 +316,52 @@ def _polygons_among(shapes: np.ndarray, layers: Int[np.ndarray, " n"]) -> tuple[
     return shapes[keep], layers[keep]
 
 
-def _edges_of_polygons(polygons: np.ndarray) -> tuple[Float[np.ndarray, "e 2 2"], np.ndarray, np.ndarray]:
-    """Edges of all rings, the polygon of each, and its `turn` (see `Edges`)."""
-    rings, polygon_of_ring = shapely.get_rings(polygons, return_index=True)
-    xy_m, ring = shapely.get_coordinates(rings, return_index=True)
-    same = ring[1:] == ring[:-1]
-    ends_m = np.stack([xy_m[:-1][same], xy_m[1:][same]], axis=1)
-    ring = ring[:-1][same]
-    offset_m = ends_m - xy_m[np.searchsorted(ring, np.arange(len(rings)))][ring][:, None] if len(ring) else ends_m
-    cross = offset_m[:, 0, 0] * offset_m[:, 1, 1] - offset_m[:, 0, 1] * offset_m[:, 1, 0]
-    counter_clockwise = np.bincount(ring, weights=cross, minlength=len(rings)) > 0
-    outer = np.ones(len(rings), bool)
-    outer[1:] = polygon_of_ring[1:] != polygon_of_ring[:-1]
-    turn = np.where(counter_clockwise == outer, 1, -1)
-    return ends_m, polygon_of_ring[ring], turn[ring]
-
-
 def build_edges(osm_map: OsmMap) -> Edges:
-    """Everything that is filled: areas, and roads, paths and rails with their width."""
+    """Everything that is filled within its border."""
+    none = _Pieces.of_polygons(np.zeros(0, object), np.zeros(0, np.int8))
+    parts = [none, *_pieces_of_areas(AreaTable.of(osm_map.areas))]
+    centre_m, size_m, count, layer, turn, ends_m = (
+        np.concatenate([getattr(part, name) for part in parts])
+        for name in ("centre_m", "size_m", "count", "layer", "turn", "ends_m")
+    )
+    del parts
+    index, order = BucketIndex.build(centre_m, 0.5 * size_m)
+    starts = np.cumsum(count) - count
+    at = spans(starts[order], count[order])
+    first = np.concatenate([np.zeros(1, np.int64), np.cumsum(count[order])])
+    return Edges(index, first, ends_m[at], np.repeat(layer[order], count[order]), turn[at])
+
+
+def build_bands(osm_map: OsmMap) -> Bands:
+    """Roads, paths and rails with their width."""
     rail, road, path = layer_index("rail"), layer_index("road"), layer_index("path")
-    bands = [(r.xy_m, road if r.drivable else path, r.width_m, r.oneway if r.drivable else 0) for r in osm_map.roads]
-    bands += [(line.xy_m, rail, LAYERS[rail].size_m, 0) for line in osm_map.lines if line.kind == "rail"]
-    segments_m, owner = _segments_of_lines([band[0] for band in bands])
-    band_layer = np.array([band[1] for band in bands], np.int8)[owner]
-    band_width_m = np.array([band[2] for band in bands], np.float64)[owner]
-    band_oneway = np.array([band[3] for band in bands], np.int8)[owner]
-    band_m, band_along = _capsules(segments_m, band_width_m)
-
-    polygons, polygon_layer = _pieces_of_areas(osm_map)
-    area_m, polygon, area_turn = _edges_of_polygons(polygons)
-    shape = np.concatenate([np.repeat(np.arange(len(segments_m)), 10), len(segments_m) + polygon])
-    ends_m = np.concatenate([band_m, area_m])
-    along = np.concatenate([np.where(band_layer[:, None] == road, band_along, 0.0), np.zeros((len(polygons), 2))])
-    layer = np.concatenate([band_layer, polygon_layer.astype(np.int8)])
-    oneway = np.concatenate([band_oneway, np.zeros(len(polygons), np.int8)])
-    turn = np.concatenate([np.ones(len(band_m), np.int8), area_turn.astype(np.int8)])
-
-    boxes = shapely.bounds(polygons).reshape(-1, 4)
-    centre_m = np.concatenate([segments_m.mean(axis=1), 0.5 * (boxes[:, :2] + boxes[:, 2:])])
-    band_size_m = np.abs(segments_m[:, 1] - segments_m[:, 0]).max(axis=1, initial=0) + band_width_m
-    size_m = np.concatenate([band_size_m, (boxes[:, 2:] - boxes[:, :2]).max(axis=1, initial=0)])
-    index, order = BucketIndex.build(centre_m[shape], 0.5 * size_m[shape])
-    shape = shape[order]
-    return Edges(index, ends_m[order], layer[shape], turn[order], along[shape], oneway[shape])
+    roads, lines = RoadTable.of(osm_map.roads), LineTable.of(osm_map.lines)
+    road_m, of_road = _segments_of(roads.courses)
+    rail_m, _ = _segments_of(lines.courses.taken(np.flatnonzero(lines.layer == rail)))
+    drivable = roads.drivable[of_road]
+    rails = np.full(len(rail_m), rail, np.int8)
+    channel = np.concatenate([np.where(drivable, np.int8(road), np.int8(path)), rails])
+    width_m = np.concatenate([roads.width_m[of_road], np.full(len(rail_m), LAYERS[rail].size_m)])
+    oneway = np.concatenate([np.where(drivable, roads.oneway[of_road], np.int8(0)), np.zeros(len(rail_m), np.int8)])
+    ends_m = np.concatenate([road_m, rail_m]) if len(rail_m) else road_m
+    del road_m
+    size_m = np.abs(ends_m[:, 1] - ends_m[:, 0]).max(axis=1, initial=0) + width_m
+    index, order = BucketIndex.build(ends_m.mean(axis=1), 0.5 * size_m)
+    return Bands(index, ends_m[order], width_m[order], channel[order], oneway[order])
 
 
 def build_segments(osm_map: OsmMap) -> Segments:
-    """Everything that is one cell wide: barriers, tree rows, outlines of buildings, centres of roads."""
-    outline, centre = layer_index("building_outline"), layer_index("road_centre")
-    lines = [(line.xy_m, layer_index(line.kind)) for line in osm_map.lines if line.kind != "rail"]
-    lines += [(road.xy_m, centre) for road in osm_map.roads if road.drivable]
-    lines += [(r, outline) for area in osm_map.areas if area.kind == "building" for r in (area.outer_m, *area.holes_m)]
-    ends_m, owner = _segments_of_lines([line[0] for line in lines])
-    layer = np.array([line[1] for line in lines], np.int64)[owner]
-    wall = (layer != outline) | ~_along_border(ends_m, osm_map.bounds_m)
-    ends_m, layer = ends_m[wall], layer[wall]
+    """Everything that is one cell wide but for the middle of roads: barriers, tree rows, outlines of buildings."""
+    outline, building, rail = layer_index("building_outline"), layer_index("building"), layer_index("rail")
+    lines, areas = LineTable.of(osm_map.lines), AreaTable.of(osm_map.areas)
+    thin = np.flatnonzero(lines.layer != rail)
+    line_m, of_line = _segments_of(lines.courses.taken(thin))
+    of_building = np.repeat(areas.layer == building, np.diff(areas.first_ring))
+    wall_m, _ = _segments_of(areas.rings.taken(np.flatnonzero(of_building)))
+    wall_m = wall_m[~_along_border(wall_m, osm_map.bounds_m)]
+    ends_m = np.concatenate([line_m, wall_m])
+    layer = np.concatenate([lines.layer[thin][of_line], np.full(len(wall_m), outline, np.int8)])
+    del wall_m
     reach_m = 0.5 * np.abs(ends_m[:, 1] - ends_m[:, 0]).max(axis=1, initial=0)
     index, order = BucketIndex.build(ends_m.mean(axis=1), reach_m)
     return Segments(index, ends_m[order], layer[order])
@@ -308,18 +380,17 @@ def _along_border(
 
 def junctions_m(osm_map: OsmMap) -> Float[np.ndarray, "n 2"]:
     """Nodes where three or more arms of drivable roads meet (where two roads only join end to end is none)."""
-    roads = [road for road in osm_map.roads if road.drivable and len(road.node_ids) > 1]
-    if not roads:
-        return np.zeros((0, 2))
-    nodes = np.concatenate([np.array(road.node_ids, np.int64) for road in roads])
-    places_m = np.concatenate([road.xy_m for road in roads])
-    owner = np.repeat(np.arange(len(roads)), [len(road.node_ids) for road in roads])
+    roads = RoadTable.of(osm_map.roads)
+    chosen = np.flatnonzero(roads.drivable & (roads.courses.lengths > 1))
+    courses = roads.courses.taken(chosen)
+    nodes = Ragged(roads.node_ids, roads.courses.starts).taken(chosen).values
+    owner = courses.owners()
     ids, first, nodes = np.unique(nodes, return_index=True, return_inverse=True)
-    follows = owner[1:] == owner[:-1]
-    steps = np.stack([nodes[:-1][follows], nodes[1:][follows]], axis=1)
-    steps = steps[steps[:, 0] != steps[:, 1]]
-    arms = np.unique(np.concatenate([steps, steps[:, ::-1]]), axis=0)  # a street that is mapped twice has no more arms
-    return places_m[first[np.bincount(arms[:, 0], minlength=len(ids)) > 2]]
+    follows = (owner[1:] == owner[:-1]) & (nodes[1:] != nodes[:-1])
+    here, there = nodes[:-1][follows], nodes[1:][follows]
+    # a street that is mapped twice has no more arms
+    arms = np.unique(np.concatenate([here * len(ids) + there, there * len(ids) + here]))
+    return courses.values[first[np.bincount(arms // max(len(ids), 1), minlength=len(ids)) > 2]]
 
 
 def build_discs(osm_map: OsmMap) -> Discs:

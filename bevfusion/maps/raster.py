@@ -145,9 +145,7 @@ class Picture:
         beside = _beside(self._path, _world_suffixes(self._path))
         if given.is_identity:
             if beside is not None:
-                six = _six_numbers(beside)
-                wrong = "expected six numbers" if six is None else f"its numbers {six} are without area"
-                raise DataError(f"{beside} is no world file: {wrong}")
+                return _world(beside)
             if self._source.rpcs is not None:
                 raise DataError(f"{self._path} is an image of a satellite (RPC), not a map; warp it with gdalwarp")
             stem = self._path.stem
@@ -310,9 +308,20 @@ def _world_suffixes(path: Path) -> tuple[str, ...]:
     return (suffix[:2] + suffix[-1] + "w", suffix + "w", ".wld")
 
 
+def _world(world_file: Path) -> Float[np.ndarray, "2 3"]:
+    """The map of pixel centres in a world file that GDAL does not take: by its name, or with all numbers in a line."""
+    six = _six_numbers(world_file)
+    if six is None:
+        raise DataError(f"{world_file} is no world file: expected six numbers")
+    a, d, b, e, c, f = six
+    if not abs(a * e - b * d) > 0.0:
+        raise DataError(f"{world_file} is no world file: its numbers {six} are without area")
+    return np.array([[a, b, c], [d, e, f]])
+
+
 def _six_numbers(world_file: Path) -> tuple[float, float, float, float, float, float] | None:
     try:
-        words = world_file.read_text(encoding="ascii").replace(",", ".").split()
+        words = world_file.read_text(encoding="utf-8-sig").replace(",", ".").split()
         a, d, b, e, c, f = (float(word) for word in words)
     except ValueError:
         return None

@@ -18,13 +18,16 @@ from bevfusion.geometry.se2 import SE2
 from bevfusion.maps.features import OsmMap
 from bevfusion.maps.primitives import (
     FILLED,
+    Bands,
     BucketIndex,
     Discs,
     Edges,
     Segments,
+    build_bands,
     build_discs,
     build_edges,
     build_segments,
+    capsules,
 )
 from bevfusion.maps.schema import LAYERS, layer_index
 
@@ -32,6 +35,7 @@ ONE = 127
 """What stands for 1.0 in a tile."""
 
 _ROAD = layer_index("road")
+_CENTRE = layer_index("road_centre")
 _COS2, _ONEWAY_COS = layer_index("road_cos2"), layer_index("oneway_cos")  # the sines follow
 _UNIT = 4096  # of a road's unit vector in whole numbers, so that sums along a row cancel exactly
 
@@ -66,8 +70,23 @@ class _Placement(NamedTuple):
         return index.query(*self.box_m())
 
 
+class _Shapes(NamedTuple):
+    """Borders of what is filled near a tile, edge by edge; see `Edges`."""
+
+    ends: Float[np.ndarray, "n 2 2"]  # real-valued (row, column)
+    channel: Int[np.ndarray, " n"]
+    turn: Int[np.ndarray, " n"]
+    along: Float[np.ndarray, "n 2"]  # unit vector of the road in the map frame (0 where it is none)
+    oneway: Int[np.ndarray, " n"]  # 1 along it, -1 against it, 0 both ways
+
+    @classmethod
+    def joined(cls, *groups: "_Shapes") -> "_Shapes":
+        """All groups as one."""
+        return cls(*(np.concatenate(columns) for columns in zip(*groups, strict=True)))
+
+
 def _gather(values: np.ndarray, parts: Sequence[slice]) -> np.ndarray:
-    return np.concatenate([values[part] for part in parts])
+    return np.concatenate([values[:0], *(values[part] for part in parts)])
 
 
 def _spread(counts: Int[np.ndarray, " n"]) -> tuple[Int[np.ndarray, " m"], Int[np.ndarray, " m"]]:
@@ -85,6 +104,7 @@ class OsmRenderer:
         self.name = osm_map.name
         self.bounds_m = osm_map.bounds_m
         self.summary = osm_map.summary
+        self._bands: Bands = build_bands(osm_map)
         self._edges: Edges = build_edges(osm_map)
         self._segments: Segments = build_segments(osm_map)
         self._discs: Discs = build_discs(osm_map)
@@ -107,7 +127,7 @@ class OsmRenderer:
             side_m: side of a square.
         """
         change = np.zeros(count + 1, np.int64)
-        for index in (self._edges.index, self._segments.index, self._discs.index):
+        for index in (self._bands.index, self._edges.index, self._segments.index, self._discs.index):
             slack_m = 0.01 * side_m  # a thing thinner than a cell still shows in the one that it touches
             west_east = index.reaches_m(y0_m - slack_m, y1_m + slack_m) + slack_m * np.array([-1.0, 1.0])
             columns = np.floor(west_east / side_m).astype(np.int64) - first
@@ -135,18 +155,15 @@ class OsmRenderer:
         return layers
 
     def _draw_fills(self, layers: Int8[np.ndarray, "l h w"], placement: _Placement) -> None:
-        parts = placement.nearby(self._edges.index)
-        if not parts:
+        shapes = _Shapes.joined(self._areas_near(placement), self._bands_near(placement))
+        if not len(shapes.ends):
             return
         grid = placement.grid
-        ends = placement.rows_cols(_gather(self._edges.ends_m, parts))
-        crossed, edge, cell = _crossings(ends, grid)
-        channel = _gather(self._edges.channel, parts)[crossed]
+        crossed, edge, cell = _crossings(shapes.ends, grid)
+        channel = shapes.channel[crossed]
         # so that the inside of a shape counts +1, not -1, also where mirroring turns all rings round
         upward = 1 if placement.mirrored else -1
-        turn = _gather(self._edges.turn, parts)[crossed] * np.where(
-            ends[crossed, 0, 0] < ends[crossed, 1, 0], upward, -upward
-        )
+        turn = shapes.turn[crossed] * np.where(shapes.ends[crossed, 0, 0] < shapes.ends[crossed, 1, 0], upward, -upward)
         present = np.flatnonzero(np.bincount(channel, minlength=len(FILLED)))
         plane = np.searchsorted(present, channel) * (grid.height * grid.width)
         cell, order = _sorted(plane[edge] + cell)
@@ -159,23 +176,40 @@ class OsmRenderer:
         if not on_road.any():
             return
         edge, cell = edge[on_road], cell[on_road]
-        along = placement.turned(_gather(self._edges.along, parts)[crossed])
+        along = placement.turned(shapes.along[crossed])
         cos, sin = along.T
         twice = np.stack([cos * cos - sin * sin, 2.0 * cos * sin], axis=1) * turn[:, None]
         _write_directions(layers[_COS2 : _COS2 + 2], twice, edge, cell)
-        oneway = _gather(self._edges.oneway, parts)[crossed]
+        oneway = shapes.oneway[crossed]
         marked = oneway[edge] != 0
         if marked.any():
             once = along * (turn * oneway)[:, None]
             _write_directions(layers[_ONEWAY_COS : _ONEWAY_COS + 2], once, edge[marked], cell[marked])
 
+    def _areas_near(self, placement: _Placement) -> _Shapes:
+        parts = [self._edges.of_pieces(pieces) for pieces in placement.nearby(self._edges.index)]
+        ends = placement.rows_cols(_gather(self._edges.ends_m, parts))
+        channel, turn = _gather(self._edges.channel, parts), _gather(self._edges.turn, parts)
+        return _Shapes(ends, channel, turn, np.zeros((len(ends), 2)), np.zeros(len(ends), np.int8))
+
+    def _bands_near(self, placement: _Placement) -> _Shapes:
+        """Roads, paths and rails, widened."""
+        parts = placement.nearby(self._bands.index)
+        rings_m, along = capsules(_gather(self._bands.ends_m, parts), _gather(self._bands.width_m, parts))
+        rings = placement.rows_cols(rings_m)
+        ends = np.stack([rings, np.roll(rings, -1, axis=1)], axis=2).reshape(-1, 2, 2)
+        channel = _gather(self._bands.channel, parts)
+        along[channel != _ROAD] = 0.0
+        each = np.repeat(np.arange(len(channel)), rings.shape[1])
+        oneway = _gather(self._bands.oneway, parts)
+        return _Shapes(ends, channel[each], np.ones(len(ends), np.int8), along[each], oneway[each])
+
     def _draw_lines(self, layers: Int8[np.ndarray, "l h w"], placement: _Placement) -> None:
-        parts = placement.nearby(self._segments.index)
-        if not parts:
-            return
+        parts, bands = placement.nearby(self._segments.index), placement.nearby(self._bands.index)
+        roads_m = _gather(self._bands.ends_m, bands)[_gather(self._bands.channel, bands) == _ROAD]
         _, height, width = layers.shape
-        ends = placement.rows_cols(_gather(self._segments.ends_m, parts))
-        layer = _gather(self._segments.layer, parts)
+        ends = placement.rows_cols(np.concatenate([_gather(self._segments.ends_m, parts), roads_m]))
+        layer = np.concatenate([_gather(self._segments.layer, parts), np.full(len(roads_m), _CENTRE, np.int8)])
         reach = np.abs(ends[:, 1] - ends[:, 0])
         steep = reach[:, 0] >= reach[:, 1]
         for chosen, axis, sizes in ((steep, 0, (height, width)), (~steep, 1, (width, height))):

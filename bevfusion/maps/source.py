@@ -13,15 +13,12 @@ from bevfusion.geometry.geodesy import GeoPose, LocalFrame
 from bevfusion.geometry.grid import Grid
 from bevfusion.geometry.se2 import SE2
 from bevfusion.maps.image import ImageMap
-from bevfusion.maps.osm import read_osm
-from bevfusion.maps.osm_formats import SUFFIXES as OSM_SUFFIXES
-from bevfusion.maps.osm_formats import suffix_of
 from bevfusion.maps.raster import SUFFIXES
+from bevfusion.maps.reading import SUFFIXES as FEATURE_SUFFIXES
+from bevfusion.maps.reading import holds_features, read_features
 from bevfusion.maps.render import OsmRenderer
 from bevfusion.maps.tile_file import SUFFIX, TileFile
 from bevfusion.maps.tiled import TiledMap
-from bevfusion.maps.vector import SUFFIXES as VECTOR_SUFFIXES
-from bevfusion.maps.vector import is_vector, read_vector
 from bevfusion.structures import DataError
 from bevfusion.summary import InputSummary
 
@@ -70,15 +67,13 @@ def open_map(path: str | os.PathLike[str]) -> MapSource:
 
 
 def _opened(path: Path) -> MapSource:
-    if suffix_of(path) is not None:
-        return OsmRenderer(read_osm(path))
+    if holds_features(path):
+        return OsmRenderer(read_features(path))
     if path.suffix.lower() in SUFFIXES:
         return ImageMap.open(path)
     if path.suffix == SUFFIX:
         return TiledMap(TileFile(path))
-    if is_vector(path):
-        return OsmRenderer(read_vector(path))
-    known = (*OSM_SUFFIXES, *SUFFIXES, SUFFIX, *VECTOR_SUFFIXES)
+    known = (*FEATURE_SUFFIXES, *SUFFIXES, SUFFIX)
     raise DataError(f"{path} is no map by its suffix; maps are {', '.join(known)}")
 
 

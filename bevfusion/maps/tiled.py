@@ -9,9 +9,8 @@ from jaxtyping import Int, Int8
 from bevfusion.geometry.geodesy import LocalFrame
 from bevfusion.geometry.grid import Grid
 from bevfusion.geometry.se2 import SE2
-from bevfusion.maps.osm import read_osm
-from bevfusion.maps.osm_formats import SUFFIXES, suffix_of
 from bevfusion.maps.provenance import map_provenance
+from bevfusion.maps.reading import read_features
 from bevfusion.maps.render import OsmRenderer
 from bevfusion.maps.schema import LAYERS, layer_index
 from bevfusion.maps.tile_file import BLOCK_CELLS, SUFFIX, Contents, TileFile, pack, write_tile_file
@@ -30,7 +29,7 @@ def tile_extract(
     """Draw a whole extract to disk.
 
     Args:
-        extract: an OpenStreetMap file.
+        extract: an OpenStreetMap file, or vector features.
         output: file to write, its suffix .tiles.
         cell_m: side of a cell.
         on_block: called with (blocks done, blocks in all).
@@ -40,9 +39,7 @@ def tile_extract(
     """
     if output.suffix != SUFFIX:
         raise DataError(f"expected an output that ends in {SUFFIX}, by which maps are known, got {output}")
-    if suffix_of(extract) is None:
-        raise DataError(f"{extract} is no OpenStreetMap extract by its suffix; expected {', '.join(SUFFIXES)}")
-    renderer = OsmRenderer(read_osm(extract))
+    renderer = OsmRenderer(read_features(extract))
     try:
         contents = _contents_of(renderer, cell_m, extract)
     except ValueError as error:

@@ -176,7 +176,7 @@ def test_ways_are_cut_where_nodes_are_missing(osm_text: OsmText, write_osm: Writ
     osm_text.way([9997, 9998], {"highway": "residential"})
     osm_map = read_osm(write_osm(osm_text))
     assert [road.node_ids for road in osm_map.roads] == [tuple(nodes[:2]), tuple(nodes[3:])]
-    assert osm_map.areas == ()
+    assert len(osm_map.areas) == 0
 
 
 def test_packed_files_equal_the_plain_one(osm_text: OsmText, write_osm: Write, tmp_path: Path) -> None:

@@ -45,3 +45,12 @@ def test_a_history_is_read_as_it_ended(tmp_path: Path) -> None:
     osm_map = read_osm(_write(tmp_path / "town.osh.pbf", "nwr", history=True))
     assert_is_town(osm_map)
     assert osm_map.name == "town"
+
+
+def test_places_that_stand_with_the_ways(tmp_path: Path) -> None:
+    plain, located = _write(tmp_path / "plain.osm.pbf", "nwr"), tmp_path / "town.osm.pbf"
+    with osmium.SimpleWriter(osmium.io.File(str(located), "pbf,locations_on_ways=true")) as writer:
+        for item in osmium.FileProcessor(str(plain)).with_locations():
+            if not item.is_node() or item.tags:  # as `osmium add-locations-to-ways` leaves out nodes without tags
+                writer.add(item)
+    assert_is_town(read_osm(located))

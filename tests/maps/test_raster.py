@@ -373,9 +373,16 @@ def test_turned_and_mirrored_pictures(place: Affine, tmp_path: Path) -> None:
     assert_shows(write(tmp_path / "town.tif", values(), VALUES, transform=place), place=place)
 
 
-@pytest.mark.parametrize("suffix", [".pgw", ".pngw", ".wld", ".PGW"])
+@pytest.mark.parametrize("suffix", [".pgw", ".pngw", ".wld", ".PGW", ".Pgw", ".Wld"])
 def test_world_files_by_every_name(suffix: str, tmp_path: Path) -> None:
     assert_shows(write_png(tmp_path / "town.png", values(), {"legend": VALUES}, suffix))
+
+
+@pytest.mark.parametrize("text", [" ".join(map(str, WORLD)), "\ufeff" + "\n".join(map(str, WORLD))])
+def test_world_files_in_one_line_or_with_a_mark_of_their_encoding(text: str, tmp_path: Path) -> None:
+    path = write_png(tmp_path / "town.png", values(), {"legend": VALUES})
+    path.with_suffix(".pgw").write_text(text, encoding="utf-8")
+    assert_shows(path)
 
 
 @pytest.mark.parametrize(("name", "world"), [("town.tif", ".tfw"), ("town.tiff", ".tiffw"), ("TOWN.TIF", ".wld")])
