@@ -2,17 +2,19 @@
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float
 
 from bevfusion.direction.branches import paths_ahead
+from bevfusion.direction.field import DirectionField, field_of
 from bevfusion.direction.path import PathAhead, path_along
 from bevfusion.direction.road_graph import RoadGraph, road_graph_of
 from bevfusion.direction.route import NEAR_M, Route, route_to
-from bevfusion.direction.route_files import RouteFile
-from bevfusion.geometry.geodesy import GeoPose
+from bevfusion.geometry.geodesy import GeoPose, LocalFrame
+from bevfusion.geometry.grid import Grid
 from bevfusion.geometry.se2 import SE2, wrap_angle
 from bevfusion.maps.source import MapSource
 from bevfusion.structures import DataError
@@ -20,14 +22,44 @@ from bevfusion.structures import DataError
 _OFF_ROUTE_M = 20.0  # a vehicle that is farther from its way to a goal has left it, and gets another one
 
 
+@runtime_checkable
+class RouteGiver(Protocol):
+    """Where a route comes from: a `RouteFile`, or a `GivenRoute`."""
+
+    def route(self, frame: LocalFrame, pose: SE2, goal: GeoPose | None = None) -> Route:
+        """The route from a pose on, to a goal where it is a graph of ways.
+
+        Raises:
+            DataError: if it does not lead on from the pose, or not to the goal.
+        """
+
+
+@dataclass(frozen=True)
+class GivenRoute:
+    """A line in metres of the map frame, as another program has it."""
+
+    name: str
+    xy_m: Float[np.ndarray, "n 2"]
+
+    def route(self, frame: LocalFrame, pose: SE2, goal: GeoPose | None = None) -> Route:
+        """The line, if it leads on from the pose.
+
+        Raises:
+            DataError: if it has no length, or does not lead on from the pose.
+        """
+        route = Route.through(self.xy_m)
+        route.check_near(pose, self.name)
+        return route
+
+
 class Guide:
     """Leads a vehicle on one map, pose after pose."""
 
-    def __init__(self, source: MapSource, route: RouteFile | None = None, goal: GeoPose | None = None) -> None:
+    def __init__(self, source: MapSource, route: RouteGiver | None = None, goal: GeoPose | None = None) -> None:
         """A guide.
 
         Args:
-            source: the map; without a route file it has to be one with roads (an OpenStreetMap extract).
+            source: the map; without a route it has to be one with roads (an OpenStreetMap extract).
             route: where to go, or a graph of ways.
             goal: where to go, by the shortest way.
         """
@@ -94,6 +126,29 @@ class Guide:
             self._along_m = self._route.place_of(map_from_ego)[0]
         return [path_along(self._route, map_from_ego, covariance, along_m=self._along_m)]
 
+    def field(
+        self,
+        grid: Grid,
+        map_from_grid: SE2,
+        map_from_ego: SE2,
+        covariance: Float[np.ndarray, "3 3"],
+        paths: Sequence[PathAhead],
+    ) -> DirectionField:
+        """Where one can drive about a pose, and which way: on the roads of the map, and along the way asked for.
+
+        Args:
+            grid: the raster.
+            map_from_grid: where it lies.
+            map_from_ego: the pose.
+            covariance: of it, x, y in m and yaw in rad, map axes.
+            paths: ahead of it; without a route they are those of the roads, which the map tells in full.
+        """
+        try:
+            graph = self.graph
+        except DataError:
+            graph = None  # a route on a picture
+        return field_of(graph, grid, map_from_grid, map_from_ego, covariance, paths if self.leads else ())
+
     def _new_route(self, pose: SE2) -> Route:
         if self._file is not None:
             return self._file.route(self._source.frame, pose, self._goal)
@@ -101,7 +156,7 @@ class Guide:
         goal_m = self._source.frame.metres_from_degrees(self._goal.lat_deg, self._goal.lon_deg)
         if not self._source.covers(*goal_m):
             told = f"{self._goal.lat_deg:g},{self._goal.lon_deg:g}"
-            raise DataError(f"--to {told} lies outside of the map {self._source.name}")
+            raise DataError(f"the goal {told} lies outside of the map {self._source.name}")
         return route_to(self.graph, pose, self._goal, goal_m)
 
 

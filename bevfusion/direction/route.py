@@ -153,7 +153,8 @@ def route_to(graph: RoadGraph, pose: SE2, goal: GeoPose, goal_m: tuple[float, fl
     goals = graph.near(*goal_m, 50.0)
     if not goals:
         raise DataError(
-            f"--to {told} lies {graph.distance_m(*goal_m):.0f} m from the nearest road of {graph.name} (at most 50 m)"
+            f"the goal {told} lies {graph.distance_m(*goal_m):.0f} m from the nearest road of {graph.name} "
+            "(at most 50 m)"
         )
     nearest = [found for found in goals if found.cost_m <= goals[0].cost_m + 1.0]
     way = graph.shortest(start, nearest)

@@ -29,6 +29,7 @@ from bevfusion.geometry.se2 import SE2
 from bevfusion.heads.map_error import with_map_error
 from bevfusion.localizer import filter_config, open_locator
 from bevfusion.maps.source import MapSource
+from bevfusion.ros.direction import DirectionControl, WayAhead
 from bevfusion.ros.extrinsics import Extrinsics, PlanarPose
 from bevfusion.ros.health import HealthMonitor, HealthReport, NodeState
 from bevfusion.ros.latest_item_queue import LatestItemQueue
@@ -101,11 +102,15 @@ class NodeCore:
             open_locator: opens a checkpoint on a map.
             make_sequence_localizer: makes it follow the vehicle.
             tf_available: whether `publish` can broadcast TF.
+
+        Raises:
+            DataError: if the route file of the parameters cannot be read.
         """
         self.parameters = parameters
         self.transforms, self.odometry = TransformBuffer(), OdometryBuffer()
         self.source: MapSource | None = None
         self.locator: Locator | None = None
+        self.direction = DirectionControl(parameters)
         self._extrinsics = Extrinsics(parameters, self.transforms)
         self._clouds = CloudStream()
         self._publish, self._odometry_is_offered, self._open = publish, odometry_is_offered, open_locator
@@ -161,6 +166,28 @@ class NodeCore:
         except DataError as error:
             self._monitor.input_refused(str(error))
 
+    def route(self, message: Any) -> None:
+        """A route on the map (nav_msgs/Path): paths ahead follow it from the next cloud on; an empty one ends that."""
+        try:
+            self.direction.follow(message)
+        except DataError as error:
+            self._monitor.input_refused(str(error))
+
+    def goal(self, message: Any) -> None:
+        """A goal on the map (geometry_msgs/PoseStamped): paths ahead lead there by the shortest way on its roads."""
+        try:
+            self.direction.go_to(message)
+        except DataError as error:
+            self._monitor.input_refused(str(error))
+
+    def way_ahead(self, output: Output) -> WayAhead | None:
+        """The ways on from what came of a cloud; None without a pose. Called in the worker, where somebody listens."""
+        if output.pose is None:
+            return None
+        way = self.direction.ahead(output.pose)
+        self._monitor.direction_said(self.direction.status, self.direction.failed)
+        return way
+
     def relocalize(self) -> tuple[bool, str]:
         """Search the whole map from the next cloud on: (accepted, why or what now)."""
         if self.source is None:
@@ -194,6 +221,7 @@ class NodeCore:
         def switch() -> None:
             self._start_control.use(localizer)
             self._local_frame = source.frame
+            self.direction.use(source)
 
         self._tasks.append(switch)
 

@@ -73,6 +73,12 @@ KEYS: tuple[DiagnosticKey, ...] = (
     DiagnosticKey(
         "tf", "map to odom, map to base, none, or unavailable (no tf2_msgs)", "unavailable though publish_tf is set"
     ),
+    DiagnosticKey(
+        "direction",
+        "as asked (along the route, or to the goal), how many branches lie ahead without one, unasked (nobody "
+        "listens), or none and why",
+        "none, though there is a route or a goal",
+    ),
     DiagnosticKey("resets", "times that the clock went back"),
     DiagnosticKey("search", "steps done / all of a search over the map"),
     DiagnosticKey("crashes", "bugs met by the worker; the log has them", "any"),
@@ -101,6 +107,8 @@ class Health:
     extrinsics: str = ""
     odometry: str = "absent"
     tf: str = "none"
+    direction: str = "unasked"
+    off_route: bool = False  # a route or a goal is given, and no way leads along it
     resets: int = 0
     search: str = ""
     crashes: int = 0
@@ -187,6 +195,11 @@ class HealthMonitor:
         if new:
             log.warning("%s", reason)
 
+    def direction_said(self, status: str, off_route: bool) -> None:
+        """Which ways lead on, in words, and whether a way was asked for and there is none."""
+        with self._lock:
+            self.health.direction, self.health.off_route = status, off_route
+
     def report(
         self, state: NodeState, *, active: bool, search: str, dropped: int, crashes: int, tf_available: bool
     ) -> HealthReport:
@@ -246,6 +259,7 @@ def _findings(health: Health, before: Health, parameters: NodeParameters) -> lis
         (active and step_ms > parameters.slow_ms, "warn", f"a step took {step_ms:.0f} ms"),
         (health.odometry == "missing", "warn", "no odometry at the stamp of the cloud"),
         (health.tf == "unavailable" and parameters.publish_tf, "warn", "no TF: tf2_msgs is not installed"),
+        (active and health.off_route, "warn", f"no way ahead: {health.direction.removeprefix('none: ')}"),
         (health.crashes > 0, "warn", f"{health.crashes} clouds met a bug, see the log"),
     ]
     return [(level, text) for holds, level, text in checks if holds]

@@ -11,8 +11,8 @@ import threading
 from typing import Any
 
 import rospy
-from geometry_msgs.msg import PoseWithCovarianceStamped
-from nav_msgs.msg import Odometry
+from geometry_msgs.msg import PoseStamped, PoseWithCovarianceStamped
+from nav_msgs.msg import Odometry, Path
 from sensor_msgs.msg import Image, NavSatFix, PointCloud2
 from std_srvs.srv import SetBool, SetBoolResponse, Trigger, TriggerResponse
 
@@ -77,6 +77,8 @@ class LocalizationNode:
         )
         rospy.Subscriber("~initialpose", PoseWithCovarianceStamped, core.initial_pose)
         rospy.Subscriber("~fix", NavSatFix, core.fix, queue_size=1)
+        rospy.Subscriber("~route", Path, core.route, queue_size=1)
+        rospy.Subscriber("~goal", PoseStamped, core.goal, queue_size=1)
         if parameters.odometry != "none":
             self._odometry = rospy.Subscriber("~odom", Odometry, core.odom, queue_size=100, tcp_nodelay=True)
         if not parameters.map:

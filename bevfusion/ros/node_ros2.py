@@ -13,8 +13,8 @@ from functools import partial
 from typing import Any
 
 import rclpy
-from geometry_msgs.msg import PoseWithCovarianceStamped
-from nav_msgs.msg import Odometry
+from geometry_msgs.msg import PoseStamped, PoseWithCovarianceStamped
+from nav_msgs.msg import Odometry, Path
 from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor, SetParametersResult
 from rclpy.clock import Clock, ClockType
 from rclpy.exceptions import InvalidParameterTypeException
@@ -177,6 +177,8 @@ class LocalizationNode(LifecycleNode):
         parameters = core.parameters
         self._listen(PoseWithCovarianceStamped, "~/initialpose", core.initial_pose, BEST_EFFORT)
         self._listen(NavSatFix, "~/fix", core.fix, BEST_EFFORT)
+        self._listen(Path, "~/route", core.route, QoSProfile(depth=1))
+        self._listen(PoseStamped, "~/goal", core.goal, QoSProfile(depth=1))
         if parameters.odometry != "none":
             self._listen(Odometry, "~/odom", core.odom, EVERY_ODOMETRY)
         if not parameters.map:

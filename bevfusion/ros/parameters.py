@@ -20,12 +20,13 @@ from pydantic.fields import FieldInfo
 
 from bevfusion.config import Config, Section, overridden
 from bevfusion.datasets.rigid import extrinsics_matrix
+from bevfusion.geometry.geodesy import GeoPose
 from bevfusion.structures import DataError
 
 SCHEMA = Path(__file__).with_name("parameters.schema.json")
 FILES = {version: Path(__file__).parent / "config" / f"parameters_ros{version}.yaml" for version in (1, 2)}
 
-EXAMPLES = {"extrinsics": (1.2, 0.0, 1.8, 0.0, 0.0, 0.0), "initial_pose": (12.5, -40.0, 1.57)}
+EXAMPLES = {"extrinsics": (1.2, 0.0, 1.8, 0.0, 0.0, 0.0), "initial_pose": (12.5, -40.0, 1.57), "goal": (49.01, 8.41)}
 """Of parameters that are empty by default."""
 
 
@@ -84,6 +85,19 @@ class NodeParameters(Section):
         1.0, ge=0, le=20, description="the map may be off as a whole by so much (std), which covariances then hold"
     )
 
+    route: str = Field(
+        "",
+        description="file with the route to follow: GeoJSON, GPX, or a graph of nav2's route server; ~/route and "
+        "~/goal take its place",
+    )
+    goal: Numbers = Field(
+        (), description="latitude and longitude of where to go, by the shortest way on the roads; empty: nowhere"
+    )
+    direction_range_m: float = Field(
+        32.0, ge=5, le=100, description="~/direction_field and ~/drivable reach so far from the vehicle, along x and y"
+    )
+    direction_cell_m: float = Field(1.0, ge=0.25, le=5, description="cell of both")
+
     filter: str = Field(
         "",
         description="settings of the filter that differ from the checkpoint's, as in its configuration's section "
@@ -115,6 +129,10 @@ class NodeParameters(Section):
             extrinsics_matrix(self.extrinsics)
         if len(self.initial_pose) not in (0, 3):
             raise ValueError(f"initial_pose is x y yaw, got {len(self.initial_pose)} numbers")
+        if len(self.goal) not in (0, 2):
+            raise ValueError(f"goal is latitude longitude, got {len(self.goal)} numbers")
+        if self.goal:
+            GeoPose(*self.goal)
         if len({self.map_frame, self.odom_frame, self.base_frame}) < 3:
             raise ValueError("map_frame, odom_frame and base_frame must differ")
         overridden(Config(), self.filter_overrides, within="filter")

@@ -13,13 +13,16 @@ from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
-from geometry_msgs.msg import Point, PoseWithCovarianceStamped, TransformStamped
-from nav_msgs.msg import OccupancyGrid
+from geometry_msgs.msg import Point, PoseStamped, PoseWithCovarianceStamped, TransformStamped
+from nav_msgs.msg import OccupancyGrid, Path
 from sensor_msgs.msg import Image, Imu, NavSatFix
+from std_msgs.msg import ColorRGBA
 from visualization_msgs.msg import Marker, MarkerArray
 
+from bevfusion.direction.field import DirectionField
 from bevfusion.geometry.se2 import SE2
 from bevfusion.ros.core import NodeCore, Output
+from bevfusion.ros.direction import WayAhead
 from bevfusion.ros.health import LEVELS
 from bevfusion.ros.parameters import NodeParameters
 from bevfusion.ros.visualization import (
@@ -27,6 +30,8 @@ from bevfusion.ros.visualization import (
     attention_picture,
     belief_slice,
     colour_of,
+    drivable_cells,
+    field_arrows_m,
     map_segments_m,
     occupancy_of_map,
 )
@@ -47,6 +52,7 @@ log = logging.getLogger(__name__)
 
 STATUS_NAME = "bevfusion: localization"
 NOT_MEASURED = 1e6  # variance of what is not estimated: height, roll and pitch
+FIELD_COLOUR, PATH_COLOUR = (0.0, 0.31, 0.78), (0.85, 0.11, 0.38)
 _LINE_WIDTHS_M = {"road": 1.0, "building": 0.5}
 
 
@@ -86,6 +92,9 @@ TOPICS = (
     PublishedTopic("~/map_markers", MarkerArray, latched=True),
     PublishedTopic("~/belief", OccupancyGrid),
     PublishedTopic("~/attention", Image),
+    PublishedTopic("~/direction", Path),
+    PublishedTopic("~/direction_field", MarkerArray),
+    PublishedTopic("~/drivable", OccupancyGrid),
     PublishedTopic("~/timing", DiagnosticArray),
     PublishedTopic("/diagnostics", DiagnosticArray),
     *((PublishedTopic("/tf", TFMessage),) if TFMessage is not None else ()),
@@ -129,6 +138,7 @@ class Publishers:
             self._send("~/geopose", lambda: self._geopose_message(output, names.base_frame))
             self._belief(output, names.map_frame)
             self._attention(core, output, names.base_frame)
+        self._direction(core, output, names.map_frame)
         self._send("~/timing", lambda: timing_message(output))
 
     def publish_map(self, core: NodeCore) -> None:
@@ -188,6 +198,21 @@ class Publishers:
             log.warning("no picture of the attention: %s", error)
             return
         self._publishers["~/attention"].publish(image_message(picture, frame, output.stamp_ns))
+
+    def _direction(self, core: NodeCore, output: Output, frame: str) -> None:
+        """The ways ahead; while there is no pose an empty path, so that nobody drives on along an old one."""
+        asked = [name for name in ("~/direction", "~/direction_field", "~/drivable") if self._has_subscribers(name)]
+        if not asked:
+            return
+        way = core.way_ahead(output)
+        self._send("~/direction", lambda: path_message(way, frame, output.stamp_ns))
+        if asked == ["~/direction"]:
+            return
+        field = None if way is None else core.direction.field(way)
+        self._send("~/direction_field", lambda: direction_markers(way, field, frame, output.stamp_ns))
+        if field is not None:
+            cells = drivable_cells(field)
+            self._send("~/drivable", lambda: occupancy_message(cells, frame, output.stamp_ns))
 
     def _send(self, name: str, make: Callable[[], Any]) -> None:
         if self._has_subscribers(name):
@@ -320,6 +345,75 @@ def markers_message(segments_m: dict[str, np.ndarray], frame: str) -> Any:
         marker.points = [Point(x=x, y=y, z=0.0) for x, y in ends_m.reshape(-1, 2).tolist()]
         array_of.markers.append(marker)
     return array_of
+
+
+def path_message(way: WayAhead | None, frame: str, stamp_ns: int) -> Any:
+    """nav_msgs/Path of the likeliest way ahead, from the vehicle on; empty where no way leads on, or no pose is known.
+
+    Args:
+        way: ahead of a pose.
+        frame: of the map.
+        stamp_ns: of the cloud.
+    """
+    message = Path()
+    set_header(message.header, frame, stamp_ns)
+    if way is None or not way.paths:
+        return message
+    place, path = way.pose.map_from_base, way.paths[0]
+    turns_rad = [0.0, *path.yaw_rad.tolist()]
+    for (x_m, y_m), turn_rad in zip([(0.0, 0.0), *path.xy_m.tolist()], turns_rad, strict=True):
+        stamped = PoseStamped()
+        set_header(stamped.header, frame, stamp_ns)
+        set_pose(stamped.pose.position, stamped.pose.orientation, place @ SE2(x_m, y_m, turn_rad))
+        message.poses.append(stamped)
+    return message
+
+
+def direction_markers(way: WayAhead | None, field: DirectionField | None, frame: str, stamp_ns: int) -> Any:
+    """visualization_msgs/MarkerArray: `field`, an arrow a drivable cell, as strong as sure, and `path`, a line a way.
+
+    Lines are as wide and as strong as the way is likely. What was shown before is taken away first.
+
+    Args:
+        way: ahead of a pose; None: no pose is known, and nothing is left to see.
+        field: about it.
+        frame: of the map.
+        stamp_ns: of the cloud.
+    """
+    cleared = Marker()
+    set_header(cleared.header, frame, stamp_ns)
+    cleared.action = Marker.DELETEALL
+    message = MarkerArray()
+    message.markers.append(cleared)
+    if field is not None:
+        ends_m, strength = field_arrows_m(field)
+        arrows = _line_marker("field", 0, Marker.LINE_LIST, 0.12, frame, stamp_ns)
+        arrows.points = [Point(x=x, y=y, z=0.0) for x, y in ends_m.reshape(-1, 2).tolist()]
+        arrows.colors = [_colour(FIELD_COLOUR, alpha) for alpha in np.repeat(strength, 6).tolist()]
+        message.markers.append(arrows)
+    for number, path in enumerate(() if way is None else way.paths):
+        line = _line_marker("path", number, Marker.LINE_STRIP, 0.2 + 0.6 * path.probability, frame, stamp_ns)
+        line.color = _colour(PATH_COLOUR, 0.3 + 0.7 * path.probability)
+        assert way is not None
+        places_m = way.pose.map_from_base.apply(np.concatenate([np.zeros((1, 2)), path.xy_m]))
+        line.points = [Point(x=x, y=y, z=0.0) for x, y in places_m.tolist()]
+        message.markers.append(line)
+    return message
+
+
+def _line_marker(kind: str, number: int, shape: int, width_m: float, frame: str, stamp_ns: int) -> Any:
+    marker = Marker()
+    set_header(marker.header, frame, stamp_ns)
+    marker.ns, marker.id, marker.type, marker.action = kind, number, shape, Marker.ADD
+    marker.pose.orientation.w = 1.0
+    marker.scale.x = width_m
+    marker.color.a = 1.0
+    return marker
+
+
+def _colour(rgb: tuple[float, float, float], alpha: float) -> Any:
+    red, green, blue = rgb
+    return ColorRGBA(r=red, g=green, b=blue, a=float(alpha))
 
 
 def timing_message(output: Output) -> Any:

@@ -7,6 +7,7 @@ import cv2
 import numpy as np
 from jaxtyping import Float, Int8, UInt8
 
+from bevfusion.direction.field import DirectionField
 from bevfusion.geometry.grid import Grid
 from bevfusion.geometry.se2 import SE2
 from bevfusion.introspection import introspect
@@ -105,6 +106,30 @@ def belief_slice(estimate: PoseEstimate) -> Occupancy | None:
     cells = np.rint(OCCUPIED * np.exp(plane - plane.max())).astype(np.int8)
     half_m = (window.reach + 0.5) * window.cell_m
     return Occupancy(cells, window.cell_m, SE2(estimate.prior.x_m - half_m, estimate.prior.y_m - half_m))
+
+
+def drivable_cells(field: DirectionField) -> Occupancy:
+    """Where one can drive, for a costmap: 0 where it is sure, 100 where it is sure that one cannot."""
+    cells = np.rint(OCCUPIED * (1.0 - field.drivable)).astype(np.int8)
+    half_x_m, half_y_m = field.grid.half_extent_m
+    return Occupancy(cells, field.grid.cell_m, field.map_from_grid @ SE2(-half_x_m, -half_y_m))
+
+
+def field_arrows_m(field: DirectionField) -> tuple[Float[np.ndarray, "n 3 2 2"], Float[np.ndarray, " n"]]:
+    """Arrows in the map frame, a shaft and two barbs each, as ends of lines, and how sure each is (0 to 1).
+
+    A cell has one where it is more likely drivable than not. Sure is p exp(-std^2 / 2): the length of a mean of unit
+    vectors of that spread, where there is a road at all.
+    """
+    shown = field.drivable > 0.5
+    centres_m = field.map_from_grid.apply(field.grid.centres_m()[shown])
+    yaw_rad = field.yaw_rad[shown] + field.map_from_grid.yaw_rad
+    ahead = 0.4 * field.grid.cell_m * np.stack([np.cos(yaw_rad), np.sin(yaw_rad)], axis=1)
+    left = np.stack([-ahead[:, 1], ahead[:, 0]], axis=1)
+    tip_m = centres_m + ahead
+    tails_m = (centres_m - ahead, centres_m + 0.3 * ahead + 0.5 * left, centres_m + 0.3 * ahead - 0.5 * left)
+    ends_m = np.stack([np.stack([tail_m, tip_m], axis=1) for tail_m in tails_m], axis=1)
+    return ends_m, field.drivable[shown] * np.exp(-0.5 * field.std_rad[shown] ** 2)
 
 
 def attention_picture(locator: Locator, scan: Scan, estimate: PoseEstimate) -> UInt8[np.ndarray, "h w 3"]:

@@ -111,7 +111,7 @@ class Robot:
     def __init__(self, ros: Any, script: dict[str, Any]) -> None:
         from diagnostic_msgs.msg import DiagnosticArray
         from geometry_msgs.msg import PoseWithCovarianceStamped, TransformStamped
-        from nav_msgs.msg import OccupancyGrid, Odometry
+        from nav_msgs.msg import OccupancyGrid, Odometry, Path
         from rosgraph_msgs.msg import Clock
         from sensor_msgs.msg import Image, Imu, NavSatFix, PointCloud2
         from visualization_msgs.msg import MarkerArray
@@ -148,6 +148,11 @@ class Robot:
             ros.listen(OccupancyGrid, "/bevfusion/map", self._on_map, latched=True)
             ros.listen(MarkerArray, "/bevfusion/map_markers", self._on_markers, latched=True)
             ros.listen(OccupancyGrid, "/bevfusion/belief", self._on_belief)
+        if script.get("way"):
+            self.result |= {"ways": [], "fields": [], "drivable": []}
+            ros.listen(Path, "/bevfusion/direction", self._on_way)
+            ros.listen(MarkerArray, "/bevfusion/direction_field", self._on_field)
+            ros.listen(OccupancyGrid, "/bevfusion/drivable", self._on_drivable)
         if script.get("attention"):
             ros.listen(Image, "/bevfusion/attention", self._on_attention)
 
@@ -195,6 +200,23 @@ class Robot:
         origin, cell_m = message.info.origin.position, message.info.resolution
         peak = [origin.x + (col + 0.5) * cell_m, origin.y + (row + 0.5) * cell_m]
         self.result["belief"] = [stamp_ns(message), peak, int(cells.max())]
+
+    def _on_way(self, message: Any) -> None:
+        points = [
+            [item.pose.position.x, item.pose.position.y, yaw_rad(item.pose.orientation)] for item in message.poses
+        ]
+        self.result["ways"].append([stamp_ns(message), message.header.frame_id, points])
+
+    def _on_field(self, message: Any) -> None:
+        counts = [[marker.ns, int(marker.action), len(marker.points)] for marker in message.markers]
+        self.result["fields"].append([stamp_ns(message.markers[0]), counts])
+
+    def _on_drivable(self, message: Any) -> None:
+        cells = np.array(message.data, dtype=np.int8).reshape(message.info.height, message.info.width)
+        middle = cells[message.info.height // 2, message.info.width // 2]
+        self.result["drivable"].append(
+            [stamp_ns(message), message.header.frame_id, int(middle), int((cells < 50).sum())]
+        )
 
     def _on_attention(self, message: Any) -> None:
         picture = np.frombuffer(bytes(message.data), np.uint8).reshape(message.height, message.width, 3)
@@ -273,6 +295,34 @@ class Robot:
         self._until_read(publisher)
         message = NavSatFix()
         message.latitude, message.longitude, message.status.status = lat_deg, lon_deg, 0
+        publisher.publish(message)
+        time.sleep(0.5)
+
+    def send_route(self, places: list[list[float]], frame: str = "map") -> None:
+        """A route on the map; an empty one ends it."""
+        from geometry_msgs.msg import PoseStamped
+        from nav_msgs.msg import Path
+
+        publisher = self.ros.advertise(Path, "/bevfusion/route")
+        self._until_read(publisher)
+        message = Path()
+        message.header.frame_id = frame
+        for x_m, y_m in places:
+            stamped = PoseStamped()
+            stamped.pose.position.x, stamped.pose.position.y, stamped.pose.orientation.w = x_m, y_m, 1.0
+            message.poses.append(stamped)
+        publisher.publish(message)
+        time.sleep(0.5)
+
+    def send_goal(self, x_m: float, y_m: float) -> None:
+        """A goal on the map."""
+        from geometry_msgs.msg import PoseStamped
+
+        publisher = self.ros.advertise(PoseStamped, "/bevfusion/goal")
+        self._until_read(publisher)
+        message = PoseStamped()
+        message.header.frame_id, message.pose.orientation.w = "map", 1.0
+        message.pose.position.x, message.pose.position.y = x_m, y_m
         publisher.publish(message)
         time.sleep(0.5)
 

@@ -233,6 +233,56 @@ def test_it_survives_what_robots_do(middleware: Middleware, kidnapped: Played, t
     assert high > low
 
 
+def test_the_way_ahead_follows_a_route_and_a_goal(middleware: Middleware, kidnapped: Played, tmp_path: Path):
+    """The route is the track that is driven next, the goal its end; without them the branches of the map are told."""
+    truths = [kidnapped.base(kidnapped.truth(position)) for position in range(KIDNAPPED_AT)]
+    route = [[pose.x_m, pose.y_m] for pose in truths]
+    steps = [
+        ["wait_for_node"],
+        start_at(kidnapped, kidnapped.truth(0)),
+        ["answered_frames", 0, 3],
+        ["send_route", route, "odom"],
+        ["wait", 1.5],
+        ["send_route", route],
+        ["answered_frames", 3, 6],
+        ["send_goal", *route[-1]],
+        ["answered_frames", 6, 8],
+        ["send_route", [[x_m + 300.0, y_m] for x_m, y_m in route]],
+        ["answered_frames", 8, 10],
+        ["wait", 1.5],
+    ]
+    node = middleware.node(parameters(middleware, kidnapped), tmp_path / "node.log")
+    try:
+        said = middleware.play(script(kidnapped, steps, way=True), tmp_path, 120.0)
+        assert interrupted(node)[0] == 0
+    finally:
+        node.kill()
+    assert said["problem"] == ""
+    ways = {positions_of(kidnapped, [stamp])[0]: (frame, points) for stamp, frame, points in said["ways"]}
+    assert sorted(ways) == list(range(10))
+    assert {frame for frame, _ in ways.values()} == {"map"}
+    poses = {positions_of(kidnapped, [row[0]])[0]: row for row in said["poses"]}
+    driven = np.array(route)
+    for position in range(3, 8):
+        points = np.array(ways[position][1])
+        assert points[0] == pytest.approx(poses[position][1:4], abs=1e-6)  # it begins at the vehicle
+        assert np.hypot(*np.diff(points[:, :2], axis=0).T) == pytest.approx(2.0, abs=0.1)
+        off_m = np.hypot(*(points[1:9, None, :2] - driven[None]).transpose(2, 0, 1)).min(axis=1)
+        assert off_m.max() < 2.0  # within 2 m of what is driven then, up to 16 m ahead
+    assert [len(ways[position][1]) for position in (8, 9)] == [0, 0]  # the route lies elsewhere
+    delete_all = 3
+    for _, counts in said["fields"]:
+        assert counts[0][1] == delete_all
+        assert counts[1][0] == "field"
+        assert counts[1][2] > 300
+    assert all(frame == "map" and middle < 50 and free > 100 for _, frame, middle, free in said["drivable"])
+    directions = [values["direction"] for _, _, values in said["diagnostics"]]
+    assert any("branch" in told for told in directions)
+    assert "~/route lies" in directions[-1]
+    assert any(level == 1 and "no way ahead" in text for level, text, _ in said["diagnostics"])
+    assert any("~/route is in the frame 'odom'" in values["last_refusal"] for _, _, values in said["diagnostics"])
+
+
 def test_relocalize_finds_a_kidnapped_vehicle(middleware: Middleware, kidnapped: Played, tmp_path: Path, capsys):
     carried_m = math.dist(*((kidnapped.truth(p).x_m, kidnapped.truth(p).y_m) for p in (KIDNAPPED_AT - 1, KIDNAPPED_AT)))
     assert carried_m >= 300.0

@@ -30,7 +30,8 @@ class Publisher:
     def publish(self, message):
         made.append(self.topic.name)
 
-counted_names = ("pose_message", "heading_message", "timing_message", "fix_message", "belief_slice")
+ways = ("path_message", "direction_markers")
+counted_names = (*ways, "pose_message", "heading_message", "timing_message", "fix_message", "belief_slice")
 for name in (*counted_names, "occupancy_of_map", "map_segments_m"):
     original = getattr(publishers, name)
     def counted(*arguments, name=name, original=original):
@@ -60,7 +61,8 @@ assert set(made) <= {"/tf"}, made  # TF is for everybody, the rest for nobody
 made.clear()
 wanted |= {topic.name for topic in publishers.TOPICS} | {"~/geopose"}
 out.publish_output(core, silent)
-assert set(made) == {"timing_message", "~/timing"}, made  # nothing about a place while lost
+empty = {"path_message", "~/direction", "direction_markers", "~/direction_field"}  # what was shown is taken away
+assert set(made) == {"timing_message", "~/timing"} | empty, made  # nothing about a place while lost
 made.clear()
 out.publish_output(core, spoken)
 assert {"~/pose", "~/heading", "~/geopose", "~/belief", "~/timing", "~/transform"} <= set(made), made
@@ -107,6 +109,55 @@ publishers.Publishers(NodeParameters(), lambda topic: made.append((topic.name, t
 assert ("~/geopose", GeoPoseStamped) in made
 picture = publishers.image_message(np.arange(24, dtype=np.uint8).reshape(2, 4, 3), "base_link", 5 * 10**9 + 7)
 assert bytes(picture.data) == bytes(range(24)) and picture.step == 12
+
+# the way ahead, along a route: from the vehicle on, in the map's frame, with the stamp of the cloud
+from std_msgs.msg import Header
+from nav_msgs.msg import Path
+from geometry_msgs.msg import PoseStamped
+from bevfusion.maps.render import OsmRenderer
+from tests.direction.graphs import crossing, town
+core.direction.use(OsmRenderer(town(crossing())))
+route = Path()
+route.header.frame_id = "map"
+for x, y in ((-30.0, 0.0), (0.0, 0.0), (0.0, 60.0)):
+    stamped = PoseStamped()
+    stamped.pose.position.x, stamped.pose.position.y, stamped.pose.orientation.w = x, y, 1.0
+    route.poses.append(stamped)
+core.route(route)
+coming = PlanarPose(SE2(-20.0, -1.5, 0.0), np.diag([0.1, 0.1, 1e-4]))
+way = core.direction.ahead(coming)
+assert core.direction.status == "as asked", core.direction.status
+path = publishers.path_message(way, "map", 5 * 10**9 + 7)
+assert type(path) is Path and path.header.frame_id == "map" and len(path.poses) == 21
+stamp = path.header.stamp
+assert (getattr(stamp, "sec", None) or stamp.secs, getattr(stamp, "nanosec", None) or stamp.nsecs) == (5, 7)
+first, last = path.poses[0].pose, path.poses[-1].pose
+assert np.allclose((first.position.x, first.position.y), (-20.0, -1.5))
+assert 15.0 < last.position.y < 25.0
+assert abs(2.0 * math.atan2(last.orientation.z, last.orientation.w) - 0.5 * math.pi) < 0.1
+field = core.direction.field(way)
+array = publishers.direction_markers(way, field, "map", 7)
+cleared, arrows, line = array.markers
+assert cleared.action == type(cleared).DELETEALL and (arrows.ns, line.ns) == ("field", "path")
+assert len(arrows.points) == len(arrows.colors) and len(arrows.points) % 6 == 0 and len(arrows.points) > 600
+assert len(line.points) == 21 and np.isclose(line.scale.x, 0.8)
+assert [marker.action for marker in publishers.direction_markers(None, None, "map", 7).markers] == [cleared.action]
+assert len(publishers.path_message(None, "map", 7).poses) == 0
+grid = publishers.occupancy_message(publishers.drivable_cells(field), "map", 7)
+cells = np.array(grid.data).reshape(grid.info.height, grid.info.width)
+assert (grid.info.width, grid.info.resolution) == (64, 1.0) and cells[32, 32] == 0 and cells[52, 12] == 100
+made.clear()
+wanted.clear()
+wanted.add("~/direction")
+out.publish_output(core, replace(spoken, pose=coming))
+assert "~/direction" in made and "direction_markers" not in made, made
+from io import BytesIO
+for message in (path, array, grid):  # as the middleware packs them
+    if hasattr(message, "serialize"):
+        message.serialize(BytesIO())
+    else:
+        from rclpy.serialization import serialize_message
+        assert len(serialize_message(message)) > 500
 core.stop(1.0)
 print("done")
 """
