@@ -25,7 +25,7 @@ OSM = """<?xml version='1.0' encoding='UTF-8'?>
 
 COMMANDS = (
     "train", "evaluate", "locate", "track", "info", "simulate", "tile", "map", "compare", "ablate", "benchmark",
-    "gap", "export",
+    "gap", "export", "stress",
 )  # fmt: skip
 
 

@@ -43,6 +43,13 @@ def odometries(incomplete: str) -> list[str]:
     return _beginning(ODOMETRIES, incomplete)
 
 
+def factors(incomplete: str) -> list[str]:
+    """Of `stress`."""
+    from bevfusion.evaluation.stress_factors import factors as all_factors
+
+    return _beginning([factor.name for factor in all_factors()], incomplete)
+
+
 def suites(incomplete: str) -> list[str]:
     """Of `benchmark`."""
     from bevfusion.benchmark.run import SUITES

@@ -24,6 +24,7 @@ from bevfusion.cli.info import info
 from bevfusion.cli.location import locate
 from bevfusion.cli.options import fail
 from bevfusion.cli.simulation import simulate
+from bevfusion.cli.stress import stress
 from bevfusion.cli.tools import benchmark, export, tile, view
 from bevfusion.cli.tracking import track
 from bevfusion.cli.training import ablate, train
@@ -45,7 +46,9 @@ app = typer.Typer(
     help="Where on the map am I, and which way do I face? LiDAR localization against OpenStreetMap.",
     pretty_exceptions_enable=False,
 )
-for command in (train, evaluate, locate, track, info, simulate, tile, compare, view, ablate, benchmark, gap, export):
+for command in (
+    train, evaluate, stress, locate, track, info, simulate, tile, compare, view, ablate, benchmark, gap, export,
+):  # fmt: skip
     app.command()(with_verbosity(command))
 # a latitude may be negative, which is no option
 app.command("map", context_settings={"ignore_unknown_options": True})(with_verbosity(fetch_map))

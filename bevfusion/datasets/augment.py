@@ -1,5 +1,6 @@
 """Scans and maps varied as the world varies them: weaker sensors, other traffic, mappers who draw less."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -66,19 +67,33 @@ def drop_mapped_kinds(
 def insert_vehicles(scan: Scan, count: int, rng: np.random.Generator) -> Scan:
     """With up to `count` cars, vans and trucks put on the road (or, without labels, anywhere from 4 to 35 m).
 
-    The rays stay those of the scan: where one meets a vehicle before its return, the return moves to the vehicle, so
-    what stands behind is hidden as it would be.
+    What stands behind them is hidden, see `insert_boxes`.
+    """
+    return insert_boxes(scan, place_vehicles(scan, count, rng), rng, _CAR_CLASS)
+
+
+def insert_boxes(scan: Scan, boxes: "Sequence[Vehicle]", rng: np.random.Generator, label: int) -> Scan:
+    """With boxes in its way.
+
+    The rays stay those of the scan: where one meets a box before its return, the return moves to the box, so what
+    stands behind is hidden as it would be.
+
+    Args:
+        scan: without them.
+        boxes: in the scan's frame.
+        rng: draws their reflectance.
+        label: class of SemanticKITTI of their points.
     """
     xyz, intensity = scan.xyz.copy(), scan.intensity.copy()
     labels = None if scan.labels is None else scan.labels.copy()
     range_m = np.hypot(xyz[:, 0], xyz[:, 1])
-    for vehicle in place_vehicles(scan, count, rng):
-        hit, share = _first_hit(xyz, range_m, vehicle)
+    for box in boxes:
+        hit, share = _first_hit(xyz, range_m, box)
         xyz[hit] *= share[:, None]
         range_m[hit] *= share
         intensity[hit] = rng.uniform(0.05, 0.6)
         if labels is not None:
-            labels[hit] = _CAR_CLASS
+            labels[hit] = label
     return Scan(xyz, intensity, labels)
 
 

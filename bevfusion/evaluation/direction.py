@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from jaxtyping import Float
 
-from bevfusion.datasets.drive import Drive, truths_of
+from bevfusion.datasets.drive import Drive, readable_frames, truths_of
 from bevfusion.direction import metrics
 from bevfusion.direction.branches import paths_ahead
 from bevfusion.direction.driven import DrivenTrack
@@ -216,8 +216,21 @@ def _track(
     """The whole drive by all true poses that are known, and the pose of the track at each frame's number."""
     poses = {number: frame.map_from_ego(place) for number, place in (truths_of(drive) if drive else {}).items()}
     scored = {e.frame: e.truth for e in sorted(estimates, key=lambda e: e.frame_index)}
-    if not scored.keys() <= poses.keys():
-        poses = scored
+    return _track_of(poses if scored.keys() <= poses.keys() else scored)
+
+
+def driven_track(drive: Drive, frame: LocalFrame) -> tuple[DrivenTrack, dict[int, int]]:
+    """The whole drive by all true poses of its log, and the pose of the track at each frame's number.
+
+    Args:
+        drive: where it tells no more true poses than those of its scans, all scans are read.
+        frame: of the map.
+    """
+    truths = truths_of(drive) or {each.index: each.truth for each in readable_frames(drive) if each.truth is not None}
+    return _track_of({number: frame.map_from_ego(place) for number, place in truths.items()})
+
+
+def _track_of(poses: Mapping[int, SE2]) -> tuple[DrivenTrack, dict[int, int]]:
     track = DrivenTrack.of(list(poses.values()))
     return track, dict(zip(poses, track.index_of, strict=True))
 
