@@ -17,8 +17,8 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-# Of spectra at once. A CPU gains nothing by more, and fresh pages cost it time; a GPU wants enough to do.
-_PORTION_BYTES = {"cpu": 2**24, "cuda": 2**28}
+# Of spectra at once. A CPU is fastest with what its caches hold, and fresh pages cost time; a GPU wants enough to do.
+_PORTION_BYTES = {"cpu": 2**22, "cuda": 2**28}
 
 
 def correlation(

@@ -12,7 +12,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
-from bevfusion.fusion.align import cell_centres_m, rotated
+from bevfusion.fusion.align import turned_cells_m
 from bevfusion.geometry.grid import Grid
 from bevfusion.heads.correlation import correlation
 
@@ -30,7 +30,7 @@ def rotate_templates(
     """Turn each template, given in the ego frame, by each of its headings into the axes of the tile (bilinear)."""
     batch, headings = yaw_rad.shape
     # A cell of the turned template at p shows what the ego frame has at R(-yaw) p.
-    source_m = rotated(cell_centres_m(grid, template), -yaw_rad.reshape(-1))
+    source_m = turned_cells_m(grid, -yaw_rad.reshape(-1), template)
     # All headings below one another are one tall picture: no copy of the template for each of them.
     places = grid.normalized(source_m).view(batch, headings * grid.height, grid.width, 2)
     turned = F.grid_sample(template.to(source_m.dtype), places, align_corners=False)
