@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -13,14 +14,45 @@ MakeNorm = Callable[[int], nn.Module]
 """A normalization of so many channels, B C H W to the same."""
 
 
-def group_norm(channels: int) -> nn.GroupNorm:
+class GroupNorm(nn.GroupNorm):
+    """Group norm (Wu and He, arXiv:1803.08494) that rounds as well channels-last as it does channel by channel.
+
+    What torch has for channels-last float32 adds up a whole map in one go and takes the square of the mean from the
+    mean of the squares: on a raster of 192 x 192 cells it is forty times as far from float64. Here sums are taken along
+    rows, then over rows, and squares are those of what is left without the mean.
+    """
+
+    def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
+        """Normalize each group of channels of each sample."""
+        if x.dtype != torch.float32 or not lies_channels_last(x):
+            return super().forward(x)  # of half precision, sums are taken in float32, and the result is rounded anyway
+        cells = x.permute(0, 2, 3, 1)
+        left = cells - self._group_means(cells)
+        scale = self.weight * torch.rsqrt(self._group_means(left.square()) + self.eps)
+        return torch.addcmul(self.bias, left, scale).permute(0, 3, 1, 2)
+
+    def _group_means(self, cells: Float[Tensor, "b h w c"]) -> Float[Tensor, "b 1 1 c"]:
+        """The mean of its group for each channel."""
+        batch, height, width, channels = cells.shape
+        members = channels // self.num_groups
+        sums = cells.sum(2).sum(1).view(batch, self.num_groups, members).sum(2)
+        means = sums / (height * width * members)
+        return means.repeat_interleave(members, 1).view(batch, 1, 1, channels)
+
+
+def lies_channels_last(x: Tensor) -> bool:
+    """Whether all channels of a cell lie side by side in memory, and not all cells of a channel."""
+    return x.is_contiguous(memory_format=torch.channels_last) and not x.is_contiguous()
+
+
+def group_norm(channels: int) -> GroupNorm:
     """Group norm with groups of at least four channels where they divide.
 
     Rather than batch norm: a batch of one is normal here, and evaluation must equal training. What comes out of a cell
     depends on all of the map, so it is for what always comes whole, as a scan does.
     """
     groups = next(g for g in (8, 4, 2, 1) if channels % g == 0 and (channels // g >= 4 or g == 1))
-    return nn.GroupNorm(groups, channels)
+    return GroupNorm(groups, channels)
 
 
 class ConvNormAct(nn.Sequential):
