@@ -33,6 +33,7 @@ from bevfusion.lidar.ground import height_above_ground
 from bevfusion.localizer import filter_config, open_locator
 from bevfusion.maps.pictures import ATTRIBUTION, paint
 from bevfusion.maps.source import MapSource, first_covering, open_map
+from bevfusion.precision import Precision, precision_named
 from bevfusion.sequence import sequence_localizer
 from bevfusion.structures import DataError, Frame, Locator, PoseEstimate, Scan
 
@@ -166,7 +167,12 @@ class Localizer:
 
     @classmethod
     def open(
-        cls, checkpoint: PathLike, maps: PathLike | Sequence[PathLike], *, map_error_m: float = MAP_ERROR_M
+        cls,
+        checkpoint: PathLike,
+        maps: PathLike | Sequence[PathLike],
+        *,
+        map_error_m: float = MAP_ERROR_M,
+        precision: Precision = "auto",
     ) -> "Localizer":
         """Open a checkpoint on maps.
 
@@ -174,16 +180,18 @@ class Localizer:
             checkpoint: `default`, `classical`, a .safetensors file or the folder of a training run.
             maps: a map file or several; each question takes the first that covers it.
             map_error_m: how far maps may be off as a whole, see `heads/map_error.py`.
+            precision: in which the network computes: float32, bfloat16, or auto, the latter where the processor has it.
 
         Raises:
             DataError: if a file is missing or cannot be used.
         """
+        computing = precision_named(precision)
         paths = [maps] if isinstance(maps, str | os.PathLike) else list(maps)
         if not paths:
             raise DataError("expected at least one map")
         sources = [open_map(Path(path)) for path in paths]
         name = os.fspath(checkpoint)
-        return cls(name, sources, [open_locator(name, source) for source in sources], map_error_m)
+        return cls(name, sources, [open_locator(name, source, computing) for source in sources], map_error_m)
 
     def locate(
         self,

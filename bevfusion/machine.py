@@ -9,6 +9,8 @@ import torch
 
 _GROUP = Path("/sys/fs/cgroup")  # of cgroup v2
 _MEMINFO = Path("/proc/meminfo")
+_CPUINFO = Path("/proc/cpuinfo")
+_BFLOAT16 = {"avx512_bf16", "amx_bf16", "bf16"}  # as the kernel names what processors can do
 
 
 def available_cores(group: Path = _GROUP) -> int:
@@ -33,6 +35,16 @@ def available_memory(group: Path = _GROUP, meminfo: Path = _MEMINFO) -> int | No
     return min(free, default=None)
 
 
+def has_bfloat16(cpuinfo: Path = _CPUINFO) -> bool:
+    """Whether the processor multiplies bfloat16 itself (AVX-512 BF16, AMX, Arm's BF16); False where it is not said."""
+    with suppress(OSError):
+        for line in cpuinfo.read_text(encoding="utf-8", errors="replace").splitlines():
+            name, _, words = line.partition(":")
+            if name.strip() in ("flags", "Features"):
+                return not _BFLOAT16.isdisjoint(words.split())
+    return False
+
+
 def hardware() -> dict[str, object]:
     """Processor (`cpu`, `cores`), graphics card (`gpu`, None without) and version of `torch`: what a report names."""
     return {
@@ -44,9 +56,8 @@ def hardware() -> dict[str, object]:
 
 
 def _cpu_model() -> str:
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.is_file():
-        for line in cpuinfo.read_text(encoding="utf-8", errors="replace").splitlines():
+    if _CPUINFO.is_file():
+        for line in _CPUINFO.read_text(encoding="utf-8", errors="replace").splitlines():
             if line.startswith("model name"):
                 return line.split(":", 1)[1].strip()
     return platform.processor() or platform.machine()

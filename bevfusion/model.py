@@ -7,15 +7,15 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from bevfusion.attention.contract import AuxiliaryLoss
+from bevfusion.attention.contract import AuxiliaryLoss, Need
 from bevfusion.fusion.align import map_in_ego
-from bevfusion.fusion.attend import Scene, attend
+from bevfusion.fusion.attend import Scene, attend, needs_of
 from bevfusion.fusion.fuse import Fusion
 from bevfusion.geometry.grid import Grid, PoseWindow
 from bevfusion.heads.blur import BeliefBlur
 from bevfusion.heads.pose_check import PoseCheckHead
 from bevfusion.heads.pose_volume import PoseVolumeHead, belief_of, best_pose
-from bevfusion.maps.encoder import MapEncoder
+from bevfusion.maps.encoder import MapEncoder, layer_values
 from bevfusion.maps.schema import layer_index
 from bevfusion.structures import Batch, Fused, PoseBelief, PoseCheck
 
@@ -69,6 +69,7 @@ class FusionNet(nn.Module):
         self.pose_check = pose_check
         self.bev_grid = bev_grid
         self.stride = stride
+        self._asks_for_road = any(Need.ROAD in needs_of(part) for part in fusion.modules())
 
     @property
     def feature_grid(self) -> Grid:
@@ -133,9 +134,11 @@ class FusionNet(nn.Module):
         return fused, self.pose_check(fused.joint, scan.seen, unscaled)
 
     def _scene(self, scan: ScanFeatures, batch: Batch, in_tile: Float[Tensor, "b 3"]) -> Scene:
-        """Which cells the scan reached, and the mapped road's direction in the ego frame at a pose of the tile."""
+        """Which cells the scan reached, and if it is asked for how the road runs as seen from a pose of the tile."""
+        if not self._asks_for_road:
+            return Scene(scan.seen)
         tile_grid = Grid(batch.tile.shape[-2], batch.tile.shape[-1], self.bev_grid.cell_m)
-        doubled = batch.tile[:, [layer_index("road_cos2"), layer_index("road_sin2")]]
+        doubled = layer_values(batch.tile[:, [layer_index("road_cos2"), layer_index("road_sin2")]])
         cos2, sin2 = map_in_ego(doubled, in_tile, tile_grid, self.feature_grid).unbind(1)
         turn = -2.0 * in_tile[:, 2, None, None].to(cos2)
         road = torch.stack([turn.cos() * cos2 - turn.sin() * sin2, turn.sin() * cos2 + turn.cos() * sin2], dim=1)

@@ -113,7 +113,7 @@ class Batch:
     """What the network sees, and what it should say."""
 
     bev: Float[Tensor, "b c h w"]  # ego frame; its last plane says what was never seen
-    tile: Float[Tensor, "b l hm wm"]  # tile frame, centred on the prior position
+    tile: Float[Tensor, "b l hm wm"] | Int8[Tensor, "b l hm wm"]  # tile frame, about the prior; int8: 127 is 1.0
     prior_yaw_rad: Float[Tensor, " b"]  # heading of the prior in the tile frame
     truth: Float[Tensor, "b 3"] | None = None  # x, y in m and yaw in rad: offset of the truth from the prior
     voxels: Voxels | None = None  # for the sparse encoder; the planes of `bev` are then (free, never seen)
@@ -219,6 +219,12 @@ class Locator(Protocol):
 
     def locate(self, scan: Scan, prior: SE2, offset_m: float, offset_rad: float) -> PoseEstimate:
         """The pose within +-offset_m (map axes) and +-offset_rad of the prior (map frame); offset_rad = pi is any."""
+
+    def prepare(self, places: Sequence[SE2], offset_m: float) -> None:
+        """Scans between these places (map frame) may be asked for soon, within +-offset_m: returns at once.
+
+        What takes long of the map can begin beside; answers are the same without.
+        """
 
     def map_search(self, area: SearchArea) -> MapSearch | None:
         """A search of all of an area; None: this locator cannot compare places that are far from each other."""

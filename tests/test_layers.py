@@ -11,7 +11,7 @@ PACKAGE = Path(__file__).parents[1] / "bevfusion"
 LAYERS: tuple[tuple[str, ...], ...] = (
     ("choices", "files", "geometry", "machine", "progress", "summary", "tables"),
     ("nn", "structures"),
-    ("array_files", "attention", "decompression", "extras", "metrics", "parsing"),
+    ("array_files", "attention", "decompression", "extras", "metrics", "parsing", "precision"),
     ("lidar", "maps", "filters"),
     ("config", "drawing"),
     ("checkpoint",),
@@ -22,7 +22,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("model",),
     ("build",),
     ("localizer",),
-    ("introspection", "sequence"),
+    ("introspection", "map_encoding", "sequence"),
     ("benchmark", "export", "ros", "training"),
     ("api", "streets", "tracking"),
     ("evaluation",),  # scores all of these: nothing that runs on a vehicle or trains may need it

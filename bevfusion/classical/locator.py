@@ -5,6 +5,7 @@ One volume at 0.5 m and 1 degree holds every pose of the window. The estimate is
 """
 
 import math
+from collections.abc import Sequence
 
 import torch
 
@@ -57,6 +58,9 @@ class ClassicalLocator:
             prior=prior,
             belief=belief,
         )
+
+    def prepare(self, places: Sequence[SE2], offset_m: float) -> None:
+        """Nothing takes long here."""
 
     def map_search(self, area: SearchArea) -> MapSearch:
         """A search window by window: what is said of a pose depends on the map about it alone, so windows compare."""

@@ -50,6 +50,13 @@ def factors(incomplete: str) -> list[str]:
     return _beginning([factor.name for factor in all_factors()], incomplete)
 
 
+def precisions(incomplete: str) -> list[str]:
+    """In which a network computes."""
+    from bevfusion.precision import PRECISIONS
+
+    return _beginning(PRECISIONS, incomplete)
+
+
 def suites(incomplete: str) -> list[str]:
     """Of `benchmark`."""
     from bevfusion.benchmark.run import SUITES

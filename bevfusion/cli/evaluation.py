@@ -20,6 +20,7 @@ from bevfusion.cli.options import (
     MapError,
     Maps,
     Overwrite,
+    PrecisionChoice,
     Topics,
     Truth,
     fail,
@@ -121,6 +122,7 @@ def evaluate(
     viewer: Annotated[
         bool, typer.Option("--viewer", help="Also write a recording (.rrd) of each drive, which `view` opens.")
     ] = False,
+    precision: PrecisionChoice = "auto",
     overpass: Overpass = None,
     columns: Columns = None,
 ) -> None:
@@ -138,8 +140,10 @@ def evaluate(
     from bevfusion.evaluation.report import print_table
     from bevfusion.evaluation.run import evaluate_files
     from bevfusion.extras import is_installed
-    from bevfusion.localizer import CLASSICAL, describe_checkpoint, filter_config
+    from bevfusion.localizer import CLASSICAL, best_device, describe_checkpoint, filter_config
+    from bevfusion.precision import chosen_precision, precision_named
 
+    computing = chosen_precision(precision_named(precision), best_device())  # the same in all processes
     if odometry not in ODOMETRIES:
         raise typer.BadParameter(
             f"--odometry is one of {', '.join(ODOMETRIES)}, got {odometry!r}{meant(odometry, ODOMETRIES)}"
@@ -150,6 +154,8 @@ def evaluate(
         log.warning("the report has tables alone: pip install 'bevfusion[report]' for pictures")
         plots = False
     described = describe_checkpoint(checkpoint)
+    if checkpoint != CLASSICAL:
+        described["precision"] = computing
     try:
         protocol = Protocol(mode, offset_m, offset_deg, draws, seed, scans, map_error_m)
     except ValueError as error:
@@ -178,6 +184,7 @@ def evaluate(
         ),
         plots=plots,
         overwrite=overwrite,
+        precision=computing,
     )
     print_table(report)
     typer.echo(f"report in {folder}")

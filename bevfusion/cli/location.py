@@ -18,6 +18,7 @@ from bevfusion.cli.options import (
     MapError,
     Maps,
     Overwrite,
+    PrecisionChoice,
     RouteFile,
     fail,
     parse_columns,
@@ -61,6 +62,7 @@ def locate(
         Backend, typer.Option(help="onnx: CHECKPOINT is a file that tools/export.py wrote, run by onnxruntime.")
     ] = Backend.TORCH,
     map_error_m: MapError = 1.0,
+    precision: PrecisionChoice = "auto",
     overpass: Overpass = None,
     columns: Columns = None,
     route: RouteFile = None,
@@ -73,10 +75,15 @@ def locate(
 
     A scan that cannot be used is reported and costs no other its answer; the status is 2 then.
     """
+    from bevfusion.precision import precision_named
+
     lat_deg, lon_deg, heading_deg = parse_near(near)
     goal = parse_goal(to)
+    computing = precision_named(precision)
     if draw is not None:
         refuse_to_replace([draw / f"{path.stem}_way.png" for path in scans], overwrite)
+    if backend is Backend.ONNX and computing == "bfloat16":
+        raise typer.BadParameter("--precision: an exported file computes in float32")
     if explain is not None and backend is Backend.ONNX:
         raise typer.BadParameter("--explain looks into the network's parts: it needs --backend torch")
     if explain is not None:
@@ -102,14 +109,14 @@ def locate(
     if explain is not None:
         from bevfusion.localizer import open_localizer
 
-        network = open_localizer(checkpoint, source)
+        network = open_localizer(checkpoint, source, computing)
     locator: Locator
     if backend is Backend.ONNX:
         from bevfusion.export.runtime import OnnxLocator
 
         locator = OnnxLocator(Path(checkpoint), source)
     else:
-        locator = network if explain is not None else open_locator(checkpoint, source)
+        locator = network if explain is not None else open_locator(checkpoint, source, computing)
     guide = Guide(source, None if route is None else read_route(route), goal)
     if guide.leads:
         guide.check_map()

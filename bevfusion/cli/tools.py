@@ -23,6 +23,15 @@ def tile(
     ],
     output: Annotated[Path, typer.Option(metavar="FILE", dir_okay=False, help="File to write, its suffix .tiles.")],
     cell_m: Annotated[float, typer.Option(min=0.05, max=10.0, help="As of the network that will use it.")] = 0.5,
+    features: Annotated[
+        str | None,
+        typer.Option(
+            metavar="CHECKPOINT",
+            autocompletion=completion.checkpoints,
+            help="Also encode the map with this network, into a .features file beside: with --map FILE it is used by "
+            "this checkpoint, and refused by others.",
+        ),
+    ] = None,
 ) -> None:
     """Draw a whole map to disk, once: as --map, the file opens at once, however large the extract was."""
     from bevfusion.files import check_writable
@@ -39,6 +48,13 @@ def tile(
         raise
     rows, columns = made.contents.blocks
     typer.echo(f"{output}: {rows * columns} tiles of {BLOCK_CELLS * cell_m:g} m, {output.stat().st_size / 1e6:.1f} MB")
+    if features is not None:
+        from bevfusion.map_encoding import encode_tiles
+
+        with frame_progress("features", 1) as show:
+            encoded = encode_tiles(output, features, show)
+        about, size = encoded.contents, encoded.path.stat().st_size
+        typer.echo(f"{encoded.path}: {about.channels} channels in cells of {about.cell_m:g} m, {size / 1e6:.1f} MB")
 
 
 def export(

@@ -16,6 +16,7 @@ from bevfusion.cli.options import (
     Goal,
     MapError,
     Maps,
+    PrecisionChoice,
     RouteFile,
     Topics,
     log_options,
@@ -60,6 +61,7 @@ def track(
     topic: Topics = None,
     extrinsics: Extrinsics = None,
     columns: Columns = None,
+    precision: PrecisionChoice = "auto",
     overpass: Overpass = None,
     route: RouteFile = None,
     to: Goal = None,
@@ -73,6 +75,9 @@ def track(
         raise typer.BadParameter(f"--odometry is log or kiss-icp, got {odometry!r}")
     if near is not None and anywhere:
         raise typer.BadParameter("--near and --anywhere exclude each other")
+    from bevfusion.precision import precision_named
+
+    computing = precision_named(precision)
     guess = None if near is None else parse_near(near)
     goal = parse_goal(to)
     from bevfusion.datasets.odometry import with_kiss_icp
@@ -116,7 +121,7 @@ def track(
     if odometry == "kiss-icp" or opened.odometry == "none":
         with frame_progress("odometry", len(opened)) as show:
             opened = with_kiss_icp(opened, user_cache("odometry"), show)
-    locator = open_locator(checkpoint, source)
+    locator = open_locator(checkpoint, source, computing)
     tracked, interrupted = follow(
         opened,
         locator,

@@ -35,6 +35,7 @@ from bevfusion.evaluation.scoring import DriveScorer, OnFrame, score_drive
 from bevfusion.evaluation.viewer import SUFFIX, Recorder
 from bevfusion.localizer import open_locator
 from bevfusion.maps.source import MapSource, open_map
+from bevfusion.precision import Precision
 from bevfusion.progress import frame_progress
 from bevfusion.structures import DataError
 
@@ -61,6 +62,7 @@ class DriveTask:
     recording: Path | None = None  # for the viewer
     checks: AuxiliaryChecks = NO_CHECKS
     selection: FrameSelection = ALL_FRAMES
+    precision: Precision = "float32"  # of a network
     threads: int | None = None  # None: as many as torch takes
 
     def digest(self) -> str:
@@ -118,7 +120,7 @@ def perform(
         if task.recording is not None:
             recorder = Recorder(task.recording, task.name)
         scorer = DriveScorer(
-            lambda source: open_locator(task.checkpoint, source),
+            lambda source: open_locator(task.checkpoint, source, task.precision),
             drive,
             maps,
             task.protocol,

@@ -31,6 +31,7 @@ from bevfusion.evaluation.viewer import SUFFIX
 from bevfusion.files import atomic_folder, check_writable, file_name
 from bevfusion.maps.provenance import map_provenance
 from bevfusion.maps.source import MapSource, open_map
+from bevfusion.precision import Precision
 from bevfusion.structures import DataError
 
 log = logging.getLogger(__name__)
@@ -126,6 +127,7 @@ def evaluate_files(
     checks: AuxiliaryChecks = NO_CHECKS,
     plots: bool = True,
     overwrite: bool = False,
+    precision: Precision = "float32",
 ) -> Section:
     """Score a checkpoint on logged drives; a drive that fails is reported and ends no other.
 
@@ -145,6 +147,7 @@ def evaluate_files(
         checks: what is asked beside.
         plots: also draw.
         overwrite: replace a report that lies in `output`; one that is being completed is replaced anyway.
+        precision: in which a network computes.
 
     Returns:
         The content of metrics.json; `failed` names the drives that failed, and why.
@@ -177,6 +180,7 @@ def evaluate_files(
             cache / f"{file_name(name)}{SUFFIX}" if viewer else None,
             checks=checks,
             selection=selection,
+            precision=precision,
         )
         for index, (path, name, drive) in enumerate(zip(paths, names, drives, strict=True))
         if drive is not None

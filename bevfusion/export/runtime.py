@@ -1,6 +1,7 @@
 """An exported network on one map, run by onnxruntime: no torch module is built, no weight is read but from the file."""
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -86,6 +87,9 @@ class OnnxLocator:
             raise DataError(f"{self.path}: onnxruntime cannot run it: {str(error).splitlines()[0][:200]}") from error
         log_prob, log_odds = (torch.from_numpy(array) for array in found)
         return estimate_of(PoseBelief(log_prob, self.window), log_odds, centre)
+
+    def prepare(self, places: Sequence[SE2], offset_m: float) -> None:
+        """Nothing takes long here."""
 
     def map_search(self, area: SearchArea) -> None:
         """None: the file answers within one window, and what it says there does not compare with another."""

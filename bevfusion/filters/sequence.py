@@ -21,6 +21,7 @@ from bevfusion.structures import Frame, Locator, PoseEstimate, Scan
 log = logging.getLogger(__name__)
 
 _STEADY = 0.2  # relative spread of a belief whose mean tells the speed
+_AHEAD_S = 1.0  # so long before it comes there, the locator is told
 _NEWEST_SHARE = 0.2  # of a running mean of velocities
 
 State = Literal["idle", "following", "lost"]
@@ -137,12 +138,21 @@ class SequenceLocalizer:
         else:
             self._seek(memory, frame.scan, motion)
         _learn_velocity(memory, frame)
+        self._look_ahead(memory)
         memory.before = frame
         memory.number += 1
         if memory.track is None or memory.track.probability < self._limits.speak:
             return None
         estimate = memory.track.estimate(self._read)
         return estimate if estimate is not None and estimate.confidence >= self._limits.least_confidence else None
+
+    def _look_ahead(self, memory: _Memory) -> None:
+        """Tell the locator where the vehicle is about to be."""
+        if memory.track is None or memory.velocity is None:
+            return
+        here, velocity = memory.track.mean, memory.velocity
+        ahead = here @ SE2(velocity.along_m_s * _AHEAD_S, velocity.across_m_s * _AHEAD_S, 0.0)
+        self._locator.prepare([memory.track.centre, here, ahead], memory.track.offset_m)
 
     def _follow(self, memory: _Memory, track: Track, scan: Scan, motion: Motion | None) -> None:
         """One step of the track; it ends where the evidence is against it, or where it has known nothing for long."""

@@ -2,16 +2,18 @@
 
 from collections.abc import Sequence
 
-from jaxtyping import Float
+from jaxtyping import Float, Int8
 from torch import Tensor, nn
 
 from bevfusion.maps.schema import LAYER_NAMES, layer_index
 from bevfusion.nn import UNet
 from bevfusion.structures import DataError
 
+Layers = Float[Tensor, "b l h w"] | Int8[Tensor, "b l h w"]
+
 
 class MapEncoder(UNet):
-    """The layers of a tile (B, L, H, W), -1 to 1, to features (B, C, H/stride, W/stride) in the same frame.
+    """The layers of a tile (B, L, H, W), -1 to 1 or as drawn, to features (B, C, H/stride, W/stride) in the same frame.
 
     It takes the layers that it was trained with out of those that tiles have, by name.
 
@@ -39,10 +41,15 @@ class MapEncoder(UNet):
         self.layers = tuple(layers)
         self._taken = None if self.layers == LAYER_NAMES else [layer_index(name) for name in self.layers]
 
-    def forward(self, x: Float[Tensor, "b l h w"]) -> Float[Tensor, "b c h2 w2"]:
+    def forward(self, x: Layers) -> Float[Tensor, "b c h2 w2"]:
         """Features at `stride` times the cell size of a tile with all layers of `LAYERS`.
 
         Raises:
             ValueError: if the size does not halve often enough.
         """
-        return super().forward(x if self._taken is None else x[:, self._taken])
+        return super().forward(layer_values(x if self._taken is None else x[:, self._taken]))
+
+
+def layer_values(layers: Layers) -> Float[Tensor, "b l h w"]:
+    """Layers as the network takes them, 1.0 is there; those that are drawn (int8) have 127 for it."""
+    return layers if layers.is_floating_point() else layers.float() / 127.0

@@ -10,6 +10,7 @@ values that are not 0), and those planes. What a block costs to find does not de
 Little-endian throughout.
 """
 
+import hashlib
 import json
 import mmap
 import zlib
@@ -225,6 +226,11 @@ class TileFile:
             raise DataError(
                 f"{path} is damaged: its first line does not fit the rest; make it anew with `bevfusion tile`"
             )
+
+    @property
+    def identity(self) -> str:
+        """SHA-256 of the first line: it tells what the file was made from, and has a checksum of the blocks' sizes."""
+        return hashlib.sha256(self.contents.to_line(self._offsets.tobytes())).hexdigest()
 
     def block(self, row: int, column: int) -> Block | None:
         """A block of the lattice about the map's origin; None where it shows nothing, or the file ends.

@@ -1,5 +1,6 @@
 """Tiles around poses, put together from cached blocks."""
 
+import threading
 from collections import OrderedDict
 from typing import NamedTuple
 
@@ -65,6 +66,7 @@ class TileStore:
         self._max_blocks = max(max_blocks, tile_blocks)
         self._blocks: OrderedDict[tuple[int, int], Int8[np.ndarray, "l h w"]] = OrderedDict()
         self._canvas = _Canvas(0, 0, np.zeros((len(LAYERS), 0, 0), np.int8))
+        self._drawing = threading.Lock()  # one thread may follow a vehicle while another looks ahead
 
     def tile(self, pose: SE2, grid: Grid | None = None) -> MapTile:
         """The tile in map axes around a pose of the map frame, its centre snapped to the lattice of cells.
@@ -91,6 +93,14 @@ class TileStore:
             self._canvas = canvas
         return layers
 
+    def apart(self, row0: int, col0: int, grid: Grid) -> Int8[np.ndarray, "l h w"]:
+        """As `layers`, of cells that lie elsewhere than the next tile: a copy, and tiles share what they shared."""
+        layers = self._canvas.cut(row0, col0, grid)
+        if layers is None:
+            layers = self._stitched(row0, col0, grid).cut(row0, col0, grid)
+            assert layers is not None, "the blocks under a tile hold it"
+        return layers
+
     def turned_tile(self, map_from_tile: SE2, mirrored: bool) -> MapTile:
         """A tile turned by any yaw, and mirrored if asked for (see `MapSource.draw`): drawn at once, not cached."""
         return MapTile(self.source.draw(self.grid, map_from_tile, mirrored), self.grid, map_from_tile)
@@ -108,6 +118,10 @@ class TileStore:
         return _Canvas(rows[0] * BLOCK_CELLS, cols[0] * BLOCK_CELLS, layers)
 
     def _block(self, block_row: int, block_col: int) -> Int8[np.ndarray, "l h w"]:
+        with self._drawing:
+            return self._drawn(block_row, block_col)
+
+    def _drawn(self, block_row: int, block_col: int) -> Int8[np.ndarray, "l h w"]:
         block = self._blocks.get((block_row, block_col))
         if block is None:
             side_m = BLOCK_CELLS * self.grid.cell_m

@@ -14,6 +14,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, NoReturn
 
 import torch
@@ -27,7 +28,8 @@ from bevfusion.filters.settings import FilterConfig
 from bevfusion.geometry.geodesy import GeoPose, LocalFrame
 from bevfusion.geometry.se2 import SE2
 from bevfusion.heads.map_error import with_map_error
-from bevfusion.localizer import filter_config, open_locator
+from bevfusion.localizer import filter_config
+from bevfusion.localizer import open_locator as open_locator_by_name
 from bevfusion.maps.source import MapSource
 from bevfusion.ros.direction import DirectionControl, WayAhead
 from bevfusion.ros.extrinsics import Extrinsics, PlanarPose
@@ -89,7 +91,7 @@ class NodeCore:
         publish: Callable[[Output], None],
         *,
         odometry_is_offered: Callable[[], bool] = lambda: False,
-        open_locator: OpenLocator = open_locator,
+        open_locator: OpenLocator | None = None,
         make_sequence_localizer: MakeSequenceLocalizer = sequence_localizer,
         tf_available: bool = True,
     ) -> None:
@@ -99,7 +101,7 @@ class NodeCore:
             parameters: of the node.
             publish: called in the worker thread once a processed cloud.
             odometry_is_offered: whether somebody publishes ~/odom.
-            open_locator: opens a checkpoint on a map.
+            open_locator: opens a checkpoint on a map; by default as the parameters say.
             make_sequence_localizer: makes it follow the vehicle.
             tf_available: whether `publish` can broadcast TF.
 
@@ -113,7 +115,8 @@ class NodeCore:
         self.direction = DirectionControl(parameters)
         self._extrinsics = Extrinsics(parameters, self.transforms)
         self._clouds = CloudStream()
-        self._publish, self._odometry_is_offered, self._open = publish, odometry_is_offered, open_locator
+        self._publish, self._odometry_is_offered = publish, odometry_is_offered
+        self._open = open_locator or partial(open_locator_by_name, precision=parameters.precision)
         self._sequence_localizer = make_sequence_localizer
         self._tf_available = tf_available
         self._monitor = HealthMonitor(parameters)

@@ -21,6 +21,7 @@ from pydantic.fields import FieldInfo
 from bevfusion.config import Config, Section, overridden
 from bevfusion.datasets.rigid import extrinsics_matrix
 from bevfusion.geometry.geodesy import GeoPose
+from bevfusion.precision import Precision
 from bevfusion.structures import DataError
 
 SCHEMA = Path(__file__).with_name("parameters.schema.json")
@@ -55,6 +56,9 @@ class NodeParameters(Section):
     map_image_cell_m: float = Field(0.5, gt=0, le=10, description="side of a pixel of ~/map_image, metres; north is up")
     map_image_legend: str = Field("", description='JSON: class of each colour of ~/map_image, {"#ff0000": "road"}')
     checkpoint: str = Field("default", description="default, classical, a .safetensors file or the folder of a run")
+    precision: Precision = Field(
+        "auto", description="in which the network computes; auto: bfloat16 on processors that have it, else float32"
+    )
     threads: int = Field(0, ge=0, le=256, description="CPU threads of the network; 0: as torch chooses")
 
     map_frame: str = Field("map", min_length=1, description="frame of the map: metres east and north of its centre")

@@ -107,13 +107,14 @@ def test_the_command_locates_by_either_backend(
     town = str(map_file("town:7", tmp_path))
     near = f"--near={place.lat_deg},{place.lon_deg},{math.degrees(place.yaw_rad)}"
     words = [str(tmp_path / "scan.npy"), "--map", town, near, "--json"]
-    assert main("locate", [small_checkpoint, *words]) == 0
+    assert main("locate", [small_checkpoint, *words, "--precision", "float32"]) == 0
     expected = json.loads(capsys.readouterr().out)
     assert main("locate", [str(onnx_file), *words, "--backend", "onnx"]) == 0
     got = json.loads(capsys.readouterr().out)
     assert (got["x_m"], got["y_m"]) == pytest.approx((expected["x_m"], expected["y_m"]), abs=0.01)
     assert got["heading_deg"] == pytest.approx(expected["heading_deg"], abs=0.05)
     assert main("locate", [str(onnx_file), *words, "--backend", "onnx", "--explain", str(tmp_path / "pictures")]) == 2
+    assert main("locate", [str(onnx_file), *words, "--backend", "onnx", "--precision", "bfloat16"]) == 2
     anywhere = [*words[:3], near.rsplit(",", 1)[0], "--backend", "onnx"]  # no heading: every one is asked for
     assert main("locate", [str(onnx_file), *anywhere]) == 2
     assert "--offset-deg 180" in capsys.readouterr().err

@@ -1,3 +1,6 @@
+import threading
+from concurrent.futures import wait
+
 import numpy as np
 import pytest
 import torch
@@ -110,3 +113,51 @@ def test_about_a_place(town: MapSource, encoder: MapEncoder):
 def test_blocks_must_hold_whole_coarsest_cells(town: MapSource, encoder: MapEncoder):
     with pytest.raises(ValueError, match="do not hold whole cells of 3"):
         MapFeatures(TileStore(town, Grid(8, 8, CELL_M)), Encoding(encoder), stride=1, context=8, coarsest=3)
+
+
+def test_what_is_prepared_is_not_encoded_again(town: MapSource, encoder: MapEncoder):
+    """A vehicle drives diagonally, in steps of 5 m, and is told of 10 m ahead: after the first step it never waits."""
+    of_map, encoding = features(town, encoder)
+    grid = Grid(3 * BLOCK, 3 * BLOCK, of_map.cell_m)
+    places = [SE2(5.0 * step, 5.0 * step) for step in range(12)]
+    driven = []
+    for place in places:
+        driven.append(of_map.about(place, grid))
+        ahead = SE2(place.x_m + 10.0, place.y_m + 10.0)
+        of_map.prepare([place, ahead], grid)
+        wait(of_map._under_way)
+        encoded = len(encoding.sizes)
+        of_map.about(ahead, grid)
+        assert len(encoding.sizes) == encoded
+    alone, _ = features(town, encoder)
+    for place, found in zip(places, driven, strict=True):
+        torch.testing.assert_close(found, alone.about(place, grid), rtol=1e-4, atol=1e-5)
+
+
+def test_preparing_returns_at_once_and_who_needs_it_waits(town: MapSource, encoder: MapEncoder):
+    of_map, encoding = features(town, encoder)
+    go_on = threading.Event()
+    at_once = of_map._encode
+
+    def held(layers: np.ndarray) -> torch.Tensor:
+        assert go_on.wait(20.0)
+        return at_once(layers)
+
+    of_map._encode = held
+    grid = Grid(BLOCK, BLOCK, of_map.cell_m)
+    of_map.prepare([SE2()], grid)
+    assert encoding.sizes == []
+    threading.Timer(0.2, go_on.set).start()
+    found = of_map.about(SE2(), grid)
+    assert len(encoding.sizes) == 1
+    alone, _ = features(town, encoder)
+    torch.testing.assert_close(found, alone.about(SE2(), grid), rtol=0, atol=0)
+
+
+def test_two_strips_that_meet_in_a_corner_are_not_encoded_as_a_square(town: MapSource, encoder: MapEncoder):
+    of_map, encoding = features(town, encoder)
+    of_map.window(0, 0, 12 * BLOCK, 12 * BLOCK)
+    of_map.window(BLOCK, BLOCK, 12 * BLOCK, 12 * BLOCK)
+    cells = [height * width for height, width in encoding.sizes]
+    assert len(cells) == 3
+    assert sum(cells[1:]) < 0.7 * cells[0]
