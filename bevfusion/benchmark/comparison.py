@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from rich.table import Table
 
-from bevfusion.benchmark.measuring import Timing, floor_ms, peak_mb, span, timing
+from bevfusion.benchmark.measuring import Timing, floor_ms, peak_mb, span, timed_in_turns, timing
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +40,18 @@ def compared(task: Task, methods: Mapping[str, Callable[[], object]], device: to
         first_ms = rows[0].timed.median_ms if rows else timed.median_ms
         rows.append(MethodTiming(task.name, name, timed, peak_mb(run, device), floor, first_ms / timed.median_ms))
     return rows
+
+
+def compared_in_turns(
+    task: Task, methods: Mapping[str, Callable[[], object]], device: torch.device
+) -> list[MethodTiming]:
+    """As `compared`, one run of each method after the other: what else a machine does falls on all of them alike."""
+    floor = floor_ms(task.least_bytes, task.least_operations, device)
+    timed = timed_in_turns(list(methods.values()), device)
+    return [
+        MethodTiming(task.name, name, own, peak_mb(run, device), floor, timed[0].median_ms / own.median_ms)
+        for (name, run), own in zip(methods.items(), timed, strict=True)
+    ]
 
 
 def comparison_table(title: str, rows: Sequence[Mapping[str, Any]]) -> Table:

@@ -86,6 +86,21 @@ def timing(run: Callable[[], object], device: torch.device) -> Timing:
     return Timing.of(times_ms)
 
 
+def timed_in_turns(runs: Sequence[Callable[[], object]], device: torch.device) -> list[Timing]:
+    """As `timing`, of several pieces of work that take about as long: one run of each, and again."""
+    for run in runs:
+        for _ in range(_WARM_UPS):
+            run()
+    times_ms: list[list[tuple[float, float]]] = [[] for _ in runs]
+    began = time.perf_counter()
+    while len(times_ms[0]) < _LEAST_RUNS or (
+        time.perf_counter() - began < _LEAST_S * len(runs) and len(times_ms[0]) < _MOST_RUNS
+    ):
+        for run, own_ms in zip(runs, times_ms, strict=True):
+            own_ms.append(_once_ms(run, device))
+    return [Timing.of(own_ms) for own_ms in times_ms]
+
+
 def _once_ms(run: Callable[[], object], device: torch.device) -> tuple[float, float]:
     _synchronize(device)
     started, spent = time.perf_counter(), time.process_time()

@@ -6,10 +6,9 @@ import torch
 
 from bevfusion.attention import ATTENTION
 from bevfusion.benchmark import attention as bench
-from bevfusion.benchmark import comparison, matching, measuring, search, tiles
+from bevfusion.benchmark import comparison, matching, measuring, search, step, tiles
 from bevfusion.benchmark import run as suites_of
 from bevfusion.benchmark.run import Suite
-from bevfusion.benchmark.step import step_rows
 from bevfusion.benchmark.tiles import shown_centres
 from bevfusion.build import build_model
 from bevfusion.cli import main
@@ -81,9 +80,20 @@ def test_what_is_compared_does_its_work(monkeypatch: pytest.MonkeyPatch):
     forward = FusionNet.forward
     monkeypatch.setattr(FusionNet, "forward", lambda *args, **kwargs: calls.append(1) or forward(*args, **kwargs))
     monkeypatch.setattr(comparison, "peak_mb", lambda run, device: 0.0)
-    located, stepped = step_rows(CPU)
-    # one that counts the operations; then each method's first run and those that are timed
-    assert len(calls) == 1 + (1 + located.timed.runs) + (1 + stepped.timed.runs)
+    monkeypatch.setattr(step, "DRIVE_STEPS", 3)
+    rows = step.step_rows(CPU)
+    tasks = list(dict.fromkeys(row.task for row in rows))
+    assert [task.split(",")[0] for task in tasks] == [
+        "raster with ground", "LiDAR tower", "matching", "fusion and heads", "map of a first window", "locate",
+        "step of a drive",
+    ]  # fmt: skip
+    whole = [row for row in rows if row.task == tasks[-2]]
+    drives = [row for row in rows if row.task == tasks[-1]]
+    assert [row.timed.runs for row in drives] == [3] * len(drives)
+    # one that counts the operations; then each method's first run and those that are timed; every step of the drives
+    assert len(calls) == 1 + sum(1 + row.timed.runs for row in whole) + 4 * len(drives)
+    parts_ms = sum(row.timed.best_ms for row in rows if row.task in tasks[:4] and row.method == whole[0].method)
+    assert 0.5 * parts_ms < whole[0].timed.best_ms < 2.0 * parts_ms
 
 
 def test_tiles_that_are_timed_show_something(town_drive):
