@@ -15,6 +15,7 @@ from bevfusion.geometry.grid import Grid, PoseWindow
 from bevfusion.heads.blur import BeliefBlur
 from bevfusion.heads.pose_check import PoseCheckHead
 from bevfusion.heads.pose_volume import PoseVolumeHead
+from bevfusion.heads.road_contrast import RoadContrastHead
 from bevfusion.lidar.encoders import RasterEncoder
 from bevfusion.lidar.rasterize import bev_channels
 from bevfusion.lidar.sparse import SparseEncoder, open_backend
@@ -46,6 +47,7 @@ def build_model(config: Config, layers: Sequence[str] = LAYER_NAMES) -> FusionNe
         pose_volume=PoseVolumeHead(
             model.channels, model.heads.match_channels, features, confidence=model.heads.confidence
         ),
+        road_contrast=RoadContrastHead(features, model.stride, model.heads.road_contrast),
         blur=BeliefBlur(),
         fusion=_fusion(model),
         pose_check=PoseCheckHead(model.channels, features),

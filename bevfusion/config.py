@@ -84,6 +84,9 @@ class HeadConfig(Section):
     match_channels: int = Field(8, ge=1, description="channels that templates and map are compared in")
     yaw_step_deg: float = Field(2.0, gt=0, le=30)
     confidence: bool = Field(True, description="cells of the template are weighted by a learned confidence")
+    road_contrast: float = Field(
+        0.5, ge=0, description="weight of what dark, smooth ground says of the map's roads, added when training is over"
+    )
 
 
 class ModelConfig(Section):

@@ -22,6 +22,8 @@ from bevfusion.geometry.grid import Grid
 from bevfusion.geometry.se2 import SE2
 from bevfusion.heads.city_search import CitySearch, ScanTemplate
 from bevfusion.heads.read_out import read_out
+from bevfusion.lidar.ground import height_above_ground
+from bevfusion.lidar.ground_contrast import contrast_of_scan
 from bevfusion.lidar.voxelize import scan_input
 from bevfusion.maps.feature_file import FeatureFile, features_beside
 from bevfusion.maps.map_features import MapFeatures, blocks_of_file
@@ -103,13 +105,15 @@ class NetworkLocator:
     @torch.inference_mode()
     def predict(self, scan: Scan, prior: SE2, offset_m: float, offset_rad: float) -> tuple[Prediction, SE2]:
         """The network's own output, and the pose that it is centred on: the prior, on the lattice of map features."""
-        bev, voxels = self._input(scan)
+        height_m = height_above_ground(scan.xyz)
+        bev, voxels = self._input(scan, height_m)
         grid, window = tile_grid(self.config, offset_m), search_window(self.config, offset_m, offset_rad)
         centre = on_lattice(prior, tile_lattice_m(self.config))
         tile = self._tiles.tile(centre, grid)
         features = self._features.about(centre, grid.coarser(self.model.stride))
         yaw_rad = torch.tensor([prior.yaw_rad], dtype=torch.float32)
-        batch = Batch(bev[None], _as_input(tile.layers), yaw_rad, voxels=voxels).to(self.device)
+        contrast = self._contrast(scan, height_m)
+        batch = Batch(bev[None], _as_input(tile.layers), yaw_rad, voxels=voxels, contrast=contrast).to(self.device)
         with computing_in(self.precision, self.device):
             return self.model(batch, window, map_features=features[None]), centre
 
@@ -165,13 +169,21 @@ class NetworkLocator:
         """What the map encoder makes of the same cells."""
         return self._features.window(row0, col0, height, width)
 
-    def _input(self, scan: Scan) -> tuple[Float[Tensor, "c h w"], Voxels | None]:
+    def _contrast(self, scan: Scan, height_m: Float[np.ndarray, " n"]) -> Float[Tensor, "1 3 h w"] | None:
+        """The contrast of the ground, or None where it has no weight."""
+        if not float(self.model.road_contrast.weight):
+            return None
+        return contrast_of_scan(scan, height_m, self.model.bev_grid, self.model.stride)[None]
+
+    def _input(
+        self, scan: Scan, height_m: Float[np.ndarray, " n"] | None = None
+    ) -> tuple[Float[Tensor, "c h w"], Voxels | None]:
         """The scan as the LiDAR tower takes it.
 
         Raises:
             DataError: if it has no point inside the network's range.
         """
-        bev, voxels = scan_input(scan, self.model.bev_grid, self.config.bev.slices_m, self._voxel_grid)
+        bev, voxels = scan_input(scan, self.model.bev_grid, self.config.bev.slices_m, self._voxel_grid, height_m)
         if not bool((bev[-1] < 1.0).any()):
             raise DataError(f"none of the scan's {len(scan)} points lies within {self.config.bev.range_m} m")
         return bev, voxels

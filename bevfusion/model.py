@@ -15,6 +15,7 @@ from bevfusion.geometry.grid import Grid, PoseWindow
 from bevfusion.heads.blur import BeliefBlur
 from bevfusion.heads.pose_check import PoseCheckHead
 from bevfusion.heads.pose_volume import PoseVolumeHead, belief_of, best_pose
+from bevfusion.heads.road_contrast import RoadContrastHead
 from bevfusion.maps.encoder import MapEncoder, layer_values
 from bevfusion.maps.schema import layer_index
 from bevfusion.structures import Batch, Fused, PoseBelief, PoseCheck
@@ -35,7 +36,7 @@ class Prediction:
 
     scan: ScanFeatures
     map_features: Float[Tensor, "b c hm wm"]  # tile frame
-    scores: Float[Tensor, "b r y x"]  # of the matching, absolute: a pose has the same in any window
+    scores: Float[Tensor, "b r y x"]  # of matching and ground, absolute: a pose has the same in any window
     volume: PoseBelief  # the scores as probabilities
     poses: Float[Tensor, "b 3"]  # where scan and map were laid on each other: the best bin of the volume
     fused: Fused
@@ -52,6 +53,7 @@ class FusionNet(nn.Module):
         lidar_attention: nn.Module,
         map_encoder: MapEncoder,
         pose_volume: PoseVolumeHead,
+        road_contrast: RoadContrastHead,
         blur: BeliefBlur,
         fusion: Fusion,
         pose_check: PoseCheckHead,
@@ -64,6 +66,7 @@ class FusionNet(nn.Module):
         self.lidar_attention = lidar_attention
         self.map_encoder = map_encoder
         self.pose_volume = pose_volume
+        self.road_contrast = road_contrast
         self.blur = blur
         self.fusion = fusion
         self.pose_check = pose_check
@@ -91,9 +94,13 @@ class FusionNet(nn.Module):
         """
         scan = self.encode_scan(batch)
         map_features = self.map_encoder(batch.tile) if map_features is None else map_features
-        scores = self.pose_volume(scan.lidar, scan.seen, map_features, batch.prior_yaw_rad, window)
+        matched = self.pose_volume(scan.lidar, scan.seen, map_features, batch.prior_yaw_rad, window)
+        scores = matched
+        if batch.contrast is not None:
+            scores = matched + self.road_contrast(batch.contrast, batch.tile, batch.prior_yaw_rad, window)
         volume = belief_of(scores, window)
-        poses, score = best_pose(scores.detach(), window)
+        poses, _ = best_pose(scores.detach(), window)
+        score = matched.detach().flatten(1).gather(1, scores.detach().flatten(1).argmax(1, keepdim=True))[:, 0]
         fused, check = self.look(scan, batch, map_features, poses, score)
         if not self.training:  # a loss sees what the network says itself
             volume = self.blur(volume)

@@ -117,18 +117,22 @@ class Batch:
     prior_yaw_rad: Float[Tensor, " b"]  # heading of the prior in the tile frame
     truth: Float[Tensor, "b 3"] | None = None  # x, y in m and yaw in rad: offset of the truth from the prior
     voxels: Voxels | None = None  # for the sparse encoder; the planes of `bev` are then (free, never seen)
+    contrast: Float[Tensor, "b 3 hf wf"] | None = None  # of the ground, cells of the features; None: it does not count
 
     def to(self, device: torch.device | str) -> "Batch":
         """The same batch on another device."""
         truth = None if self.truth is None else self.truth.to(device)
         voxels = None if self.voxels is None else self.voxels.to(device)
-        return Batch(self.bev.to(device), self.tile.to(device), self.prior_yaw_rad.to(device), truth, voxels)
+        contrast = None if self.contrast is None else self.contrast.to(device)
+        return Batch(self.bev.to(device), self.tile.to(device), self.prior_yaw_rad.to(device), truth, voxels, contrast)
 
     def pin_memory(self) -> "Batch":
         """The same batch in page-locked memory (called by torch's DataLoader)."""
         truth = None if self.truth is None else self.truth.pin_memory()
         voxels = None if self.voxels is None else self.voxels.pin_memory()
-        return Batch(self.bev.pin_memory(), self.tile.pin_memory(), self.prior_yaw_rad.pin_memory(), truth, voxels)
+        contrast = None if self.contrast is None else self.contrast.pin_memory()
+        pinned = (part.pin_memory() for part in (self.bev, self.tile, self.prior_yaw_rad))
+        return Batch(*pinned, truth, voxels, contrast)
 
 
 @dataclass(frozen=True, slots=True)

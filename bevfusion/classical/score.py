@@ -3,7 +3,7 @@
 A pose (shift s, heading r) lays the cells p of the scan on places x = R_r p + s of the map, and
 
     log L(r, s) = sum_p standing(p) wall(x) / n_wall + sum_p free(p) solid(x) / n_area
-                  - sum_{c = darkness, lowness} N / (2 n_area) log(1 - max(rho_c, 0)^2)
+                  - sum_{c = darkness, lowness, smoothness} N / (2 n_area) log(1 - max(rho_c, 0)^2)
 
 rho_c(r, s) is the correlation, over the N ground cells of the scan, of their contrast c with the road that the map puts
 under them. The last term is thus the log-likelihood ratio of a linear model of the contrast, fitted anew to each pose:
@@ -54,18 +54,19 @@ def log_likelihood(
         window: poses to score.
     """
     ground = evidence.ground
-    planes = torch.stack([evidence.standing, evidence.free, ground, evidence.darkness, evidence.lowness])
+    contrasts = (evidence.darkness, evidence.lowness, evidence.smoothness)
+    planes = torch.stack([evidence.standing, evidence.free, ground, *contrasts])
     n_wall, n_area = _WALL_PIECE_M / grid.cell_m, (_AREA_PIECE_M / grid.cell_m) ** 2
     additive = torch.stack([expectation.wall / n_wall, expectation.solid / n_area])[None]
     road = expectation.road
-    roads = torch.stack([road, road**2, road, road])[:, None]
+    roads = torch.stack([road, road**2, *[road] * len(contrasts)])[:, None]
     cells = ground.sum().clamp(min=1.0)
     spread = (planes[3:] ** 2).sum((1, 2)).clamp(min=1e-6)[:, None, None, None]
     parts = []
     for yaws_rad in torch.split(torch.from_numpy(prior_yaw_rad + window.yaw_offsets_rad()).float(), _AT_ONCE):
         turned = rotate_templates(planes[None], yaws_rad[None], grid)
         score = correlate(turned[:, :, :2], additive, window.reach)[0]
-        each = turned[0, :, [2, 2, 3, 4]].transpose(0, 1)[:, :, None]
+        each = turned[0, :, [2, 2, *range(3, len(planes))]].transpose(0, 1)[:, :, None]
         on_road, on_road_squared, *products = correlate(each, roads, window.reach)
         variance = (on_road_squared - on_road**2 / cells).clamp(min=_LEAST_VARIANCE * float(cells))
         explained = torch.stack(products).clamp(min=0.0) ** 2 / (variance * spread)

@@ -22,6 +22,8 @@ from bevfusion.datasets.augment import (
 from bevfusion.datasets.drive import Drive
 from bevfusion.geometry.grid import Grid
 from bevfusion.geometry.se2 import SE2, wrap_angle
+from bevfusion.lidar.ground import height_above_ground
+from bevfusion.lidar.ground_contrast import contrast_of_scan
 from bevfusion.lidar.voxelize import VoxelGrid, scan_input
 from bevfusion.maps.source import MapSource
 from bevfusion.maps.tiles import TileStore
@@ -63,8 +65,11 @@ class PoseSamples(Dataset[Batch]):
         variation: Variation,
         seed: int,
         voxel_grid: VoxelGrid | None = None,
+        contrast_stride: int | None = None,
     ) -> None:
         """All frames of all drives, each drive with its own map; one pass over them until `spanning` says otherwise.
+
+        `contrast_stride` cells of the raster are one of the ground's contrast; None: samples have none.
 
         Raises:
             DataError: if there is no frame at all.
@@ -77,6 +82,7 @@ class PoseSamples(Dataset[Batch]):
         self.bev_grid = bev_grid
         self.slices_m = slices_m
         self.voxel_grid = voxel_grid
+        self.contrast_stride = contrast_stride
         self.offset_m = offset_m
         self.offset_rad = offset_rad
         self.variation = variation
@@ -123,13 +129,17 @@ class PoseSamples(Dataset[Batch]):
         truth = [tile_from_ego.x_m, tile_from_ego.y_m, yaw_off_rad]
         if self.variation.map_dropout:
             layers = drop_mapped_kinds(layers, rng.uniform(0.0, self.variation.map_dropout), rng)
-        bev, voxels = scan_input(scan, self.bev_grid, self.slices_m, self.voxel_grid)
+        height_m = height_above_ground(scan.xyz)
+        bev, voxels = scan_input(scan, self.bev_grid, self.slices_m, self.voxel_grid, height_m)
+        stride = self.contrast_stride
+        contrast = None if stride is None else contrast_of_scan(scan, height_m, self.bev_grid, stride)[None]
         return Batch(
             bev[None],
             torch.from_numpy(layers[None].astype(np.float32) / 127.0),
             torch.tensor([wrap_angle(tile_from_ego.yaw_rad - yaw_off_rad)], dtype=torch.float32),
             torch.tensor([truth], dtype=torch.float32),
             voxels,
+            contrast,
         )
 
     def _source(self, number: int) -> tuple[int, int]:
@@ -172,10 +182,12 @@ def collate(samples: Sequence[Batch]) -> Batch:
     """One batch of many samples, all with a truth or none."""
     truths = [sample.truth for sample in samples if sample.truth is not None]
     voxels = [sample.voxels for sample in samples if sample.voxels is not None]
+    contrasts = [sample.contrast for sample in samples if sample.contrast is not None]
     return Batch(
         torch.cat([sample.bev for sample in samples]),
         torch.cat([sample.tile for sample in samples]),
         torch.cat([sample.prior_yaw_rad for sample in samples]),
         torch.cat(truths) if truths else None,
         Voxels.together(voxels) if voxels else None,
+        torch.cat(contrasts) if contrasts else None,
     )

@@ -25,6 +25,7 @@ class PointsToBeliefs(nn.Module):
         super().__init__()
         self.model = copy.deepcopy(model).cpu().eval()
         self.model.pose_volume.match = match_by_products
+        self.model.road_contrast.match = match_by_products
         norms_by_rows(self.model)
         self.slices_m = config.bev.slices_m
         # Asked for now: what is first asked for while a graph is traced has no values, and the cache would keep it.
@@ -39,6 +40,7 @@ class PointsToBeliefs(nn.Module):
         intensity: Float[Tensor, " n"],
         tile: Float[Tensor, "1 l hm wm"],
         prior_yaw_rad: Float[Tensor, " 1"],
+        contrast: Float[Tensor, "1 3 hf wf"],
     ) -> tuple[Tensor, Tensor]:
         """Log-probabilities of the poses (1, R, Y, X); the log-odds (1,) of the best one.
 
@@ -48,11 +50,12 @@ class PointsToBeliefs(nn.Module):
             intensity: reflectance, 0 to 1.
             tile: map layers of `export_tile_grid`, 1.0 where they are, centred on the prior, on the lattice of tiles.
             prior_yaw_rad: heading of the prior in the map frame.
+            contrast: of the ground (`lidar.ground_contrast.contrast_of_scan`), cells of the features.
         """
         bev = rasterize(xyz, height_m, intensity, self.model.bev_grid, self.slices_m)
         margin, of_features = self.margin, self.margin // self.model.stride
         features = self.model.map_encoder(tile)[..., of_features:-of_features, of_features:-of_features]
-        batch = Batch(bev[None], tile[..., margin:-margin, margin:-margin], prior_yaw_rad)
+        batch = Batch(bev[None], tile[..., margin:-margin, margin:-margin], prior_yaw_rad, contrast=contrast)
         prediction = self.model(batch, self.window, features)
         return prediction.volume.log_prob, prediction.check.log_odds
 
@@ -65,9 +68,10 @@ def export_tile_grid(config: Config, offset_m: float) -> Grid:
     return tile_grid(config, offset_m, context_m)
 
 
-def example_inputs(points: int, layers: int, tile_cells: int) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+def example_inputs(points: int, layers: int, tile_cells: int, feature_cells: int) -> tuple[Tensor, ...]:
     """Something of the right shapes to trace with."""
     generator = torch.Generator().manual_seed(0)
     xyz = torch.rand(points, 3, generator=generator) * torch.tensor([60.0, 60.0, 4.0]) - torch.tensor([30.0, 30.0, 1.7])
     tile = (torch.rand(1, layers, tile_cells, tile_cells, generator=generator) < 0.2).float()
-    return xyz, xyz[:, 2] + 1.7, torch.rand(points, generator=generator), tile, torch.tensor([0.3])
+    contrast = torch.rand(1, 3, feature_cells, feature_cells, generator=generator)
+    return xyz, xyz[:, 2] + 1.7, torch.rand(points, generator=generator), tile, torch.tensor([0.3]), contrast

@@ -14,6 +14,7 @@ from bevfusion.export.network import export_tile_grid
 from bevfusion.export.write import FORMAT, INPUTS, METADATA_KEY, OUTPUTS, is_as_written
 from bevfusion.geometry.se2 import SE2
 from bevfusion.lidar.ground import height_above_ground
+from bevfusion.lidar.ground_contrast import contrast_of_scan
 from bevfusion.localizer import estimate_of, on_lattice
 from bevfusion.maps.source import MapSource
 from bevfusion.maps.tiles import TileStore
@@ -74,12 +75,15 @@ class OnnxLocator:
             raise DataError(f"none of the scan's {len(scan)} points lies within {self.config.bev.range_m} m")
         centre = on_lattice(prior, tile_lattice_m(self.config))
         tile = self._store.tile(centre)
+        height_m = height_above_ground(scan.xyz)
+        contrast = contrast_of_scan(scan, height_m, self._bev_grid, self.config.model.stride)
         values = (
             xyz,
-            height_above_ground(scan.xyz),
+            height_m,
             np.ascontiguousarray(scan.intensity, dtype=np.float32),
             tile.layers[None].astype(np.float32) / 127.0,
             np.array([prior.yaw_rad], np.float32),
+            contrast[None].numpy(),
         )
         try:
             found = self._session.run(list(OUTPUTS), dict(zip(INPUTS, values, strict=True)))

@@ -15,10 +15,10 @@ from bevfusion.localizer import open_network
 from bevfusion.maps.schema import LAYERS
 from bevfusion.structures import DataError
 
-INPUTS = ("xyz", "height_m", "intensity", "tile", "prior_yaw_rad")
+INPUTS = ("xyz", "height_m", "intensity", "tile", "prior_yaw_rad", "contrast")
 OUTPUTS = ("log_prob", "log_odds")
 METADATA_KEY = "bevfusion"  # under which a file says what it was made from
-FORMAT = "bevfusion-export-3"
+FORMAT = "bevfusion-export-4"
 NO_DIGEST = b"0" * 64  # stands in a file where its digest will, while that is taken
 SUFFIXES = (".onnx", ".pt2")
 _EXAMPLE_POINTS = 5000
@@ -42,9 +42,10 @@ def write_export(checkpoint: str, output: Path, offset_m: float, offset_deg: flo
             f"{checkpoint}: sparse convolutions have no form in ONNX; export a network with encoder: raster"
         )
     network = PointsToBeliefs(model, loaded.config, offset_m, math.radians(offset_deg)).eval()
-    inputs = example_inputs(_EXAMPLE_POINTS, len(LAYERS), export_tile_grid(loaded.config, offset_m).height)
+    tile_cells = export_tile_grid(loaded.config, offset_m).height
+    inputs = example_inputs(_EXAMPLE_POINTS, len(LAYERS), tile_cells, model.feature_grid.height)
     points = {0: torch.export.Dim("points", min=2, max=_MOST_POINTS)}
-    program = torch.export.export(network, inputs, dynamic_shapes=(points, points, points, None, None))
+    program = torch.export.export(network, inputs, dynamic_shapes=(points, points, points, None, None, None))
     about = json.dumps(
         {
             "format": FORMAT,

@@ -99,9 +99,11 @@ def _standardized(plane: Tensor, known: Tensor) -> Tensor:
     return torch.where(known & (count > 1), squashed, torch.zeros_like(plane))
 
 
-def rasterize_scan(scan: Scan, grid: Grid, slices_m: Sequence[float]) -> Float[Tensor, "c h w"]:
-    """`rasterize` with heights above the ground plane that `lidar/ground.py` fits to the scan."""
+def rasterize_scan(
+    scan: Scan, grid: Grid, slices_m: Sequence[float], height_m: Float[np.ndarray, " n"] | None = None
+) -> Float[Tensor, "c h w"]:
+    """`rasterize` with heights above the ground that `lidar/ground.py` fits to the scan, or that are known already."""
     xyz = torch.from_numpy(np.ascontiguousarray(scan.xyz, dtype=np.float32))
-    heights_m = torch.from_numpy(height_above_ground(scan.xyz))
+    heights_m = torch.from_numpy(height_above_ground(scan.xyz) if height_m is None else height_m)
     intensity = torch.from_numpy(np.ascontiguousarray(scan.intensity, dtype=np.float32))
     return rasterize(xyz, heights_m, intensity, grid, slices_m)

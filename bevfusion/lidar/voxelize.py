@@ -129,10 +129,12 @@ def _contrast(intensity: Float[Tensor, "v 1"]) -> Float[Tensor, "v 1"]:
     return torch.tanh(0.5 * (intensity - intensity.mean()) / intensity.std().clamp(min=1e-3))
 
 
-def voxelize_scan(scan: Scan, bev_grid: Grid, grid: VoxelGrid) -> tuple[Float[Tensor, "2 h w"], Voxels]:
+def voxelize_scan(
+    scan: Scan, bev_grid: Grid, grid: VoxelGrid, height_m: Float[np.ndarray, " n"] | None = None
+) -> tuple[Float[Tensor, "2 h w"], Voxels]:
     """Voxels, and the planes (free, never seen) of `bev_grid`, which covers the same square: what no point says."""
     xyz = torch.from_numpy(np.ascontiguousarray(scan.xyz, dtype=np.float32))
-    height_m = torch.from_numpy(height_above_ground(scan.xyz))
+    height_m = torch.from_numpy(height_above_ground(scan.xyz) if height_m is None else height_m)
     intensity = torch.from_numpy(np.ascontiguousarray(scan.intensity, dtype=np.float32))
     inside = _inside(xyz, grid.plan)
     near = _where(inside & torch.isfinite(height_m))
@@ -143,9 +145,16 @@ def voxelize_scan(scan: Scan, bev_grid: Grid, grid: VoxelGrid) -> tuple[Float[Te
 
 
 def scan_input(
-    scan: Scan, bev_grid: Grid, slices_m: Sequence[float], voxel_grid: VoxelGrid | None
+    scan: Scan,
+    bev_grid: Grid,
+    slices_m: Sequence[float],
+    voxel_grid: VoxelGrid | None,
+    height_m: Float[np.ndarray, " n"] | None = None,
 ) -> tuple[Float[Tensor, "c h w"], Voxels | None]:
-    """What the encoder takes of a scan: the planes of `rasterize`, or voxels and (free, never seen)."""
+    """What the encoder takes of a scan: the planes of `rasterize`, or voxels and (free, never seen).
+
+    `height_m` is that of the points above the ground, where it is known already.
+    """
     if voxel_grid is None:
-        return rasterize_scan(scan, bev_grid, slices_m), None
-    return voxelize_scan(scan, bev_grid, voxel_grid)
+        return rasterize_scan(scan, bev_grid, slices_m, height_m), None
+    return voxelize_scan(scan, bev_grid, voxel_grid, height_m)

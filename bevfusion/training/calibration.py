@@ -65,6 +65,7 @@ def calibrate(model: FusionNet, batches: Iterable[Batch], window: PoseWindow) ->
                 truths.append(place[0])
     width = best_width(beliefs, truths)
     model.pose_volume.log_scale.add_(math.log(width.sharpness))
+    model.road_contrast.weight.mul_(width.sharpness)
     model.blur.set_variance(width.blur_cells2)
     return width
 

@@ -136,7 +136,7 @@ def _quiet_lightning() -> None:
 def _data(config: Config) -> PoseData:
     train = config.train
 
-    def samples(role: Role, variation: Variation) -> PoseSamples:
+    def samples(role: Role, variation: Variation, *, contrast: bool) -> PoseSamples:
         return PoseSamples(
             drives_for(config, role),
             bev_grid=bev_grid(config),
@@ -147,11 +147,13 @@ def _data(config: Config) -> PoseData:
             variation=variation,
             seed=config.seed,
             voxel_grid=voxel_grid(config),
+            contrast_stride=config.model.stride if contrast and config.model.heads.road_contrast else None,
         )
 
     return PoseData(
-        samples("train", Variation(**dict(config.augment))),
-        samples("val", Variation()),
+        # the network learns to do without what the ground says by itself; validation and calibration count it
+        samples("train", Variation(**dict(config.augment)), contrast=False),
+        samples("val", Variation(), contrast=True),
         batch_size=train.batch_size,
         steps_per_epoch=train.validate_every,
         workers=worker_count(train.workers, _gpus(config)),

@@ -46,7 +46,7 @@ def test_the_road_is_dark_and_low_beside_its_verge(street, on_the_street):
 
 def test_contrast_has_no_mean_and_stays_on_the_ground(street, on_the_street):
     evidence = gather_evidence(street.scan(on_the_street), GRID)
-    for plane in (evidence.darkness, evidence.lowness):
+    for plane in (evidence.darkness, evidence.lowness, evidence.smoothness):
         assert abs(float(plane.sum()) / float(evidence.ground.sum())) < 1e-4
         assert bool((plane[evidence.ground == 0] == 0).all())
 
@@ -70,7 +70,7 @@ def test_order_of_the_points_does_not_count(street, on_the_street):
     scan = street.scan(on_the_street)
     shuffled = scan.select(np.random.default_rng(1).permutation(len(scan)))
     first, second = gather_evidence(scan, GRID), gather_evidence(shuffled, GRID)
-    for name in ("standing", "free", "ground", "darkness", "lowness"):
+    for name in ("standing", "free", "ground", "darkness", "lowness", "smoothness"):
         torch.testing.assert_close(getattr(first, name), getattr(second, name), atol=1e-4, rtol=1e-4)
 
 
@@ -96,12 +96,12 @@ def test_nothing_in_range_is_an_error(xyz):
 def test_one_point_is_enough_to_draw():
     scan = Scan(np.array([[10.0, 0.0, 1.0]], np.float32), np.ones(1, np.float32))
     evidence = gather_evidence(scan, GRID)
-    for name in ("standing", "free", "ground", "darkness", "lowness"):
+    for name in ("standing", "free", "ground", "darkness", "lowness", "smoothness"):
         assert bool(torch.isfinite(getattr(evidence, name)).all())
 
 
 def test_nothing_outside_the_disc(street):
     evidence = gather_evidence(street.scan(SE2(0.0, 0.0, 0.4)), GRID)
     outside = torch.from_numpy(np.linalg.norm(GRID.centres_m(), axis=-1) > 40.0)
-    for name in ("standing", "free", "ground", "darkness", "lowness"):
+    for name in ("standing", "free", "ground", "darkness", "lowness", "smoothness"):
         assert not bool(getattr(evidence, name)[outside].any())

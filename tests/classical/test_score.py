@@ -16,12 +16,12 @@ GRID = Grid.square(6.0, 0.5)
 
 def slow_log_likelihood(evidence, expectation, prior_yaw_rad, grid, window):
     """The formula of the module, pose by pose, in float64."""
-    names = ("standing", "free", "ground", "darkness", "lowness")
+    names = ("standing", "free", "ground", "darkness", "lowness", "smoothness")
     planes = torch.stack([getattr(evidence, name) for name in names])
     yaws = torch.from_numpy(prior_yaw_rad + window.yaw_offsets_rad()).float()
     turned = rotate_templates(planes[None], yaws[None], grid)[0].double().numpy()
     cells = float(evidence.ground.sum())
-    spreads = [float((plane.double() ** 2).sum()) for plane in (evidence.darkness, evidence.lowness)]
+    spreads = [float((plane.double() ** 2).sum()) for plane in (evidence.darkness, evidence.lowness, evidence.smoothness)]
     scores = np.zeros(window.shape)
     for r, y, x in np.ndindex(*window.shape):
         part = (slice(y, y + grid.height), slice(x, x + grid.width))
@@ -54,6 +54,7 @@ def scene() -> tuple[Evidence, Expectation]:
         ground=ground,
         darkness=contrast(),
         lowness=contrast(),
+        smoothness=contrast(),
     )
     expectation = Expectation(
         wall=torch.randn(wide, wide, generator=generator),
@@ -84,10 +85,10 @@ def test_bright_and_high_roads_gain_nothing(scene):
     reach = WINDOW.reach
     blank.road[reach:-reach, reach:-reach] = (evidence.darkness < 0).float()
     nothing = torch.zeros_like(evidence.darkness)
-    bright = Evidence(nothing, nothing, evidence.ground, evidence.darkness, nothing)
+    bright = Evidence(nothing, nothing, evidence.ground, evidence.darkness, nothing, nothing)
     scores = log_likelihood(bright, blank, 0.0, GRID, WINDOW)
     assert float(scores[2, reach, reach]) == pytest.approx(0.0, abs=1e-5)
-    dark = Evidence(nothing, nothing, evidence.ground, -evidence.darkness, nothing)
+    dark = Evidence(nothing, nothing, evidence.ground, -evidence.darkness, nothing, nothing)
     scores = log_likelihood(dark, blank, 0.0, GRID, WINDOW)
     assert int(scores.argmax()) == np.ravel_multi_index((2, reach, reach), WINDOW.shape)
 

@@ -80,18 +80,18 @@ def test_a_package_of_torch_export(small_checkpoint: str, small_config: Config, 
     model = build_model(loaded.config).eval()
     load_weights(model, loaded.weights, small_checkpoint)
     for count in (5, 4000):
-        xyz, height_m, intensity, tile, yaw_rad = example_inputs(
-            count, 24, export_tile_grid(small_config, OFFSET_M).height
+        xyz, height_m, intensity, tile, yaw_rad, contrast = example_inputs(
+            count, 24, export_tile_grid(small_config, OFFSET_M).height, model.feature_grid.height
         )
         with torch.inference_mode():
-            volume, log_odds = program(xyz, height_m, intensity, tile, yaw_rad)
+            volume, log_odds = program(xyz, height_m, intensity, tile, yaw_rad, contrast)
             bev = rasterize(xyz, height_m, intensity, model.bev_grid, small_config.bev.slices_m)
             window = search_window(small_config, OFFSET_M, math.radians(OFFSET_DEG))
             size = tile_grid(small_config, OFFSET_M).height
             margin = (tile.shape[-1] - size) // 2
             part = slice(margin // 2, (margin + size) // 2)
             expected = model(
-                Batch(bev[None], tile[..., margin:-margin, margin:-margin], yaw_rad),
+                Batch(bev[None], tile[..., margin:-margin, margin:-margin], yaw_rad, contrast=contrast),
                 window,
                 model.map_encoder(tile)[..., part, part],
             )
