@@ -148,14 +148,19 @@ class NetworkLocator:
         Raises:
             DataError: if the scan has no point inside the network's range.
         """
-        bev, voxels = self._input(scan)
+        height_m = height_above_ground(scan.xyz)
+        bev, voxels = self._input(scan, height_m)
+        contrast = self._contrast(scan, height_m)
         nowhere = torch.zeros(1)  # the LiDAR tower asks for neither map nor prior
         batch = Batch(bev[None], nowhere.view(1, 1, 1, 1), nowhere, voxels=voxels).to(self.device)
         head = self.model.pose_volume
         with computing_in(self.precision, self.device):
             seen = self.model.encode_scan(batch)
             template, count = head.counted_template(seen.lidar, seen.seen)
-        return ScanTemplate(template[0].float().cpu(), float(count), float(head.log_scale))
+        contrast_head = self.model.road_contrast
+        ground = None if contrast is None else contrast[0] * contrast_head.footprint.cpu()
+        cells = template[0].float().cpu()
+        return ScanTemplate(cells, float(count), float(head.log_scale), ground, float(contrast_head.weight))
 
     @torch.inference_mode()
     def map_features(self, row0: int, col0: int, height: int, width: int) -> Float[Tensor, "c h w"]:
@@ -164,6 +169,15 @@ class NetworkLocator:
         with computing_in(self.precision, self.device):
             features: Tensor = self.model.pose_volume.map(window[None])
         return features[0].float().cpu()
+
+    @torch.inference_mode()
+    def map_road(self, row0: int, col0: int, height: int, width: int) -> Float[Tensor, "h w"]:
+        """The carriageway in the same cells, as the contrast of the ground is compared with it."""
+        stride, margin = self.model.stride, 4  # cells about them, which the softened borders of a road reach
+        grid = Grid((height + 2 * margin) * stride, (width + 2 * margin) * stride, self.model.bev_grid.cell_m)
+        layers = self._tiles.apart((row0 - margin) * stride, (col0 - margin) * stride, grid)
+        road = self.model.road_contrast.road_of(torch.from_numpy(layers)[None].to(self.device))
+        return road[0, 0, margin:-margin, margin:-margin].float().cpu()
 
     def encoded(self, row0: int, col0: int, height: int, width: int) -> Float[Tensor, "c h w"]:
         """What the map encoder makes of the same cells."""

@@ -131,8 +131,8 @@ class Batch:
         truth = None if self.truth is None else self.truth.pin_memory()
         voxels = None if self.voxels is None else self.voxels.pin_memory()
         contrast = None if self.contrast is None else self.contrast.pin_memory()
-        pinned = (part.pin_memory() for part in (self.bev, self.tile, self.prior_yaw_rad))
-        return Batch(*pinned, truth, voxels, contrast)
+        bev, tile, yaw_rad = self.bev.pin_memory(), self.tile.pin_memory(), self.prior_yaw_rad.pin_memory()
+        return Batch(bev, tile, yaw_rad, truth, voxels, contrast)
 
 
 @dataclass(frozen=True, slots=True)

@@ -77,4 +77,3 @@ def gather_evidence(scan: Scan, grid: Grid) -> Evidence:
         lowness=-local_contrast(bottom_wide.nan_to_num(0.0).view(shape), ground, grid),
         smoothness=-local_contrast(*roughness(bottom.nan_to_num(0.0).view(shape), ground), grid),
     )
-

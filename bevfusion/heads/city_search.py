@@ -26,6 +26,7 @@ from bevfusion.geometry.grid import Grid
 from bevfusion.geometry.se2 import SE2, wrap_angle
 from bevfusion.heads.correlation import correlation, fast_length
 from bevfusion.heads.matching import rotate_templates
+from bevfusion.heads.road_contrast import GroundSums, log_likelihood
 from bevfusion.structures import Candidate, DataError, OnStep, Scan, SearchArea
 
 FACTOR = 2
@@ -54,6 +55,8 @@ class ScanTemplate:
     cells: Float[Tensor, "c h w"]  # ego frame, as loud as the network trusts them, 0 where nothing was seen
     count: float  # cells that count
     log_scale: float  # a score is exp(log_scale) / count times the correlation
+    ground: Float[Tensor, "3 h w"] | None = None  # its contrast, which the exact step adds; None: it does not count
+    ground_weight: float = 0.0
 
 
 @runtime_checkable  # the type checks of the tests ask for it
@@ -77,6 +80,9 @@ class TemplateMatcher(Protocol):
 
     def map_features(self, row0: int, col0: int, height: int, width: int) -> Float[Tensor, "c h w"]:
         """What it is laid on: the cells from (row0, col0) on; cell k covers [k, k + 1) cells from the map's origin."""
+
+    def map_road(self, row0: int, col0: int, height: int, width: int) -> Float[Tensor, "h w"]:
+        """What its ground is laid on: the road (`RoadContrastHead.road_of`) of the same cells."""
 
 
 class ScoredPose(NamedTuple):
@@ -122,6 +128,7 @@ class CityIndex:
         self._turns = range(-turns, turns + 1)  # about a coarse heading, of the exact step
         self._cells = places.shape[0] + 2 * self._margin, places.shape[1] + 2 * self._margin
         self._features: Float16[Tensor, "c h w"] | None = None
+        self._road: Float16[Tensor, "1 h w"] | None = None
         self._unread = [
             (row, col)
             for row in range(0, self._coarse.shape[0], self._step)
@@ -170,8 +177,7 @@ class CityIndex:
             step()
         score, heading, row, col = (torch.cat(part) for part in zip(*peaks, strict=True))
         first = score.topk(min(kept, len(score))).indices
-        scale = math.exp(template.log_scale) / template.count
-        poses = self._exact(turned, heading[first], row[first], col[first], scale)
+        poses = self._exact(template, turned, heading[first], row[first], col[first])
         step()
         return sorted(poses, key=lambda pose: -pose.score)
 
@@ -181,10 +187,13 @@ class CityIndex:
         top, left = row * FACTOR, col * FACTOR  # the block's first corner, from the first of all
         place = self._first[0] + top - self._margin, self._first[1] + left - self._margin
         part = self._matcher.map_features(*place, side + 2 * beyond, side + 2 * beyond)
-        if self._features is None:
+        road = self._matcher.map_road(*place, side + 2 * beyond, side + 2 * beyond)[None]
+        if self._features is None or self._road is None:
             self._features = torch.zeros(len(part), *self._cells, dtype=torch.float16)
-        kept = self._features[:, top : top + part.shape[1], left : left + part.shape[2]]
-        kept.copy_(part[:, : kept.shape[1], : kept.shape[2]])
+            self._road = torch.zeros(1, *self._cells, dtype=torch.float16)
+        for whole, read in ((self._features, part), (self._road, road)):
+            kept = whole[:, top : top + read.shape[1], left : left + read.shape[2]]
+            kept.copy_(read[:, : kept.shape[1], : kept.shape[2]])
         inner = part[:, beyond : beyond + side, beyond : beyond + side].float()
         return _Block(row, col, torch.fft.rfft2(F.avg_pool2d(inner, FACTOR)))
 
@@ -214,23 +223,45 @@ class CityIndex:
 
     def _exact(
         self,
+        template: ScanTemplate,
         turned: Float[Tensor, "r c h w"],
         heading: Int[Tensor, " n"],
         row: Int[Tensor, " n"],
         col: Int[Tensor, " n"],
-        scale: float,
     ) -> list[ScoredPose]:
         """The best pose about each coarse place."""
+        scale = math.exp(template.log_scale) / template.count
+        ground = None if template.ground is None else turned_all_round(template.ground, self._headings, self._grid)
         poses = []
         for coarse in sorted(set(heading.tolist())):
             near = [(coarse + turn) % self._headings for turn in self._turns]
             for some in (heading == coarse).nonzero()[:, 0].split(_WINDOWS_AT_ONCE):
                 corners = [(int(row[i]) * FACTOR, int(col[i]) * FACTOR) for i in some]
-                windows = torch.stack([self._window(*corner) for corner in corners])
+                windows = torch.stack([self._window(self._features, *corner) for corner in corners])
                 volumes = scale * correlation(turned[None, near], windows[None], 2 * REACH + 1)[0]
+                if template.ground is not None and ground is not None:
+                    roads = torch.stack([self._window(self._road, *corner) for corner in corners])
+                    volumes += template.ground_weight * self._on_road(template.ground, ground[near], roads)
                 for (top, left), volume in zip(corners, volumes, strict=True):
                     poses.append(self._best_of(volume, top, left, near))
         return poses
+
+    def _on_road(
+        self, upright: Float[Tensor, "3 h w"], ground: Float[Tensor, "r 3 h w"], roads: Float[Tensor, "k 1 hw ww"]
+    ) -> Float[Tensor, "k r s s"]:
+        """The likelihood of the ground's contrast at every pose of some windows."""
+
+        def under(plane: int, road: Tensor) -> Float[Tensor, "k r s s"]:
+            return correlation(ground[None, :, plane : plane + 1], road[None], 2 * REACH + 1)[0]
+
+        sums = GroundSums(
+            cells=upright[0].sum(),
+            spreads=[plane.square().sum() for plane in upright[1:]],
+            road=under(0, roads),
+            road_squared=under(0, roads * roads),
+            products=[under(plane, roads) for plane in range(1, ground.shape[1])],
+        )
+        return log_likelihood(sums, self._grid.cell_m)
 
     def _best_of(self, volume: Float[Tensor, "r s s"], top: int, left: int, near: list[int]) -> ScoredPose:
         """The best pose of a volume about a corner, among those that are searched."""
@@ -241,12 +272,12 @@ class CityIndex:
         row, col = self._first[0] + top + y - REACH, self._first[1] + left + x - REACH
         return ScoredPose(row, col, near[r] * 2.0 * math.pi / self._headings, float(scores[r, y, x]))
 
-    def _window(self, top: int, left: int) -> Float[Tensor, "c s s"]:
-        """The cells that a template touches about a corner."""
-        assert self._features is not None, "a place was found in a block that was read"
+    def _window(self, kept: Float16[Tensor, "c h w"] | None, top: int, left: int) -> Float[Tensor, "c s s"]:
+        """The cells that a template touches about a corner, of what is kept of the map."""
+        assert kept is not None, "a place was found in a block that was read"
         half_height, half_width = self._grid.height // 2 + REACH, self._grid.width // 2 + REACH
         row, col = top + self._margin, left + self._margin
-        return self._features[:, row - half_height : row + half_height, col - half_width : col + half_width].float()
+        return kept[:, row - half_height : row + half_height, col - half_width : col + half_width].float()
 
 
 class CitySearch:

@@ -15,9 +15,11 @@ training is simulated ground; this has seen none, and on streets that the networ
 """
 
 import math
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int8
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -25,11 +27,35 @@ from bevfusion.geometry.grid import Grid, PoseWindow
 from bevfusion.heads.matching import disc, match
 from bevfusion.maps.schema import layer_index
 
+Tile = Float[Tensor, "b l hm wm"] | Int8[Tensor, "b l hm wm"]
+
 _PIECE_M = 2.0
 _BLUR_M = 0.7  # the mapped width of a road is a guess
 _LEAST_VARIANCE = 0.01  # of the road under the ground cells: below, a correlation is an accident of few cells
 _MOST_EXPLAINED = 0.95
 _BLUR_REACH = 3.0  # standard deviations
+
+
+@dataclass(frozen=True, slots=True)
+class GroundSums:
+    """What of a scan and of the road under it makes a likelihood: sums over the ground cells, one for each pose."""
+
+    cells: Tensor  # of ground
+    spreads: Sequence[Tensor]  # of each contrast: the sum of its squares
+    road: Tensor
+    road_squared: Tensor
+    products: Sequence[Tensor]  # of each contrast with the road
+
+
+def log_likelihood(sums: GroundSums, cell_m: float) -> Tensor:
+    """The log-likelihood ratio of the top of this file, pose by pose; `cell_m` is the side of a ground cell."""
+    cells = sums.cells.clamp(min=1.0)
+    variance = (sums.road_squared - sums.road**2 / cells).clamp(min=_LEAST_VARIANCE * cells)
+    total = torch.zeros_like(sums.road)
+    for product, spread in zip(sums.products, sums.spreads, strict=True):
+        explained = product.clamp(min=0.0) ** 2 / (variance * spread.clamp(min=1e-6))
+        total = total - torch.log1p(-explained.clamp(max=_MOST_EXPLAINED))
+    return 0.5 * (cell_m / _PIECE_M) ** 2 * cells * total
 
 
 class RoadContrastHead(nn.Module):
@@ -58,7 +84,7 @@ class RoadContrastHead(nn.Module):
     def forward(
         self,
         contrast: Float[Tensor, "b 3 h w"],
-        tile: Float[Tensor, "b l hm wm"],
+        tile: Tile,
         prior_yaw_rad: Float[Tensor, " b"],
         window: PoseWindow,
     ) -> Float[Tensor, "b r y x"]:
@@ -88,19 +114,17 @@ class RoadContrastHead(nn.Module):
         def under(plane: Tensor, road: Tensor) -> Float[Tensor, "b r y x"]:
             return self.match(plane, road, yaws_rad, self.grid, window.reach, circle=window.full_circle)
 
-        ground = planes[:, :1]
-        cells = ground.sum((1, 2, 3)).clamp(min=1.0)[:, None, None, None]
-        on_road = under(ground, road)
-        variance = (under(ground, road * road) - on_road**2 / cells).clamp(min=_LEAST_VARIANCE * cells)
-        total = torch.zeros_like(on_road)
-        for which in range(1, planes.shape[1]):
-            plane = planes[:, which : which + 1]
-            spread = plane.square().sum((1, 2, 3)).clamp(min=1e-6)[:, None, None, None]
-            explained = under(plane, road).clamp(min=0.0) ** 2 / (variance * spread)
-            total = total - torch.log1p(-explained.clamp(max=_MOST_EXPLAINED))
-        return 0.5 * (self.grid.cell_m / _PIECE_M) ** 2 * cells * total
+        ground, contrasts = planes[:, :1], [planes[:, k : k + 1] for k in range(1, planes.shape[1])]
+        sums = GroundSums(
+            cells=ground.sum((1, 2, 3))[:, None, None, None],
+            spreads=[plane.square().sum((1, 2, 3))[:, None, None, None] for plane in contrasts],
+            road=under(ground, road),
+            road_squared=under(ground, road * road),
+            products=[under(plane, road) for plane in contrasts],
+        )
+        return log_likelihood(sums, self.grid.cell_m)
 
-    def road_of(self, tile: Float[Tensor, "b l hm wm"]) -> Float[Tensor, "b 1 h w"]:
+    def road_of(self, tile: Tile) -> Float[Tensor, "b 1 h w"]:
         """The share of carriageway and parking in every cell of the scores, its borders softened."""
         paved = tile[:, [layer_index("road"), layer_index("parking")]].amax(1, keepdim=True) > 0
         cell_m = self.grid.cell_m / self.stride

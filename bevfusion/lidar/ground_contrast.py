@@ -68,7 +68,8 @@ def ground_contrast(
 def contrast_of_scan(scan: Scan, height_m: Float[np.ndarray, " n"], grid: Grid, coarser: int) -> Float[Tensor, "3 h w"]:
     """`ground_contrast` of a scan whose points lie `height_m` above the ground."""
     columns = (np.ascontiguousarray(part, dtype=np.float32) for part in (scan.xyz, height_m, scan.intensity))
-    return ground_contrast(*map(torch.from_numpy, columns), grid, coarser)
+    xyz, above_m, intensity = (torch.from_numpy(column) for column in columns)
+    return ground_contrast(xyz, above_m, intensity, grid, coarser)
 
 
 def lowest(index: Int[Tensor, " n"], height_m: Float[Tensor, " n"], grid: Grid) -> Float[Tensor, " cells"]:

@@ -134,14 +134,14 @@ def voxelize_scan(
 ) -> tuple[Float[Tensor, "2 h w"], Voxels]:
     """Voxels, and the planes (free, never seen) of `bev_grid`, which covers the same square: what no point says."""
     xyz = torch.from_numpy(np.ascontiguousarray(scan.xyz, dtype=np.float32))
-    height_m = torch.from_numpy(height_above_ground(scan.xyz) if height_m is None else height_m)
+    above_m = torch.from_numpy(height_above_ground(scan.xyz) if height_m is None else height_m)
     intensity = torch.from_numpy(np.ascontiguousarray(scan.intensity, dtype=np.float32))
     inside = _inside(xyz, grid.plan)
-    near = _where(inside & torch.isfinite(height_m))
+    near = _where(inside & torch.isfinite(above_m))
     xy_m = xyz.index_select(0, near)[:, :2]
-    free, reached = seen_cells(xy_m, height_m.index_select(0, near), bev_grid)
+    free, reached = seen_cells(xy_m, above_m.index_select(0, near), bev_grid)
     planes = torch.stack([free, ~reached]).float()
-    return planes, _grouped(xyz, height_m, intensity, grid, inside)
+    return planes, _grouped(xyz, above_m, intensity, grid, inside)
 
 
 def scan_input(

@@ -7,7 +7,7 @@ import math
 from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TypeVar, overload
+from typing import SupportsIndex, TypeVar, overload
 
 import numpy as np
 from jaxtyping import Bool, Float, Int, Int8
@@ -29,12 +29,12 @@ class _Table(Sequence[Feature]):
         """The feature with this number."""
 
     @overload
-    def __getitem__(self, at: int) -> Feature: ...
+    def __getitem__(self, at: SupportsIndex) -> Feature: ...
 
     @overload
     def __getitem__(self, at: slice) -> tuple[Feature, ...]: ...
 
-    def __getitem__(self, at: int | slice) -> Feature | tuple[Feature, ...]:
+    def __getitem__(self, at: SupportsIndex | slice) -> Feature | tuple[Feature, ...]:
         chosen = range(len(self))[at]
         return self._made(chosen) if isinstance(chosen, int) else tuple(self._made(each) for each in chosen)
 

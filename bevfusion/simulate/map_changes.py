@@ -4,6 +4,7 @@ Streets stay. `map_errors.py` does the same to the world behind a map; here the 
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import TypeVar
 
@@ -22,10 +23,11 @@ def without_things(osm: OsmMap, share: float, rng: np.random.Generator) -> OsmMa
         DataError: if the share is not within 0 and 1.
     """
     areas, _ = draw_errors(osm, (share, 0.0, 0.0), rng)
-    others = {id(area) for area in _kept([area for area in areas if area.kind != "building"], share, rng)}
+    buildings = [area for area in areas if area.kind == "building"]
+    others = [area for area in areas if area.kind != "building"]
     return replace(
         osm,
-        areas=tuple(area for area in areas if area.kind == "building" or id(area) in others),
+        areas=(*buildings, *_kept(others, share, rng)),
         lines=tuple(_kept(osm.lines, share, rng)),
         points=tuple(_kept(osm.points, share, rng)),
     )
@@ -51,7 +53,7 @@ def with_invented_buildings(osm: OsmMap, share: float, rng: np.random.Generator)
     return replace(osm, areas=areas)
 
 
-def _kept(things: "tuple[Thing, ...] | list[Thing]", share: float, rng: np.random.Generator) -> list[Thing]:
+def _kept(things: Sequence[Thing], share: float, rng: np.random.Generator) -> list[Thing]:
     kept = rng.random(len(things)) >= share
     return [thing for thing, stays in zip(things, kept.tolist(), strict=True) if stays]
 

@@ -21,7 +21,9 @@ def slow_log_likelihood(evidence, expectation, prior_yaw_rad, grid, window):
     yaws = torch.from_numpy(prior_yaw_rad + window.yaw_offsets_rad()).float()
     turned = rotate_templates(planes[None], yaws[None], grid)[0].double().numpy()
     cells = float(evidence.ground.sum())
-    spreads = [float((plane.double() ** 2).sum()) for plane in (evidence.darkness, evidence.lowness, evidence.smoothness)]
+    spreads = [
+        float((plane.double() ** 2).sum()) for plane in (evidence.darkness, evidence.lowness, evidence.smoothness)
+    ]
     scores = np.zeros(window.shape)
     for r, y, x in np.ndindex(*window.shape):
         part = (slice(y, y + grid.height), slice(x, x + grid.width))

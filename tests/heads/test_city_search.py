@@ -43,6 +43,9 @@ class SmoothCity:
         top, left = row0 - FIRST[0] + self.margin + 200, col0 - FIRST[1] + self.margin + 200
         return wide[:, top : top + height, left : left + width]
 
+    def map_road(self, row0: int, col0: int, height: int, width: int) -> torch.Tensor:
+        return torch.zeros(height, width)
+
     def scan_template(self, scan: Scan) -> ScanTemplate:
         """Of a scan that tells where it was taken: row, column and heading are its only point."""
         if not len(scan):
