@@ -74,7 +74,7 @@ class Pose:
         return math.sqrt(float(np.linalg.eigvalsh(self.covariance[:2, :2])[-1]))
 
     def paths(self, *, route: PathLike | None = None, to: tuple[float, float] | None = None) -> list[PathAhead]:
-        """Which way the road goes from here, on the map alone.
+        """Which way the road goes from here: the map's way, corrected by the scan where the checkpoint has learned how.
 
         Each path has `xy_m`, points 2 m apart up to 40 m ahead in the sensor's frame (x ahead, y left), the direction
         there, `yaw_rad`, its standard deviation `std_rad` as far as the pose is in doubt, and its `probability`.
@@ -91,7 +91,7 @@ class Pose:
         """
         goal = None if to is None else _goal(to)
         guide = Guide(self._source, None if route is None else read_route(Path(route)), goal)
-        return guide.paths(self.estimate.map_from_ego, self.covariance)
+        return guide.paths(self.estimate.map_from_ego, self.covariance, self.estimate.direction)
 
     def plot(self, paths: Sequence[PathAhead] = ()) -> Any:
         """A matplotlib figure of the scan on the map; `.savefig("pose.png")` writes it.

@@ -13,6 +13,7 @@ from bevfusion.fusion.attend import needs_of
 from bevfusion.fusion.fuse import JOINS, Fusion
 from bevfusion.geometry.grid import Grid, PoseWindow
 from bevfusion.heads.blur import BeliefBlur
+from bevfusion.heads.direction_field import DirectionFieldHead
 from bevfusion.heads.pose_check import PoseCheckHead
 from bevfusion.heads.pose_volume import PoseVolumeHead
 from bevfusion.heads.road_contrast import RoadContrastHead
@@ -51,6 +52,7 @@ def build_model(config: Config, layers: Sequence[str] = LAYER_NAMES) -> FusionNe
         blur=BeliefBlur(),
         fusion=_fusion(model),
         pose_check=PoseCheckHead(model.channels, features),
+        direction=DirectionFieldHead(model.channels, features) if model.heads.direction else None,
         bev_grid=grid,
         stride=model.stride,
     )

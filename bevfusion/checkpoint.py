@@ -120,8 +120,14 @@ def _digest(weights: Mapping[str, Tensor], metadata: Mapping[str, str]) -> str:
     return digest.hexdigest()
 
 
-def load_weights(model: nn.Module, weights: dict[str, Tensor], origin: str) -> None:
+def load_weights(model: nn.Module, weights: dict[str, Tensor], origin: str, *, may_lack: str = "") -> None:
     """Put weights into a network of the same architecture.
+
+    Args:
+        model: changed in place.
+        weights: of a checkpoint.
+        origin: its name, for messages.
+        may_lack: a part that is kept as it is where the checkpoint has nothing of it.
 
     Raises:
         DataError: if names or shapes differ, naming the first that does.
@@ -129,6 +135,9 @@ def load_weights(model: nn.Module, weights: dict[str, Tensor], origin: str) -> N
     if "road_contrast.weight" not in weights and any(name.startswith("road_contrast.") for name in model.state_dict()):
         # of a version without: it answers as it did
         weights = weights | {"road_contrast.weight": torch.tensor(0.0)}
+    if may_lack and not any(name.startswith(f"{may_lack}.") for name in weights):
+        kept = {name: value for name, value in model.state_dict().items() if name.startswith(f"{may_lack}.")}
+        weights = weights | kept
     own = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
     theirs = {name: tuple(tensor.shape) for name, tensor in weights.items()}
     for name in sorted(own.keys() | theirs.keys()):

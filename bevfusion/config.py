@@ -87,6 +87,7 @@ class HeadConfig(Section):
     road_contrast: float = Field(
         0.5, ge=0, description="weight of what dark, smooth ground says of the map's roads, added when training is over"
     )
+    direction: bool = Field(False, description="a head that learns which way the road goes; without it the map says it")
 
 
 class ModelConfig(Section):
@@ -266,6 +267,10 @@ class AugmentConfig(Section):
     scans: int = Field(1, ge=1, description="most scans put together by odometry; every other sample has a single one")
 
 
+Part = Literal["scan", "map", "match", "fusion", "check", "direction"]
+"""Parts of the network that training may leave as they are."""
+
+
 class TrainConfig(Section):
     """Optimization."""
 
@@ -284,6 +289,8 @@ class TrainConfig(Section):
         ge=0,
         description="weight of the losses where scan and map are fused; no gradient of these goes into the towers",
     )
+    direction_weight: float = Field(1.0, ge=0, description="weight of the direction head's loss, where there is one")
+    freeze: tuple[Part, ...] = Field((), description="parts that stay as they begin: the towers of scan and map, ...")
     auxiliary_weight: float = Field(0.1, ge=0, description="weight of losses that a mechanism brings along")
     validate_every: int = Field(200, ge=1, description="steps between validations")
     workers: Annotated[int, Field(ge=0)] | Literal["auto"] = Field(

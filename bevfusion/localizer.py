@@ -3,6 +3,7 @@
 import math
 import warnings
 from collections.abc import Sequence
+from dataclasses import replace
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from bevfusion.checkpoint import Checkpoint, load_weights, read_checkpoint
 from bevfusion.choices import meant
 from bevfusion.classical.locator import ClassicalLocator
 from bevfusion.config import Config, overridden
+from bevfusion.direction.learned import FieldReader
 from bevfusion.filters.settings import FilterConfig
 from bevfusion.geometry.grid import Grid
 from bevfusion.geometry.se2 import SE2
@@ -100,7 +102,18 @@ class NetworkLocator:
             DataError: if the scan has no point inside the network's range.
         """
         prediction, centre = self.predict(scan, prior, offset_m, offset_rad)
-        return estimate_of(prediction.volume, prediction.check.log_odds, centre)
+        estimate = estimate_of(prediction.volume, prediction.check.log_odds, centre)
+        return estimate if self.model.direction is None else replace(estimate, direction=self.reader(prediction))
+
+    def reader(self, prediction: Prediction) -> FieldReader:
+        """What a prediction shows of the direction.
+
+        Raises:
+            DataError: if the checkpoint has no direction head.
+        """
+        if self.model.direction is None:
+            raise DataError("the checkpoint has no direction head: train one (model.heads.direction)")
+        return FieldReader(self.model.direction, prediction.fused.joint, prediction.scan.seen)
 
     @torch.inference_mode()
     def predict(self, scan: Scan, prior: SE2, offset_m: float, offset_rad: float) -> tuple[Prediction, SE2]:

@@ -13,6 +13,7 @@ from bevfusion.fusion.attend import Scene, attend, needs_of
 from bevfusion.fusion.fuse import Fusion
 from bevfusion.geometry.grid import Grid, PoseWindow
 from bevfusion.heads.blur import BeliefBlur
+from bevfusion.heads.direction_field import LearnedField, DirectionFieldHead
 from bevfusion.heads.pose_check import PoseCheckHead
 from bevfusion.heads.pose_volume import PoseVolumeHead, belief_of, best_pose
 from bevfusion.heads.road_contrast import RoadContrastHead
@@ -57,6 +58,7 @@ class FusionNet(nn.Module):
         blur: BeliefBlur,
         fusion: Fusion,
         pose_check: PoseCheckHead,
+        direction: DirectionFieldHead | None = None,
         bev_grid: Grid,
         stride: int,
     ) -> None:
@@ -70,6 +72,7 @@ class FusionNet(nn.Module):
         self.blur = blur
         self.fusion = fusion
         self.pose_check = pose_check
+        self.direction = direction
         self.bev_grid = bev_grid
         self.stride = stride
         self._asks_for_road = any(Need.ROAD in needs_of(part) for part in fusion.modules())
@@ -133,12 +136,34 @@ class FusionNet(nn.Module):
             poses: offsets from the priors, x, y in m and yaw in rad.
             score: of the matching there.
         """
+        fused = self._fused(scan, batch, map_features, poses)
+        unscaled = score / self.pose_volume.log_scale.detach().exp()
+        return fused, self.pose_check(fused.joint, scan.seen, unscaled)
+
+    def direction_field(
+        self, scan: ScanFeatures, batch: Batch, map_features: Float[Tensor, "b c hm wm"]
+    ) -> tuple[LearnedField, Fused]:
+        """Where one drives from the cells of the ego raster, for the questions of a batch.
+
+        Scan and map are fused anew at the poses of the questions; the towers do not learn from it.
+
+        Raises:
+            ValueError: if there is no direction head, or the batch asks nothing.
+        """
+        if self.direction is None or batch.direction is None:
+            raise ValueError("expected a network with a direction head, and a batch that asks for directions")
+        fused = self._fused(scan, batch, map_features, batch.direction.poses)
+        return self.direction(fused.joint, scan.seen, batch.direction.way), fused
+
+    def _fused(
+        self, scan: ScanFeatures, batch: Batch, map_features: Float[Tensor, "b c hm wm"], poses: Float[Tensor, "b 3"]
+    ) -> Fused:
+        """Scan and map as one tensor at poses, offsets from the priors."""
         in_tile = torch.cat([poses[:, :2], poses[:, 2:] + batch.prior_yaw_rad[:, None].to(poses)], dim=1)
         map_grid = Grid(map_features.shape[-2], map_features.shape[-1], self.feature_grid.cell_m)
         seen_map = map_in_ego(map_features.detach(), in_tile, map_grid, self.feature_grid)
-        fused = self.fusion(scan.lidar.detach(), seen_map, self._scene(scan, batch, in_tile))
-        unscaled = score / self.pose_volume.log_scale.detach().exp()
-        return fused, self.pose_check(fused.joint, scan.seen, unscaled)
+        fused: Fused = self.fusion(scan.lidar.detach(), seen_map, self._scene(scan, batch, in_tile))
+        return fused
 
     def _scene(self, scan: ScanFeatures, batch: Batch, in_tile: Float[Tensor, "b 3"]) -> Scene:
         """Which cells the scan reached, and if it is asked for how the road runs as seen from a pose of the tile."""

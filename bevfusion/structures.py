@@ -1,7 +1,7 @@
 """The values that travel between the stages of the flow figure; checked where data enters, frozen ever after."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Protocol, runtime_checkable
 
 import numpy as np
@@ -109,6 +109,55 @@ class Voxels:
 
 
 @dataclass(frozen=True, slots=True)
+class AskedWay:
+    """The way that a field of directions is asked for, cells of the ego raster; n questions."""
+
+    yaw_rad: Float[Tensor, "n h w"]  # of the way at its point nearest to the cell
+    left_m: Float[Tensor, "n h w"]  # of the cell, from the way
+    along_m: Float[Tensor, "n h w"]  # of that point, from the vehicle
+    direction_rad: Float[Tensor, "n h w"]  # where one drives from the cell to follow the way
+    known: Float[Tensor, " n"]  # 1, or 0 where there is neither route nor road: straight on is asked
+    position_std_m: Float[Tensor, " n"]  # of the pose that the way was seen from
+    heading_std_rad: Float[Tensor, " n"]
+
+
+@dataclass(frozen=True, slots=True)
+class FieldTruth:
+    """What a field of directions should be."""
+
+    drivable: Float[Tensor, "n h w"]  # 1 or 0; negative: not known
+    direction_rad: Float[Tensor, "n h w"]  # where one drives from the cell to follow the way that was driven
+    left_m: Float[Tensor, "n h w"]  # of the cell, from that way
+    along_m: Float[Tensor, "n h w"]
+    path_m: Float[Tensor, "n k 2"]  # that was driven, points 2 m apart
+    points: Float[Tensor, " n"]  # of the path that are known
+
+
+@dataclass(frozen=True, slots=True)
+class DirectionSample:
+    """A question about the direction for each scan of a batch, and its answer."""
+
+    poses: Float[Tensor, "b 3"]  # that are thought: offsets from the prior, x, y in m and yaw in rad
+    way: AskedWay
+    truth: FieldTruth
+
+    def mapped(self, change: "Callable[[Tensor], Tensor]") -> "DirectionSample":
+        """The same with every tensor changed."""
+        way, truth = (
+            type(part)(*(change(getattr(part, field.name)) for field in fields(part)))
+            for part in (self.way, self.truth)
+        )
+        return DirectionSample(change(self.poses), way, truth)  # type: ignore[arg-type]
+
+    @classmethod
+    def together(cls, parts: "Sequence[DirectionSample]") -> "DirectionSample":
+        """Many batches as one."""
+        way = AskedWay(*(torch.cat([getattr(p.way, field.name) for p in parts]) for field in fields(AskedWay)))
+        truth = FieldTruth(*(torch.cat([getattr(p.truth, field.name) for p in parts]) for field in fields(FieldTruth)))
+        return cls(torch.cat([part.poses for part in parts]), way, truth)
+
+
+@dataclass(frozen=True, slots=True)
 class Batch:
     """What the network sees, and what it should say."""
 
@@ -118,21 +167,25 @@ class Batch:
     truth: Float[Tensor, "b 3"] | None = None  # x, y in m and yaw in rad: offset of the truth from the prior
     voxels: Voxels | None = None  # for the sparse encoder; the planes of `bev` are then (free, never seen)
     contrast: Float[Tensor, "b 3 hf wf"] | None = None  # of the ground, cells of the features; None: it does not count
+    direction: DirectionSample | None = None  # for the direction head
 
     def to(self, device: torch.device | str) -> "Batch":
         """The same batch on another device."""
         truth = None if self.truth is None else self.truth.to(device)
         voxels = None if self.voxels is None else self.voxels.to(device)
         contrast = None if self.contrast is None else self.contrast.to(device)
-        return Batch(self.bev.to(device), self.tile.to(device), self.prior_yaw_rad.to(device), truth, voxels, contrast)
+        direction = None if self.direction is None else self.direction.mapped(lambda tensor: tensor.to(device))
+        bev, tile, yaw_rad = self.bev.to(device), self.tile.to(device), self.prior_yaw_rad.to(device)
+        return Batch(bev, tile, yaw_rad, truth, voxels, contrast, direction)
 
     def pin_memory(self) -> "Batch":
         """The same batch in page-locked memory (called by torch's DataLoader)."""
         truth = None if self.truth is None else self.truth.pin_memory()
         voxels = None if self.voxels is None else self.voxels.pin_memory()
         contrast = None if self.contrast is None else self.contrast.pin_memory()
+        direction = None if self.direction is None else self.direction.mapped(Tensor.pin_memory)
         bev, tile, yaw_rad = self.bev.pin_memory(), self.tile.pin_memory(), self.prior_yaw_rad.pin_memory()
-        return Batch(bev, tile, yaw_rad, truth, voxels, contrast)
+        return Batch(bev, tile, yaw_rad, truth, voxels, contrast, direction)
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,6 +216,30 @@ class PoseCheck:
 
 
 @dataclass(frozen=True, slots=True)
+class FollowedWay:
+    """A path that was read out of a field of directions, ego frame."""
+
+    xy_m: Float[np.ndarray, "n 2"]  # 2 m apart along it, the first 2 m ahead
+    yaw_rad: Float[np.ndarray, " n"]  # direction of driving at each
+    std_rad: Float[np.ndarray, " n"]  # of that direction
+    drivable: float  # mean probability along it that one can drive there
+
+
+@runtime_checkable
+class DirectionReader(Protocol):
+    """What scan and map show of the direction where a scan was found."""
+
+    def follow(
+        self,
+        xy_m: Float[np.ndarray, "n 2"],
+        yaw_rad: Float[np.ndarray, " n"],
+        position_std_m: float,
+        heading_std_rad: float,
+    ) -> FollowedWay:
+        """The way that leads on, asked for by points and directions of the map's way, ego frame."""
+
+
+@dataclass(frozen=True, slots=True)
 class PoseEstimate:
     """The answer: a pose in the map frame and how far to trust it."""
 
@@ -173,6 +250,7 @@ class PoseEstimate:
     prior: SE2  # the pose that the window was centred on
     belief: PoseBelief | None = None  # the whole volume (batch of one, on the CPU), offsets from `prior`
     probability_here: float | None = None  # the same, but from how well scan and map fit; None: not known
+    direction: DirectionReader | None = None  # None: the network knows nothing of it, or the pose is not one scan's
 
 
 @dataclass(frozen=True, slots=True)

@@ -149,7 +149,7 @@ def locate(
         }
         guide.forget()
         try:
-            paths, reason = guide.paths(pose, estimate.covariance), ""
+            paths, reason = guide.paths(pose, estimate.covariance, estimate.direction), ""
         except DataError as error:
             if guide.leads:  # a way was asked for: the pose is told, and that there is none
                 failed.append(f"{path}: {error}")

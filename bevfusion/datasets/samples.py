@@ -19,6 +19,7 @@ from bevfusion.datasets.augment import (
     mirrored,
     without_vehicles,
 )
+from bevfusion.datasets.directions import Directions
 from bevfusion.datasets.drive import Drive
 from bevfusion.geometry.grid import Grid
 from bevfusion.geometry.se2 import SE2, wrap_angle
@@ -27,7 +28,7 @@ from bevfusion.lidar.ground_contrast import contrast_of_scan
 from bevfusion.lidar.voxelize import VoxelGrid, scan_input
 from bevfusion.maps.source import MapSource
 from bevfusion.maps.tiles import TileStore
-from bevfusion.structures import Batch, DataError, Frame, Scan, Voxels
+from bevfusion.structures import Batch, DataError, DirectionSample, Frame, Scan, Voxels
 
 _ODOMETRY_STD = (0.05, 0.05, math.radians(0.2))  # m, m, rad: over the few scans that are put together
 
@@ -66,6 +67,7 @@ class PoseSamples(Dataset[Batch]):
         seed: int,
         voxel_grid: VoxelGrid | None = None,
         contrast_stride: int | None = None,
+        directions: Directions | None = None,
     ) -> None:
         """All frames of all drives, each drive with its own map; one pass over them until `spanning` says otherwise.
 
@@ -83,6 +85,7 @@ class PoseSamples(Dataset[Batch]):
         self.slices_m = slices_m
         self.voxel_grid = voxel_grid
         self.contrast_stride = contrast_stride
+        self.directions = directions
         self.offset_m = offset_m
         self.offset_rad = offset_rad
         self.variation = variation
@@ -133,13 +136,18 @@ class PoseSamples(Dataset[Batch]):
         bev, voxels = scan_input(scan, self.bev_grid, self.slices_m, self.voxel_grid, height_m)
         stride = self.contrast_stride
         contrast = None if stride is None else contrast_of_scan(scan, height_m, self.bev_grid, stride)[None]
+        prior_yaw_rad = wrap_angle(tile_from_ego.yaw_rad - yaw_off_rad)
+        direction = None
+        if self.directions is not None:
+            direction = self.directions.sample(drive_index, map_from_ego, tile_from_ego, prior_yaw_rad, mirror, rng)
         return Batch(
             bev[None],
             torch.from_numpy(layers[None].astype(np.float32) / 127.0),
-            torch.tensor([wrap_angle(tile_from_ego.yaw_rad - yaw_off_rad)], dtype=torch.float32),
+            torch.tensor([prior_yaw_rad], dtype=torch.float32),
             torch.tensor([truth], dtype=torch.float32),
             voxels,
             contrast,
+            direction,
         )
 
     def _source(self, number: int) -> tuple[int, int]:
@@ -183,6 +191,7 @@ def collate(samples: Sequence[Batch]) -> Batch:
     truths = [sample.truth for sample in samples if sample.truth is not None]
     voxels = [sample.voxels for sample in samples if sample.voxels is not None]
     contrasts = [sample.contrast for sample in samples if sample.contrast is not None]
+    directions = [sample.direction for sample in samples if sample.direction is not None]
     return Batch(
         torch.cat([sample.bev for sample in samples]),
         torch.cat([sample.tile for sample in samples]),
@@ -190,4 +199,5 @@ def collate(samples: Sequence[Batch]) -> Batch:
         torch.cat(truths) if truths else None,
         Voxels.together(voxels) if voxels else None,
         torch.cat(contrasts) if contrasts else None,
+        DirectionSample.together(directions) if directions else None,
     )

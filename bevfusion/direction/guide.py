@@ -10,6 +10,7 @@ from jaxtyping import Float
 
 from bevfusion.direction.branches import paths_ahead
 from bevfusion.direction.field import DirectionField, field_of
+from bevfusion.direction.learned import corrected
 from bevfusion.direction.path import PathAhead, path_along
 from bevfusion.direction.road_graph import RoadGraph, road_graph_of
 from bevfusion.direction.route import NEAR_M, Route, route_to
@@ -17,7 +18,7 @@ from bevfusion.geometry.geodesy import GeoPose, LocalFrame
 from bevfusion.geometry.grid import Grid
 from bevfusion.geometry.se2 import SE2, wrap_angle
 from bevfusion.maps.source import MapSource
-from bevfusion.structures import DataError
+from bevfusion.structures import DataError, DirectionReader
 
 _OFF_ROUTE_M = 20.0  # a vehicle that is farther from its way to a goal has left it, and gets another one
 
@@ -103,16 +104,24 @@ class Guide:
         """Another vehicle is led next: it gets a way of its own."""
         self._route = self._along_m = None
 
-    def paths(self, map_from_ego: SE2, covariance: Float[np.ndarray, "3 3"]) -> list[PathAhead]:
+    def paths(
+        self, map_from_ego: SE2, covariance: Float[np.ndarray, "3 3"], reader: DirectionReader | None = None
+    ) -> list[PathAhead]:
         """The paths ahead of a pose, the likeliest first: one along a route; without one, one a branch.
 
         Args:
             map_from_ego: the pose.
             covariance: of it, x, y in m and yaw in rad, map axes.
+            reader: what the scan shows there (`PoseEstimate.direction`); None: the map alone says where they lie.
 
         Raises:
             DataError: if nothing leads on from the pose: no road or route near it, or none in its direction.
         """
+        found = self._on_map(map_from_ego, covariance)
+        return found if reader is None else corrected(found, reader, covariance)
+
+    def _on_map(self, map_from_ego: SE2, covariance: Float[np.ndarray, "3 3"]) -> list[PathAhead]:
+        """The paths as the map alone has them, moved to the vehicle."""
         if not self.leads:
             return paths_ahead(self.graph, map_from_ego, covariance)
         if self._route is not None:

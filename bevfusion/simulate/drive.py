@@ -4,7 +4,7 @@ import json
 import math
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -12,16 +12,17 @@ import numpy as np
 from jaxtyping import Float
 
 from bevfusion.files import check_writable, uninterrupted
-from bevfusion.maps.features import OsmMap
+from bevfusion.maps.features import OsmMap, Road
 from bevfusion.simulate.ground import GroundPatch
 from bevfusion.simulate.map_errors import MapErrors, add_noise, check_shares, draw_errors, warp_map
 from bevfusion.simulate.recording import Recording, rotation
 from bevfusion.simulate.relief import Relief
 from bevfusion.simulate.ride import ride
+from bevfusion.simulate.route import Path as DrivenPath
 from bevfusion.simulate.route import plan_path
 from bevfusion.simulate.sensor import Caster, Sensor, scan_world, sensor_of
 from bevfusion.simulate.traffic import Traffic
-from bevfusion.simulate.world import build_world
+from bevfusion.simulate.world import build_world, true_roads
 from bevfusion.structures import DataError, Scan
 
 GENERATOR = 4
@@ -113,16 +114,12 @@ class Simulation:
         self.options = options
         sensor = sensor_of(options.sensor)
         self.sensor: Sensor = sensor if options.columns is None else sensor.with_columns(options.columns)
-        # one stream of random numbers a part, so that e.g. more traffic leaves the route as it is
-        streams = [np.random.default_rng(s) for s in np.random.SeedSequence(options.seed).spawn(10)]
+        streams = _streams(options.seed)
         # ground of the eight KITTI drives: 0.19 to 0.31 on the mean; `returns.py` follows the four with labels (0.29)
         gain = float(np.clip(streams[9].normal(0.88, 0.13), 0.65, 1.15))
         self.sensor = replace(self.sensor, gain=gain)
         self._motion_rng, self._scan_rng = streams[3], streams[4]
-        # what is driven and seen; whoever reads the map has the old one
-        osm = warp_map(osm, options.map_warp_m, streams[6])
-        length_m = max((options.frames - 1) * options.spacing_m, _SHORTEST_M)
-        self.path = plan_path(osm, length_m, streams[0], wander_m=options.wander_m)
+        osm, self.path = _planned(osm, options, streams)
         areas, self.errors = draw_errors(osm, (options.missing, options.shifted, options.new), streams[1])
         relief = Relief.random(streams[7], options.hills)
         drawn, areas = add_noise(osm, areas, options.map_noise_m, streams[1])
@@ -158,6 +155,33 @@ class Simulation:
             scan = scan_world(self.sensor, caster, movers, (patch, self.world.facades), pose, self._scan_rng)
             rate = float(yaws[min(i + 1, len(yaws) - 1)] - yaws[i]) * speed / options.spacing_m
             yield Frame(scan, pose, angles, speed, rate, float(times_s[i]), patch)
+
+
+def true_way(osm: OsmMap, options: DriveOptions) -> tuple[DrivenPath, tuple[Road, ...]]:
+    """What a drive with these options follows, and the roads where they really are: no world is built for it.
+
+    Args:
+        osm: the map that the world differs from.
+        options: of the drive; frame i is taken `i * spacing_m` along the path.
+
+    Raises:
+        DataError: if the map has no drive of that length.
+    """
+    streams = _streams(options.seed)
+    world, path = _planned(osm, options, streams)
+    return path, true_roads(world.roads, path, streams[2])
+
+
+def _streams(seed: int) -> list[np.random.Generator]:
+    """One stream of random numbers a part, so that e.g. more traffic leaves the route as it is."""
+    return [np.random.default_rng(part) for part in np.random.SeedSequence(seed).spawn(10)]
+
+
+def _planned(osm: OsmMap, options: DriveOptions, streams: Sequence[np.random.Generator]) -> tuple[OsmMap, DrivenPath]:
+    """What is driven and seen (whoever reads the map has the old one), and the way through it."""
+    osm = warp_map(osm, options.map_warp_m, streams[6])
+    length_m = max((options.frames - 1) * options.spacing_m, _SHORTEST_M)
+    return osm, plan_path(osm, length_m, streams[0], wander_m=options.wander_m)
 
 
 def simulate_drive(

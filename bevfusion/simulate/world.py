@@ -51,6 +51,30 @@ class World:
         return draw_ground(centre_m, _PATCH_HALF_M, roads, self.areas, self.yards, self.terrain, self.tone)
 
 
+def true_roads(roads: Sequence[Road], path: Path, rng: np.random.Generator) -> tuple[Road, ...]:
+    """The roads within reach of a path as wide as they are: true widths vary about those that tags or defaults say.
+
+    Args:
+        roads: where they are in the world.
+        path: the recording vehicle's way.
+        rng: that `build_world` gets: it asks for this first.
+    """
+    _, zone = _reach(path)
+    return tuple(
+        replace(road, width_m=road.width_m * float(rng.uniform(0.95, 1.4)))
+        for road in roads
+        if len(road.xy_m) > 1 and zone.intersects(shapely.LineString(road.xy_m))
+    )
+
+
+def _reach(path: Path) -> tuple[shapely.LineString, shapely.Polygon]:
+    """A path as a line, and all that is built about it."""
+    line = shapely.LineString(path.xy_m).simplify(0.05)
+    zone = shapely.buffer(line.simplify(5.0), REACH_M)
+    shapely.prepare(zone)
+    return line, zone
+
+
 def build_world(
     osm: OsmMap,
     areas: Sequence[Area],
@@ -71,15 +95,8 @@ def build_world(
         rng: chooses what the map does not say.
         terrain_rng: chooses banks, walls and crossfalls; None: `rng` does.
     """
-    line = shapely.LineString(path.xy_m).simplify(0.05)
-    zone = shapely.buffer(line.simplify(5.0), REACH_M)
-    shapely.prepare(zone)
-    # true widths vary about those that tags or defaults say
-    roads = tuple(
-        replace(road, width_m=road.width_m * float(rng.uniform(0.95, 1.4)))
-        for road in osm.roads
-        if len(road.xy_m) > 1 and zone.intersects(shapely.LineString(road.xy_m))
-    )
+    line, zone = _reach(path)
+    roads = true_roads(osm.roads, path, rng)
     terrain = Terrain.shape(roads, relief, terrain_rng or rng)
     near = tuple(area for area in areas if len(area.outer_m) > 3 and zone.intersects(shapely.box(*_box(area))))
     shapes = [(area, shapely.Polygon(area.outer_m)) for area in near if area.kind == "building"]

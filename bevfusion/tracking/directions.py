@@ -36,7 +36,7 @@ def write_directions(path: Path, frames: Sequence[TrackedFrame], guide: Guide, s
         pose = frame.estimate.map_from_ego
         about = {"frame": frame.index, "stamp_ns": frame.stamp_ns}
         try:
-            ways = guide.paths(pose, frame.estimate.covariance)
+            ways = guide.paths(pose, frame.estimate.covariance, frame.estimate.direction)
         except DataError as error:
             reasons[str(error)] = reasons.get(str(error), 0) + 1
             features.append({"type": "Feature", "geometry": None, "properties": about | {"no_path": str(error)}})

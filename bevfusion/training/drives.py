@@ -6,11 +6,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from bevfusion.config import ROLES, Config, DriveSource, Role, SensorConfig
-from bevfusion.datasets.drive import Drive
+from bevfusion.datasets.drive import Drive, truths_of
 from bevfusion.datasets.simulated import DriveRequest, map_file, simulated_drive
 from bevfusion.datasets.simulation_pool import make_drives
+from bevfusion.direction.road_graph import road_graph_of
+from bevfusion.direction.targets import DrivenWay, Ways
+from bevfusion.maps.osm import read_osm
 from bevfusion.maps.source import MapSource, open_map
-from bevfusion.simulate.drive import DriveOptions
+from bevfusion.simulate.drive import DriveOptions, true_way
 from bevfusion.simulate.sensor import Sensor
 from bevfusion.simulate.sensor_file import described_sensor, sensor_choice
 from bevfusion.training.recorded import recorded_drive
@@ -58,6 +61,28 @@ def drives_for(config: Config, role: Role, *, roadside: float = 1.0) -> Drives:
         for source in config.sources(role)
         if source.simulate or roadside == 1.0
     ]
+
+
+def ways_for(config: Config, role: Role) -> list[Ways]:
+    """The ways that the drives of `drives_for` took, in the same order, matched onto the roads of their maps.
+
+    Of simulated drives the way and the roads of the world are known, of recorded ones the true poses alone.
+
+    Raises:
+        DataError: if a map has no roads, as pictures have none.
+    """
+    cache, requests = Path(config.simulation.cache), iter(_requests(config, role))
+    ways = []
+    for source, (drive, area) in zip(config.sources(role), drives_for(config, role), strict=True):
+        graph = road_graph_of(area)
+        if source.simulate:
+            request = next(requests)
+            path, roads = true_way(read_osm(map_file(request.spec, cache)), request.options)
+            ways.append(Ways(DrivenWay(path.xy_m, path.yaw_rad, roads), graph))
+        else:
+            poses = [area.frame.map_from_ego(place) for place in truths_of(drive).values()]
+            ways.append(Ways(DrivenWay.through(poses), graph))
+    return ways
 
 
 def describe_drives(config: Config, role: Role) -> str:

@@ -1,13 +1,14 @@
 """One step of training and of validation."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
 import lightning as L
 import torch
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
@@ -15,6 +16,7 @@ from torch.optim.lr_scheduler import LambdaLR
 from bevfusion.datasets.samples import PoseSamples
 from bevfusion.fusion.align import wrapped
 from bevfusion.geometry.grid import PoseWindow
+from bevfusion.heads.direction_field import field_loss
 from bevfusion.heads.pose_check import is_right, residual_loss
 from bevfusion.heads.pose_volume import best_pose, best_pose_elsewhere, negative_log_likelihood
 from bevfusion.heads.read_out import read_out
@@ -47,12 +49,16 @@ class TrainingModule(L.LightningModule):
         steps: int,
         check_weight: float,
         auxiliary_weight: float,
+        direction_weight: float = 1.0,
+        freeze: Sequence[str] = (),
         compiled: bool = False,
     ) -> None:
         """`window` is what priors are drawn from; the rate falls to zero at `steps`.
 
         With `compiled`, training steps run what `torch.compile` makes of the network: the same weights, and the same
         numbers but for the order of sums. Validation runs the network itself: compiling takes minutes.
+
+        `freeze` names parts that do not learn (`parts_of`).
         """
         super().__init__()
         self.model = model
@@ -68,6 +74,17 @@ class TrainingModule(L.LightningModule):
         self.steps = steps
         self.check_weight = check_weight
         self.auxiliary_weight = auxiliary_weight
+        self.direction_weight = direction_weight
+        self._frozen = [part for name in freeze for part in parts_of(model, name)]
+        for part in self._frozen:
+            part.requires_grad_(False).eval()
+
+    def train(self, mode: bool = True) -> "TrainingModule":
+        """Frozen parts stay as they are when asked: the statistics of their norms do not move either."""
+        super().train(mode)
+        for part in self._frozen:
+            part.eval()
+        return self
 
     def loss(self, batch: Batch) -> tuple[Float[Tensor, ""], Prediction]:
         """Mean loss of a batch with truths, and what the network said."""
@@ -76,6 +93,11 @@ class TrainingModule(L.LightningModule):
         prediction: Prediction = (self._in_training if self.training else self.model)(batch, self.window)
         pose = negative_log_likelihood(prediction.volume, batch.truth)
         loss = pose.mean() + self.check_weight * self._check_loss(batch, prediction)
+        if self.model.direction is not None and batch.direction is not None:
+            field, _ = self.model.direction_field(prediction.scan, batch, prediction.map_features)
+            of_field = field_loss(field, batch.direction.truth, self.model.direction.grid)
+            known = (batch.direction.truth.points > 0).to(of_field)
+            loss = loss + self.direction_weight * (of_field * known).sum() / known.sum().clamp(min=1.0)
         for auxiliary_loss in prediction.scan.auxiliary_losses + prediction.fused.auxiliary_losses:
             loss = loss + self.auxiliary_weight * auxiliary_loss(pose.detach(), batch.truth)
         return loss, prediction
@@ -150,8 +172,9 @@ class TrainingModule(L.LightningModule):
 
     def configure_optimizers(self) -> Any:
         """AdamW without weight decay on biases, norms and scales."""
-        decayed = [p for p in self.model.parameters() if p.ndim > 1]
-        plain = [p for p in self.model.parameters() if p.ndim <= 1]
+        learned = [p for p in self.model.parameters() if p.requires_grad]
+        decayed = [p for p in learned if p.ndim > 1]
+        plain = [p for p in learned if p.ndim <= 1]
         optimizer: Optimizer = torch.optim.AdamW(
             [{"params": decayed, "weight_decay": self.weight_decay}, {"params": plain, "weight_decay": 0.0}],
             lr=self.learning_rate,
@@ -164,6 +187,19 @@ class TrainingModule(L.LightningModule):
             return (step + 1) / self.warmup_steps
         done = (step - self.warmup_steps) / max(1, self.steps - self.warmup_steps)
         return 0.5 * (1.0 + math.cos(math.pi * min(done, 1.0)))
+
+
+def parts_of(model: FusionNet, name: str) -> list[nn.Module]:
+    """The modules of a part: the towers of scan and map, the matching, fusion, and the heads check and direction."""
+    parts: dict[str, list[nn.Module | None]] = {
+        "scan": [model.lidar_encoder, model.lidar_attention],
+        "map": [model.map_encoder],
+        "match": [model.pose_volume, model.blur],
+        "fusion": [model.fusion],
+        "check": [model.pose_check],
+        "direction": [model.direction],
+    }
+    return [part for part in parts[name] if part is not None]
 
 
 def _errors(prediction: Prediction, batch: Batch) -> Float[Tensor, "b 3"]:

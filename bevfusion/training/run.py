@@ -20,7 +20,9 @@ from lightning.pytorch.loggers import Logger
 from bevfusion.build import bev_grid, build_model, search_window, tile_grid, voxel_grid
 from bevfusion.checkpoint import load_weights, save_checkpoint
 from bevfusion.config import Config, ConfigError, Role
+from bevfusion.datasets.directions import Directions
 from bevfusion.datasets.samples import PoseSamples, Variation
+from bevfusion.direction.targets import Asking
 from bevfusion.files import check_writable
 from bevfusion.localizer import CHECKPOINT_NAME, read_weights
 from bevfusion.machine import available_cores, hardware
@@ -30,7 +32,7 @@ from bevfusion.structures import Batch, DataError
 from bevfusion.training.blend import blend
 from bevfusion.training.calibration import calibrate
 from bevfusion.training.data import PoseData, worker_count
-from bevfusion.training.drives import drives_for, prepare_drives
+from bevfusion.training.drives import drives_for, prepare_drives, ways_for
 from bevfusion.training.loggers import make_loggers
 from bevfusion.training.module import TrainingModule
 from bevfusion.training.resume import PlannedRate, check_resumed
@@ -96,7 +98,8 @@ def train(
     blend(module.model, initial, config.train.blend)
     path = folder / CHECKPOINT_NAME
     if trainer.is_global_zero:
-        provenance |= _calibrate(module, data, device)
+        if "match" not in config.train.freeze:
+            provenance |= _calibrate(module, data, device)
         provenance["hours"] = f"{(time.monotonic() - began) / 3600.0:.2f}"
         save_checkpoint(path, module.model, config, provenance, module.model.map_encoder.layers)
         if evaluate is not None:
@@ -148,6 +151,7 @@ def _data(config: Config) -> PoseData:
             seed=config.seed,
             voxel_grid=voxel_grid(config),
             contrast_stride=config.model.stride if contrast and config.model.heads.road_contrast else None,
+            directions=_directions(config, role),
         )
 
     return PoseData(
@@ -158,6 +162,13 @@ def _data(config: Config) -> PoseData:
         steps_per_epoch=train.validate_every,
         workers=worker_count(train.workers, _gpus(config)),
     )
+
+
+def _directions(config: Config, role: Role) -> Directions | None:
+    """What the direction head is asked; None without one."""
+    if not config.model.heads.direction:
+        return None
+    return Directions(ways_for(config, role), bev_grid(config).coarser(config.model.stride), Asking())
 
 
 def _gpus(config: Config) -> int:
@@ -174,7 +185,7 @@ def _module(config: Config) -> TrainingModule:
     layers = LAYER_NAMES if begun is None else begun.layers
     model = build_model(config, layers)
     if begun is not None:
-        load_weights(model, begun.weights, f"train.weights = {train.weights}")
+        load_weights(model, begun.weights, f"train.weights = {train.weights}", may_lack="direction")
         unused = [name for name in LAYER_NAMES if name not in layers]
         if unused:
             log.warning("train.weights = %s knows nothing of the map's %s: left out", train.weights, ", ".join(unused))
@@ -187,6 +198,8 @@ def _module(config: Config) -> TrainingModule:
         steps=train.steps,
         check_weight=train.check_weight,
         auxiliary_weight=train.auxiliary_weight,
+        direction_weight=train.direction_weight,
+        freeze=train.freeze,
         compiled=train.compile,
     )
 

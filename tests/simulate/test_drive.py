@@ -7,7 +7,7 @@ import pytest
 import shapely
 
 from bevfusion.geometry.geodesy import GeoPose
-from bevfusion.simulate.drive import DriveOptions, simulate_drive
+from bevfusion.simulate.drive import DriveOptions, Simulation, simulate_drive, true_way
 from bevfusion.simulate.recording import rotation
 from bevfusion.simulate.surfaces import BUILDING, FENCE, POLE, ROAD, SIGN, TRUNK, VEGETATION
 from bevfusion.structures import DataError
@@ -161,3 +161,13 @@ def test_a_taken_folder_is_refused(tmp_path: Path) -> None:
 def test_senseless_options_are_refused(wrong: dict[str, object]) -> None:
     with pytest.raises(DataError):
         DriveOptions(**wrong)
+
+
+def test_the_way_of_a_drive_is_known_without_building_its_world():
+    """The same path, and the roads as wide as in the world, from the same numbers."""
+    options = replace(OPTIONS, map_warp_m=0.8, vehicles=0.5)
+    simulation = Simulation(ring_map(), options)
+    path, roads = true_way(ring_map(), options)
+    assert np.array_equal(path.xy_m, simulation.path.xy_m)
+    assert [road.width_m for road in roads] == [road.width_m for road in simulation.world.roads]
+    assert all(np.array_equal(a.xy_m, b.xy_m) for a, b in zip(roads, simulation.world.roads, strict=True))

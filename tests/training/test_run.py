@@ -244,3 +244,36 @@ def test_torchrun_trains_on_two_processes(values, tmp_path):
     )
     assert done.returncode == 0, done.stderr[-2000:]
     assert (tmp_path / "run" / "model.safetensors").is_file()
+
+
+def with_direction(values: dict, **train_values: object) -> Config:
+    model = {**values["model"], "heads": {"direction": True}}
+    return config_from_dict({**values, "model": model, "train": {**values["train"], **train_values}}, "test")
+
+
+def test_the_direction_head_learns_upon_parts_that_stay_as_they_are(values, finished, tmp_path):
+    """It begins with a checkpoint that has no such head; norms and calibration stay, too."""
+    frozen = ("scan", "map", "match", "fusion", "check")
+    config = with_direction(values, weights=str(finished), freeze=list(frozen), learning_rate=0.01)
+    trained = read_checkpoint(train(config, tmp_path / "head"))
+    before = read_checkpoint(finished / "model.safetensors").weights
+    assert before.keys() < trained.weights.keys()
+    for name, weights in before.items():
+        torch.testing.assert_close(trained.weights[name], weights, rtol=0, atol=0)
+    own = {name: weights for name, weights in trained.weights.items() if name.startswith("direction.")}
+    assert trained.weights.keys() == before.keys() | own.keys()
+    torch.manual_seed(config.seed)
+    fresh = build_model(config).state_dict()
+    assert float((own["direction.tell.weight"] - fresh["direction.tell.weight"]).abs().max()) > 1e-3
+    assert "sharpened" not in trained.provenance
+
+
+def test_the_direction_head_learns_with_all_the_rest(values, tmp_path):
+    trained = read_checkpoint(train(with_direction(values), tmp_path / "both"))
+    assert float(trained.weights["direction.tell.weight"].abs().max()) > 0.0
+    assert "sharpened" in trained.provenance
+
+
+def test_a_part_that_there_is_not_cannot_be_frozen(values):
+    with pytest.raises(ConfigError, match=r"train\.freeze"):
+        with_direction(values, freeze=["towers"])
