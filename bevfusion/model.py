@@ -13,7 +13,7 @@ from bevfusion.fusion.attend import Scene, attend, needs_of
 from bevfusion.fusion.fuse import Fusion
 from bevfusion.geometry.grid import Grid, PoseWindow
 from bevfusion.heads.blur import BeliefBlur
-from bevfusion.heads.direction_field import LearnedField, DirectionFieldHead
+from bevfusion.heads.direction_field import DirectionFieldHead, LearnedField
 from bevfusion.heads.pose_check import PoseCheckHead
 from bevfusion.heads.pose_volume import PoseVolumeHead, belief_of, best_pose
 from bevfusion.heads.road_contrast import RoadContrastHead

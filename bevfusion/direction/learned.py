@@ -10,7 +10,7 @@ from torch import Tensor
 
 from bevfusion.direction.path import PathAhead
 from bevfusion.direction.way_field import from_vehicle, way_field
-from bevfusion.heads.direction_field import STEP_M, LearnedField, DirectionFieldHead, follow, values_along
+from bevfusion.heads.direction_field import STEP_M, DirectionFieldHead, LearnedField, follow, values_along
 from bevfusion.structures import AskedWay, DirectionReader, FollowedWay
 
 _SPACING_M = 2.0

@@ -153,7 +153,7 @@ def _invent(osm: OsmMap, buildings: Int[np.ndarray, " n"], count: int, rng: np.r
     if not roads or count == 0:
         return ()
     road_zones = shapely.buffer([shapely.LineString(road.xy_m) for road in roads], [r.width_m / 2 + 2 for r in roads])
-    taken = shapely.STRtree([*road_zones, *(shapely.Polygon(osm.areas[i].outer_m) for i in buildings)])
+    taken = shapely.STRtree([*road_zones, *(shapely.Polygon(osm.areas[i].outer_m) for i in buildings.tolist())])
     lengths = np.array([shapely.LineString(road.xy_m).length for road in roads])
     found: list[Area] = []
     placed: list[shapely.Polygon] = []

@@ -19,7 +19,7 @@ from bevfusion.attention.contract import AuxiliaryLoss
 from bevfusion.direction.way_field import RETURN_M
 from bevfusion.fusion.attend import Scene
 from bevfusion.fusion.fuse import Fusion
-from bevfusion.heads.direction_field import LearnedField, DirectionFieldHead, field_loss, follow
+from bevfusion.heads.direction_field import DirectionFieldHead, LearnedField, field_loss, follow
 from bevfusion.structures import AskedWay, FieldTruth
 from bevfusion.training.direction_features import FeatureFolder
 

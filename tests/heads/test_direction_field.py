@@ -10,8 +10,8 @@ from bevfusion.direction.learned import FieldReader
 from bevfusion.geometry.grid import Grid
 from bevfusion.heads.direction_field import (
     WAY_PLANES,
-    LearnedField,
     DirectionFieldHead,
+    LearnedField,
     field_loss,
     follow,
     von_mises_loss,
