@@ -139,7 +139,7 @@ class _Unnamed:
         self.seen += int(np.count_nonzero(seen))
         left = codes[seen & ~known & (codes != self._background)]
         self.unnamed += len(left)
-        self.samples.append(left[:: 1 + len(left) // _SAMPLES])
+        self.samples.append(left[:: 1 + len(left) // _SAMPLES].copy())  # a view would keep all of them
         self.shown |= int(np.bitwise_or.reduce(bits, axis=None))
 
     def most_common(self) -> tuple[np.ndarray, np.ndarray]:

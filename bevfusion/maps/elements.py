@@ -103,8 +103,15 @@ class _Versions:
         return order[np.append(ids[order][1:] != ids[order][:-1], True)] if len(order) else order
 
     def copies(self, chosen: int) -> int:
-        """How many stand in the file again; not counting what stands inlined with others."""
-        return int((np.frombuffer(self.ranks, np.int64) >= 0).sum()) - chosen if chosen < len(self.ids) else 0
+        """How many stand in the file again; not counting what stands inlined with others.
+
+        Args:
+            chosen: how many there are once each counts once.
+        """
+        if chosen == len(self.ids):
+            return 0
+        of_file = np.frombuffer(self.ids, np.int64)[np.frombuffer(self.ranks, np.int64) >= 0]
+        return len(of_file) - len(np.unique(of_file))
 
 
 @dataclass

@@ -20,6 +20,8 @@ MAX_LATITUDE_DEG = 89.0
 
 _MAX_EXTENT_DEG = 10.0
 _MIN_SHARE_IN_BOX = 0.5
+_LARGE_BOX_M, _MIN_SIDE_SHARE = 20_000.0, 0.1
+_FAR_DEG = 2.0
 _SLACK_DEG = 1e-6
 
 Bounds = tuple[float, float, float, float]
@@ -58,7 +60,10 @@ def extent_of(
                 "ignored", "bounds", "the header's box is too large for an extract; the box of the features counts"
             )
         elif _share_inside(of_header, lon_lat, feature) >= _MIN_SHARE_IN_BOX:
-            return placed
+            if not _is_of_a_larger_file(placed[1], of_header, lon_lat):
+                return placed
+            text = "the header's box is over ten times as wide as what the features fill, so their own box counts"
+            summary.add("warning", "bounds", text)
         elif _share_inside(of_header, _swapped(lon_lat, of_header), feature) >= _MIN_SHARE_IN_BOX:
             raise DataError(f"{path} has the latitudes and longitudes of its nodes swapped, by the box in its header")
         else:
@@ -67,8 +72,32 @@ def extent_of(
             summary.add("warning", "bounds", text)
     placed = _placed(Box(*lon_lat.min(axis=0), *lon_lat.max(axis=0)))
     if placed is None:
-        raise DataError(f"{path} spans more than {MAX_EXTENT_M / 1000:.0f} km; cut an extract of the area you drive in")
+        far = _far_away(lon_lat)
+        hint = f"; {far}" if far else ""
+        raise DataError(
+            f"{path} spans more than {MAX_EXTENT_M / 1000:.0f} km{hint}; cut an extract of the area you drive in"
+        )
     return placed
+
+
+def _is_of_a_larger_file(bounds_m: Bounds, box: Box, lon_lat: Float[np.ndarray, "n 2"]) -> bool:
+    """Whether features fill but a spot of a large box: programs that pick features keep the header they found."""
+    x0, y0, x1, y1 = bounds_m
+    inside = (lon_lat >= np.array(box[:2])).all(axis=1) & (lon_lat <= np.array(box[2:])).all(axis=1)
+    if max(x1 - x0, y1 - y0) < _LARGE_BOX_M or not inside.any():
+        return False
+    filled = np.ptp(lon_lat[inside], axis=0) / np.array([box.east - box.west, box.north - box.south])
+    return bool((filled < _MIN_SIDE_SHARE).all())
+
+
+def _far_away(lon_lat: Float[np.ndarray, "n 2"]) -> str:
+    """What few vertices lie degrees away from nearly all others, in words; empty if there are none such."""
+    far = (np.abs(lon_lat - np.median(lon_lat, axis=0)) > _FAR_DEG).any(axis=1)
+    if not 0 < far.sum() <= 0.25 * len(far):
+        return ""
+    lon, lat = lon_lat[far][0]
+    share = f"{int(far.sum())} of its {len(far)} vertices"
+    return f"{share} lie far from the others, as at latitude {lat:g}, longitude {lon:g}"
 
 
 def _turn(degrees: Float[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:

@@ -77,6 +77,8 @@ class XmlReader:
             self._deleting = True
         elif name == "old":
             self._outdated = True
+        elif name == "action":  # augmented diffs of Overpass have the root <osm>
+            self._elements.changes_only = True
         elif name in ("remark", "error"):
             self._remark = []
 

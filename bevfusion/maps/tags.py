@@ -9,7 +9,7 @@ from bevfusion.maps import schema
 _METRES: Mapping[str, float] = {
     unit: metres
     for units, metres in {
-        "m metre metres meter meters mt mts mtr mtrs": 1.0,
+        "m metre metres meter meters mt mts mtr mtrs metro metros metri mètre mètres м метр метра метров 米": 1.0,
         "km kilometre kilometres kilometer kilometers": 1000.0,
         "cm centimetre centimetres centimeter centimeters": 0.01,
         "mm millimetre millimetres millimeter millimeters": 0.001,
@@ -29,8 +29,8 @@ _MARKS = str.maketrans(
 )
 _ABOUT = re.compile(r"^(?:~|≈|<=?|>=?|\+|ca\.?|c\.|approx\.?|about|circa)\s*")
 _NUMBER = r"([0-9]+(?:[.,][0-9]+)?|[.,][0-9]+)"
-_LENGTH = re.compile(rf"^{_NUMBER}\s*([a-z]+|'|\")?\.?$")
-_FEET_INCHES = re.compile(rf"^{_NUMBER}\s*({'|'.join(_FEET)})\.?\s*{_NUMBER}\s*([a-z]+|\")?\.?$")
+_LENGTH = re.compile(rf"^{_NUMBER}\s*([^\W\d_]+|'|\")?\.?$")
+_FEET_INCHES = re.compile(rf"^{_NUMBER}\s*({'|'.join(_FEET)})\.?\s*-?\s*{_NUMBER}\s*([a-z]+|\")?\.?$")
 _RANGE = re.compile(rf"^{_NUMBER}\s*([a-z'\"]*)\s*(?:-|\bto\b)\s*(.+)$")
 _LEVEL = re.compile(r"^\s*(-?[0-9]+(?:\.[0-9]+)?)\s*(?:-\s*(-?[0-9]+(?:\.[0-9]+)?)\s*)?$")
 
@@ -38,19 +38,25 @@ _LEVEL = re.compile(r"^\s*(-?[0-9]+(?:\.[0-9]+)?)\s*(?:-\s*(-?[0-9]+(?:\.[0-9]+)
 def parse_length_m(text: str | None) -> float | None:
     """Metres of a tag; None where the text as a whole is no length ("6.5km/h", "-3", "narrow").
 
-    Read are "12" (metres), "12.5 m", "3,5 Metres", "40'", "6 ft 6 in", "~2 m", the first of "3;4", the middle of "5-7".
+    Read are "12" (metres), "12.5 m", "3,5 Metres", "40'", "6 ft 6 in", "6'-3''", "~2 m", the first of "3;4", the
+    middle of "5-7".
     """
     if text is None:
         return None
     plain = text.translate(_MARKS).replace("''", '"').lower().split(";")[0].strip()
     plain = _ABOUT.sub("", plain)
     between = _RANGE.match(plain)
-    if between is None:
+    if between is None or _is_in_feet_and_inches(plain):  # 6'-3" is no range
         return _single_length_m(plain)
     highest = _single_length_m(between[3])
     unit = between[2] or _unit_of(between[3])
     lowest = _single_length_m(between[1] + unit)
     return None if lowest is None or highest is None or lowest > highest else 0.5 * (lowest + highest)
+
+
+def _is_in_feet_and_inches(text: str) -> bool:
+    feet = _FEET_INCHES.match(text)
+    return feet is not None and (feet[4] or "") in _INCHES[:-1]
 
 
 def _unit_of(text: str) -> str:
@@ -118,7 +124,7 @@ def earthwork(tags: Mapping[str, str]) -> str:
 
 def oneway_direction(tags: Mapping[str, str]) -> int:
     """1 along the vertices, -1 against them, 0 for both ways; roundabouts and motorways are one-way unless tagged."""
-    value = tags.get("oneway", "")
+    value = tags.get("oneway", "").lower()
     if value in ("yes", "true", "1"):
         return 1
     if value in ("-1", "reverse"):
@@ -179,7 +185,7 @@ def is_out_of_sight(tags: Mapping[str, str]) -> bool:
 def _is_below_ground(level: str) -> bool:
     """Whether `level` names floors that are all below the ground: "-1", "-2--1", "-1;-2", not "-1-1" or "-1;0"."""
     highest = []
-    for part in level.translate(_MARKS).split(";"):
+    for part in re.split(r";|,(?=\s*-)", level.translate(_MARKS)):
         floors = _LEVEL.match(part)
         if floors is None:
             return False

@@ -113,8 +113,10 @@ def _files(folder: Path) -> list[Path]:
 
 def _tables(path: Path, summary: InputSummary) -> Iterator[_Table]:
     with path.open("rb") as file:
-        head = file.read(64)
+        head = file.read(512)
     suffix = path.suffix.lower()
+    if suffix == ".geojson" and re.search(rb'"elements"\s*:', head) and b"FeatureCollection" not in head:
+        raise DataError(f"{path} is OpenStreetMap's own JSON, not GeoJSON: name it {path.stem}.osm.json")
     if not head.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(_STARTS[suffix]):
         begins = "it is empty" if not head else f"it begins with {head[:12]!r}"
         raise DataError(f"{path} is no {suffix} file: {begins}; export it again")
@@ -291,8 +293,8 @@ def _tags(row: Row, layer: str) -> Tags:
         name = key.removeprefix("tags.").removeprefix("tag:")
         if name in ("other_tags", "all_tags", "tags", "source_tags", "properties"):
             tags |= _packed_tags(value)
-        elif not isinstance(value, dict | list):
-            text = _text(value)
+        elif not isinstance(value, dict):
+            text = _text(_first(value))
             if text is not None:
                 tags.setdefault(name, text)
     if "fclass" in tags:
@@ -311,6 +313,16 @@ def _packed_tags(value: object) -> Tags:
         pairs = re.findall(r'"((?:[^"\\]|\\.)*)"\s*=>\s*"((?:[^"\\]|\\.)*)"', value)
         return {re.sub(r"\\(.)", r"\1", key): re.sub(r"\\(.)", r"\1", item) for key, item in pairs}
     return {}
+
+
+def _first(value: object) -> object:
+    """The first of several values, as OSMnx has them of streets that it joined: ["residential", "service"]."""
+    if isinstance(value, list):
+        return value[0] if value else None
+    if isinstance(value, str) and value in ("True", "False"):
+        return value == "True"
+    several = re.fullmatch(r"\[\s*['\"]([^'\"]*)['\"]\s*(?:,.*)?\]", value) if isinstance(value, str) else None
+    return value if several is None else several[1]
 
 
 def _text(value: object) -> str | None:

@@ -12,11 +12,11 @@ from bevfusion.structures import DataError
 from tests.maps.dialects import document, notes_of
 
 
-def _street(lat: float, lon: float, step: float = 0.001) -> str:
+def _street(lat: float, lon: float, step: float = 0.001, first: int = 1) -> str:
     east = (lon + step + 180.0) % 360.0 - 180.0
     return (
-        f'<node id="1" lat="{lat}" lon="{lon}"/><node id="2" lat="{lat + step}" lon="{east}"/>'
-        '<way id="3"><nd ref="1"/><nd ref="2"/><tag k="highway" v="service"/></way>'
+        f'<node id="{first}" lat="{lat}" lon="{lon}"/><node id="{first + 1}" lat="{lat + step}" lon="{east}"/>'
+        f'<way id="{first}"><nd ref="{first}"/><nd ref="{first + 1}"/><tag k="highway" v="residential"/></way>'
     )
 
 
@@ -53,6 +53,29 @@ def test_a_box_that_is_none_or_half_the_world_is_left(box: str, tmp_path: Path) 
     osm_map = _read(tmp_path, box, _street(49.0, 8.4))
     assert osm_map.bounds_m == pytest.approx((-37, -56, 37, 56), abs=1)
     assert len(notes_of(osm_map, "bounds")) == 1
+
+
+@pytest.mark.parametrize("box", [_box(48.3, 7.4, 49.7, 9.4), _box(48.9, 8.3, 49.1, 8.5)])
+def test_a_box_of_the_file_that_a_part_was_taken_from_is_not_believed(box: str, tmp_path: Path) -> None:
+    """Programs that pick features by their tags keep the header of the region."""
+    osm_map = _read(tmp_path, box, _street(49.05, 8.42))
+    assert osm_map.frame.origin_lat_deg == pytest.approx(49.05, abs=1e-3)
+    assert not OsmRenderer(osm_map).covers(2000.0, 0.0)
+    assert notes_of(osm_map, "bounds") == [("warning", None, None)]
+
+
+def test_a_box_that_its_features_fill_thinly_is_believed(tmp_path: Path) -> None:
+    osm_map = _read(tmp_path, _box(48.9, 8.3, 49.1, 8.5), _street(48.91, 8.31), _street(49.0, 8.4, first=10))
+    assert osm_map.frame.origin_lat_deg == pytest.approx(49.0)
+    assert OsmRenderer(osm_map).covers(5000.0, 9000.0)
+    assert notes_of(osm_map, "bounds") == []
+
+
+def test_a_vertex_far_from_all_others_is_named(tmp_path: Path) -> None:
+    streets = [_street(49.0 + 1e-3 * number, 8.4, first=1 + 10 * number) for number in range(4)]
+    stray = '<node id="90" lat="0" lon="0"><tag k="natural" v="tree"/></node>'
+    with pytest.raises(DataError, match=r"200 km; 1 of its 9 vertices lie far .* latitude 0, longitude 0; cut"):
+        _read(tmp_path, *streets, stray)
 
 
 def test_swapped_coordinates_are_refused(tmp_path: Path) -> None:

@@ -29,6 +29,14 @@ def _polygon(area) -> shapely.Polygon:
         *(("40\N{PRIME}", 12.192), ('72"', 1.8288), ("12 in", 0.3048), ("10 yd", 9.144), ("6.5km/h", None)),
         *(("3,5 m", 3.5), ("10'6\"", 3.2004), ("0.006 km", 6.0), ("2 METERS", 2.0), ("1.5 mi", 2414.016)),
         *(("5-7", 6.0), ("5 m - 7 m", 6.0), ("5\N{EN DASH}7 m", 6.0), ("7-5", None), ("5-", None), ("2x3", None)),
+        *(
+            ("6'-3\"", 1.905),
+            ("6 ft - 8 ft", 2.1336),
+            ("3,5 м", 3.5),
+            ("10 метров", 10.0),
+            ("5米", 5.0),
+            ("5 кг", None),
+        ),
         *(("12 m2", None), ("3 m (approx)", None), ("4 m; 5 m", 4.0), ("9" * 5000, None), ("6ft6in", 1.9812)),
     ],
 )
@@ -50,6 +58,7 @@ def test_direction_of_one_way_streets() -> None:
         0,
         0,
     ]
+    assert oneway_direction({"highway": "residential", "oneway": "True"}) == 1
     assert oneway_direction({"highway": "motorway"}) == 1
     assert oneway_direction({"highway": "motorway", "oneway": "no"}) == 0
     assert oneway_direction({"highway": "tertiary", "junction": "roundabout"}) == 1
@@ -113,6 +122,7 @@ def test_multipolygon_of_the_old_kind_keeps_its_hole(osm_text: OsmText, write_os
     [
         *({"tunnel": "yes"}, {"tunnel": "culvert"}, {"location": "underground"}, {"indoor": "yes"}),
         *({"level": "-1"}, {"tunnel": "covered"}, {"level": "-2--1"}, {"level": "-1;-2"}, {"location": "indoor"}),
+        {"level": "-1, -2"},
     ],
 )
 def test_what_lies_out_of_sight_is_dropped(hidden: dict[str, str], osm_text: OsmText, write_osm: Write) -> None:

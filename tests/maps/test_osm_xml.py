@@ -91,6 +91,13 @@ def test_the_newest_version_counts(tmp_path: Path) -> None:
     assert notes_of(osm_map, "deleted") == [("ignored", 2, None)]
 
 
+def test_vertices_that_stand_with_several_ways_are_no_versions(tmp_path: Path) -> None:
+    """`out geom` repeats a node with every way that meets there."""
+    osm_map = read_text(document(*(way_xml(way, inlined=True) for way in WAYS), relation_xml()), tmp_path)
+    assert kinds_of(osm_map) == (["residential"], ["building"], [], [])
+    assert notes_of(osm_map, "versions") == []
+
+
 def test_of_two_copies_the_one_with_tags_counts(tmp_path: Path) -> None:
     bare = '<way id="22" version="1"><nd ref="4"/><nd ref="5"/><nd ref="6"/><nd ref="4"/></way>'
     tagged = bare.replace("</way>", '<tag k="building" v="yes"/></way>')
@@ -102,6 +109,17 @@ def test_a_deletion_counts_whatever_stands_before_it(tmp_path: Path) -> None:
     changes = document(f"<create>{town()}</create><delete>{way_xml(21)}{node_xml(12)}</delete>", root="osmChange")
     osm_map = read_text(changes, tmp_path)
     assert kinds_of(osm_map) == ([], ["building"], [], [])
+    assert notes_of(osm_map, "changes") == [("warning", None, None)]
+
+
+def test_differences_say_that_they_are_no_map(tmp_path: Path) -> None:
+    """Overpass writes them with the root of a plain file."""
+    nodes = "".join(f'<action type="create">{node_xml(node)}</action>' for node in NODES)
+    gone = (
+        f'<action type="delete"><old>{way_xml(23)}</old><new><way id="23" version="2" visible="false"/></new></action>'
+    )
+    osm_map = read_text(document(nodes, f'<action type="create">{way_xml(21)}</action>', gone), tmp_path)
+    assert kinds_of(osm_map) == (["residential"], [], [], ["tree"])
     assert notes_of(osm_map, "changes") == [("warning", None, None)]
 
 

@@ -283,6 +283,19 @@ def test_geofabriks_columns(tmp_path: Path) -> None:
     assert sorted(area.kind for area in found.areas) == ["building", "vegetation", "water"]
 
 
+def test_streets_that_osmnx_has_joined(tmp_path: Path) -> None:
+    street = shapely.LineString([(LON, LAT), (LON + 1e-3, LAT)])
+    tags = {"highway": "['residential', 'service']", "oneway": "True", "osmid": "[1, 2]", "lanes": "['2', '1']"}
+    (road,) = read_vector(geojson(tmp_path / "streets.geojson", [(street, tags)])).roads
+    assert (road.kind, road.oneway, road.width_m) == ("residential", 1, 6.5)
+
+
+def test_openstreetmaps_own_json_is_named(tmp_path: Path) -> None:
+    (tmp_path / "town.geojson").write_text('{"version": 0.6, "elements": []}')
+    with pytest.raises(DataError, match=r"not GeoJSON: name it town\.osm\.json"):
+        read_vector(tmp_path / "town.geojson")
+
+
 def test_footprints_without_any_tags(tmp_path: Path) -> None:
     path = geojson(tmp_path / "footprints.geojson", [(HOUSE, {"height": 7.5, "confidence": 0.9}), (COURT, {})])
     found = read_vector(path)
