@@ -7,14 +7,19 @@ from pathlib import Path
 
 from bevfusion.maps.features import OsmMap
 from bevfusion.maps.osm import read_osm
-from bevfusion.maps.osm_formats import SUFFIXES as OSM_SUFFIXES
 from bevfusion.maps.osm_formats import suffix_of
 from bevfusion.maps.vector import SUFFIXES as VECTOR_SUFFIXES
 from bevfusion.maps.vector import is_vector, read_vector
 from bevfusion.structures import DataError
 
-SUFFIXES: tuple[str, ...] = (*OSM_SUFFIXES, *VECTOR_SUFFIXES)
-"""Of files that hold features; a folder of vector files is one map, too."""
+_CONVERTED = {
+    ".kml .kmz .gml .dxf .tab .mif .gdb .sqlite .topojson .mbtiles .pmtiles": "ogr2ogr -f GPKG {stem}.gpkg {path}",
+    ".vrt .jp2 .img .asc .bil .gif .bmp .ecw .pdf": "gdal_translate {path} {stem}.tif",
+    ".opl .o5c": "osmium cat {path} --output {stem}.osm.pbf",
+}
+"""Suffixes of maps that other programs turn into one that is read, and how."""
+
+_ARCHIVES = (".zip", ".7z", ".rar", ".tar", ".tgz")
 
 
 def holds_features(path: Path) -> bool:
@@ -32,7 +37,23 @@ def read_features(path: Path) -> OsmMap:
         return read_osm(path)
     if is_vector(path):
         return read_vector(path)
+    check_foreign(path)
     raise DataError(
-        f"{path} holds no roads and walls as features, by its suffix: give the extract that it was drawn from "
-        f"({', '.join(SUFFIXES)}); `bevfusion map LAT,LON --output town.osm.pbf` fetches one"
+        f"{path} holds no roads and walls as features, by its suffix: give the extract that it was drawn from (.osm, "
+        f".osm.pbf, ..., {', '.join(VECTOR_SUFFIXES)}); `bevfusion map LAT,LON --output town.osm.pbf` fetches one"
     )
+
+
+def check_foreign(path: Path) -> None:
+    """Refuse maps of other programs, with the command that converts them.
+
+    Raises:
+        DataError: if a path is one of those by its suffix.
+    """
+    suffix = path.suffix.lower()
+    for suffixes, command in _CONVERTED.items():
+        if suffix in suffixes.split():
+            how = command.format(stem=path.stem, path=path.name)
+            raise DataError(f"{path} is no map by its suffix; convert it: {how}")
+    if suffix in _ARCHIVES:
+        raise DataError(f"{path} is an archive; unpack it, and give the map in it")

@@ -14,7 +14,7 @@ from bevfusion.geometry.grid import Grid
 from bevfusion.geometry.se2 import SE2
 from bevfusion.maps.image import ImageMap
 from bevfusion.maps.raster import SUFFIXES
-from bevfusion.maps.reading import holds_features, read_features
+from bevfusion.maps.reading import check_foreign, holds_features, read_features
 from bevfusion.maps.render import OsmRenderer
 from bevfusion.maps.tile_file import SUFFIX, TileFile
 from bevfusion.maps.tiled import TiledMap
@@ -73,28 +73,11 @@ def _opened(path: Path) -> MapSource:
         return ImageMap.open(path)
     if path.suffix == SUFFIX:
         return TiledMap(TileFile(path))
-    raise DataError(f"{path} is no map by its suffix; {_remedy(path)}")
-
-
-_CONVERTED = {
-    ".kml .kmz .gml .dxf .tab .mif .gdb .sqlite .topojson .mbtiles .pmtiles": "ogr2ogr -f GPKG {stem}.gpkg {path}",
-    ".vrt .jp2 .img .asc .bil .gif .bmp .ecw .pdf": "gdal_translate {path} {stem}.tif",
-    ".opl .o5c": "osmium cat {path} --output {stem}.osm.pbf",
-}
-"""Suffixes of maps that other programs turn into one that is read, and how."""
-
-
-def _remedy(path: Path) -> str:
-    suffix = path.suffix.lower()
-    for suffixes, command in _CONVERTED.items():
-        if suffix in suffixes.split():
-            return f"convert it: {command.format(stem=path.stem, path=path.name)}"
-    if suffix in (".zip", ".7z", ".rar", ".tar", ".tgz"):
-        return "unpack it, and give the map in it"
-    pictures, vectors = ", ".join(SUFFIXES), ", ".join(VECTOR_SUFFIXES)
-    return (
-        "maps are extracts of OpenStreetMap (.osm, .osm.pbf, .o5m, .osc, .osm.json, also .gz, .bz2, .xz, .zst, .zip), "
-        f"vector files ({vectors}), pictures ({pictures}) and {SUFFIX}"
+    check_foreign(path)
+    vectors, pictures = ", ".join(VECTOR_SUFFIXES), ", ".join(SUFFIXES)
+    raise DataError(
+        f"{path} is no map by its suffix; maps are extracts of OpenStreetMap (.osm, .osm.pbf, .o5m, .osc, .osm.json, "
+        f"also .gz, .bz2, .xz, .zst, .zip), vector files ({vectors}), pictures ({pictures}) and {SUFFIX}"
     )
 
 

@@ -66,13 +66,15 @@ def test_a_picture_is_refused_with_what_would_help(
         ("town.jp2", "gdal_translate town.jp2 town.tif"),
         ("town.o5c", "osmium cat town.o5c --output town.osm.pbf"),
         ("town.zip", "unpack it"),
-        ("interpreter", "maps are extracts of OpenStreetMap (.osm, .osm.pbf"),
+        ("town", "maps are extracts of OpenStreetMap (.osm, .osm.pbf"),
     ],
 )
 def test_other_maps_are_refused_with_what_converts_them(name: str, told: str, tmp_path: Path) -> None:
     with pytest.raises(DataError) as caught:
         open_map(tmp_path / name)
     assert told in str(caught.value)
+    with pytest.raises(DataError, match=r"convert it|unpack it|no roads and walls"):
+        tile_extract(tmp_path / name, tmp_path / "town.tiles")
 
 
 def test_an_unknown_suffix_is_refused(tmp_path: Path) -> None:
