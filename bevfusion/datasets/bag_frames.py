@@ -136,6 +136,9 @@ def _transforms(bag: Bag, summary: InputSummary) -> FrameTree:
     if moving:
         summary.add("ignored", "transforms", f"those that move: {', '.join(sorted(moving)[:6])}", count=len(moving))
     for (parent, child), matrices in _read(bag, static, summary).items():
+        if not _stands_still(matrices):
+            told = f"{parent} to {child} comes {len(matrices)} times, with other values: the last one counts"
+            summary.add("warning", "frames", told, count=len(matrices))
         tree.add(parent, child, matrices[-1])
     return tree
 

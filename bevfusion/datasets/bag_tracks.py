@@ -279,9 +279,11 @@ def heading_against_motion(
     for here in range(1, len(xy_m)):
         moved = xy_m[here] - xy_m[behind]
         if float(np.hypot(*moved)) >= step_m:
-            middle = (behind + here) // 2
-            if known is None or known[middle]:
-                angles.append(float(yaw_rad[middle]) - float(np.arctan2(moved[1], moved[0])))
+            middle = (behind + here) // 2, (behind + here + 1) // 2  # the same, or both of two
+            if known is None or known[list(middle)].all():
+                turn_rad = float(np.angle(np.exp(1j * (yaw_rad[middle[1]] - yaw_rad[middle[0]]))))
+                course_rad = float(np.arctan2(moved[1], moved[0]))
+                angles.append(float(yaw_rad[middle[0]]) + 0.5 * turn_rad - course_rad)
             behind = here
     if not angles:
         return 0.0, 0.0, 0.0, 0

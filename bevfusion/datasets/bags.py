@@ -62,7 +62,8 @@ PERIOD_NS = 20_000_000  # between two poses that are read: more say no more
 # topics of poses that somebody asked for, not of where the vehicle is
 WANTED = (
     *("goal", "initialpose", "initial_pose", "clicked", "target", "waypoint", "way_point", "setpoint", "set_pose"),
-    *("desired", "plan", "cmd", "command"),
+    *("desired", "plan", "cmd", "command", "lookahead", "look_ahead", "checkpoint", "destination", "landmark"),
+    *("object", "marker", "apriltag", "pedestrian"),
 )
 LEAST_COVERED = 0.5  # of the time of the scans, by what is taken for odometry
 TILTED_DEG = 30.0

@@ -15,6 +15,7 @@ from jaxtyping import Bool, Float, Int
 
 from bevfusion.summary import InputSummary
 
+TOLD_APART_S = 0.15  # less is what messages of their size take to the recorder
 APART_S = 0.5  # topics whose headers differ by more, at one moment of recording, have different clocks
 JUMP_S = 1.0
 LEAP_TOLERANCE_S = 0.4
@@ -204,6 +205,9 @@ def _onto_clock(
         return own_ns
     middle_s = float(np.median(apart_s))
     if abs(middle_s) <= APART_S:
+        if abs(middle_s) > TOLD_APART_S:
+            told = f"{_ahead(middle_s)} of {reference}: left as it is, for it may be the way to the recorder"
+            summary.add("assumed", topic.name, told)
         return own_ns
     low_s, high_s = (float(value) for value in np.quantile(apart_s, [0.05, 0.95]))
     leap = _leap(middle_s, int(own_ns[len(own_ns) // 2]))
@@ -248,3 +252,20 @@ def _leap(apart_s: float, stamp_ns: int) -> tuple[float, str] | None:
 
 def _ahead(seconds: float) -> str:
     return f"{abs(seconds):.4g} s {'ahead' if seconds > 0 else 'behind'}"
+
+
+def leap_of_spans(first: tuple[int, int], second: tuple[int, int]) -> str | None:
+    """What may lie between two clocks, if all that is known is when each began and ended to count the same drive.
+
+    Args:
+        first: moments in ns.
+        second: moments in ns.
+
+    Returns:
+        By how much the second is ahead, and which scales of time are that far apart; None if no scales are.
+    """
+    begin_s, end_s = ((after - before) / 1e9 for before, after in zip(first, second, strict=True))
+    if abs(begin_s - end_s) > 2 * LEAP_TOLERANCE_S:
+        return None
+    leap = _leap(0.5 * (begin_s + end_s), first[0])
+    return None if leap is None else f"{_ahead(leap[0])} ({leap[1]})"

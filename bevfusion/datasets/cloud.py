@@ -25,7 +25,7 @@ class Cloud:
     xyz: Float[np.ndarray, "n 3"]  # metres, float32
     intensity: Real[np.ndarray, " n"]  # as the sensor counts it; zeros where it does not
     ring: Integer[np.ndarray, " n"] | None = None
-    time_s: Float[np.ndarray, " n"] | None = None  # seconds after the stamp of the scan, may be negative
+    time_s: Float[np.ndarray, " n"] | None = None  # seconds after the stamp of the scan, may be negative; NaN: unknown
     labels: UInt32[np.ndarray, " n"] | None = None  # SemanticKITTI class
 
     def __post_init__(self) -> None:

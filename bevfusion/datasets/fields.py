@@ -10,10 +10,16 @@ from bevfusion.datasets.cloud import Cloud
 from bevfusion.structures import DataError
 
 COORDINATES = ("x", "y", "z")
-# the first one found counts
-INTENSITY = ("reflectivity", "reflectance", "intensity", "intensities", "scalar_intensity", "i", "signal")
+# the first one found counts; capitals and underscores make no difference
+INTENSITY = (
+    *("reflectivity", "reflectance", "intensity", "intensities", "scalar_intensity", "i", "signal", "remission"),
+    *("remissions", "amplitude", "reflec"),
+)
 RING = ("ring", "channel", "laser_id", "line")
-TIME = ("t", "time", "timestamp", "time_stamp", "offset_time", "timeOffset", "point_time_offset", "gps_time")
+TIME = (
+    *("t", "time", "timestamp", "offset_time", "time_offset", "point_time_offset", "gps_time", "ts", "dt"),
+    *("rel_time", "relative_time", "point_time"),
+)
 MAX_SWEEP_S = 0.6  # no turn takes longer
 TIME_UNITS_S = (1.0, 1e-3, 1e-6, 1e-9)
 OUTLIERS = 0.01  # share of the points whose times may be impossible
@@ -26,7 +32,7 @@ def cloud_from_fields(
     """The cloud of named columns: x, y, z in metres, and of the others what is known by its name.
 
     Intensity stays as the sensor counts it, zero where there is none. Times in seconds, milli-, micro- or
-    nanoseconds, absolute or relative, come as seconds after the stamp; times that fit no turn of a LiDAR are left out.
+    nanoseconds, absolute or relative, come as seconds after the stamp; times that fit no turn of a LiDAR are all NaN.
 
     Args:
         columns: by name, of equal length.
@@ -37,24 +43,28 @@ def cloud_from_fields(
     Raises:
         DataError: if a coordinate is missing or no floating-point number.
     """
-    missing = [name for name in COORDINATES if name not in columns]
+    coordinates = [first_column(columns, (name,)) for name in COORDINATES]
+    missing = [name for name, values in zip(COORDINATES, coordinates, strict=True) if values is None]
     if missing:
         known = ", ".join(columns) or "none"
         raise DataError(f"{source} has no field {', '.join(missing)}; its fields are {known[:200]}")
-    for name in COORDINATES:
-        if columns[name].dtype.kind != "f":
-            kind = columns[name].dtype.name
-            raise DataError(f"{source} field {name} is {kind}, expected float32 or float64")
+    axes = [values for values in coordinates if values is not None]
+    for name, values in zip(COORDINATES, axes, strict=True):
+        if values.dtype.kind != "f":
+            raise DataError(f"{source} field {name} is {values.dtype.name}, expected float32 or float64")
     with np.errstate(over="ignore"):  # beyond float32 becomes infinite, and is dropped as such
-        xyz = np.stack([columns[name].astype(np.float32) for name in COORDINATES], axis=1)
+        xyz = np.stack([values.astype(np.float32) for values in axes], axis=1)
     intensity, ring, time = (first_column(columns, names) for names in (INTENSITY, RING, TIME))
     # drivers leave garbage in the times of what did not come back
     came_back = np.isfinite(xyz).all(axis=1) & (xyz != 0.0).any(axis=1) if time is not None else None
+    seconds = None if time is None else seconds_after(time, stamp_ns, came_back, period_s)
+    if time is not None and seconds is None:
+        seconds = np.full(len(xyz), np.nan)
     return Cloud(
         xyz,
         np.zeros(len(xyz), np.float32) if intensity is None or intensity.dtype.kind not in "iuf" else intensity,
         None if ring is None or ring.dtype.kind not in "iu" else ring.astype(np.int32),
-        None if time is None else seconds_after(time, stamp_ns, came_back, period_s),
+        seconds,
     )
 
 
@@ -129,6 +139,13 @@ def _unit_s(first: float, span: float, stamp_ns: int | None, period_s: float | N
 
 
 def first_column(columns: Mapping[str, np.ndarray], wanted: tuple[str, ...]) -> np.ndarray | None:
-    """The first of some names that there is."""
-    found = [name for name in wanted if name in columns]
-    return columns[found[0]] if found else None
+    """The first of some names that there is, as it is written here, or else in capitals or without underscores."""
+    exact = [columns[name] for name in wanted if name in columns]
+    if exact:
+        return exact[0]
+    written = {_plain(name): values for name, values in reversed(columns.items())}
+    return next((written[_plain(name)] for name in wanted if _plain(name) in written), None)
+
+
+def _plain(name: str) -> str:
+    return name.lower().replace("_", "")

@@ -22,12 +22,13 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Int
 
+from bevfusion.datasets.clocks import leap_of_spans
 from bevfusion.datasets.cloud import Cloud
 from bevfusion.datasets.logged import LoggedDrive, LogOptions, Tracks
 from bevfusion.datasets.pose_files import PoseTable, read_pose_file
 from bevfusion.datasets.scan_files import CLOUD_READERS, ScanReader, scan_suffix
-from bevfusion.datasets.side_files import is_hidden, name_of, read_lines
-from bevfusion.datasets.stamps import stamps_from_text, whole_numbers_are_stamps
+from bevfusion.datasets.side_files import is_hidden, name_of, read_lines, ways_to
+from bevfusion.datasets.stamps import dates_in_names, stamps_from_text, whole_numbers_are_stamps
 from bevfusion.datasets.tracks import GeoTrack, PoseTrack, course_rad
 from bevfusion.structures import DataError
 from bevfusion.summary import InputSummary
@@ -179,8 +180,9 @@ def _chosen(path: Path, summary: InputSummary) -> _ScanSet:
     *named, last = found
     own = last if last.folder == path else None
     named = named if own is not None else found
-    # a single cloud above a folder of scans is a map, or what was made of them
-    several = [*named, own] if own is not None and (len(own.files) > 1 or not named) else named
+    # a single cloud above a folder of scans is a map, or what was made of them; so are those whose names say so
+    scans_of_own = [] if own is None else [file for file in own.files if not _NO_SCAN.search(_stem(file).lower())]
+    several = [*named, own] if own is not None and (len(scans_of_own) > 1 or not named) else named
     if len(several) > 1:
         shown = ", ".join(f"{len(one.files)} {scan_suffix(one.files[0])} in {one.folder}" for one in several)
         raise DataError(f"{path}: several sets of scans ({shown}): give the folder that is meant")
@@ -196,7 +198,8 @@ def _chosen(path: Path, summary: InputSummary) -> _ScanSet:
 
 def _folders_beside(path: Path, scans: Path) -> list[Path]:
     """Where stamps and poses may lie: the drive's folder, that of the scans, and the one above a folder of scans."""
-    above = [Path(path.absolute()).parent] if scans == path and name_of(path) in SCAN_FOLDERS else []
+    ways = ways_to(path) if scans == path else ()
+    above = [way.parent for way in ways if way.name in SCAN_FOLDERS]
     return list(dict.fromkeys((path, scans, *above)))
 
 
@@ -257,6 +260,10 @@ def _in_order(
 
 def _stamps_in_names(scan_set: _ScanSet, summary: InputSummary) -> list[int] | None:
     """The stamps that are the names of the scans, or None where those only number them."""
+    dates = dates_in_names([_stem(file) for file in scan_set.files])
+    if dates is not None:
+        summary.add("assumed", "stamps", f"the dates in the names of the scans, as {scan_set.files[0].name}, in UTC")
+        return dates
     found = [STAMP_IN_NAME.findall(_stem(file)) for file in scan_set.files]
     if any(len(words) == 0 for words in found):
         return None
@@ -374,6 +381,9 @@ def _row_stamps(
         if stamps_ns.max() < scans.stamps_ns[0] or stamps_ns.min() > scans.stamps_ns[-1]:
             gap_s = max(scans.stamps_ns[0] - int(stamps_ns.max()), int(stamps_ns.min()) - scans.stamps_ns[-1]) / 1e9
             summary.add("warning", name, f"its stamps lie {gap_s:.1f} s before or after those of all scans")
+        leap = leap_of_spans((scans.stamps_ns[0], scans.stamps_ns[-1]), (int(stamps_ns.min()), int(stamps_ns.max())))
+        if leap is not None:
+            summary.add("warning", name, f"its stamps begin and end {leap} of those of the scans: of another clock?")
         return stamps_ns, np.arange(len(stamps_ns))
     by_file = dict(zip(scans.files, scans.stamps_ns, strict=True))
     ordered = np.array([by_file[file] for file in scan_set.files], dtype=np.int64)

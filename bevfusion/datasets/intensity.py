@@ -50,10 +50,10 @@ class IntensityScale:
         if len(values) == 0:
             return cls()
         low, high, top = (float(value) for value in np.quantile(values, [0.01, 0.99, 0.999]))
+        if values.min() == values.max() != 0.0:  # also all 1: a driver that fills the field in
+            return cls((low,), (0.0,), low, high)
         if low >= 0.0 and top <= 1.0 and (high >= _LEAST_REFLECTANCE or not values.any()):
             return cls(low=low, high=high)
-        if values.min() == values.max():
-            return cls((low,), (0.0,), low, high)
         knots, which = np.unique(np.quantile(values, _SHARES), return_inverse=True)
         # of a value that many points share, the middle of its shares counts
         levels = np.bincount(which, weights=_REFLECTANCES) / np.bincount(which)

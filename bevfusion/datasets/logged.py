@@ -11,6 +11,7 @@ from typing import Literal, Protocol, runtime_checkable
 import numpy as np
 from jaxtyping import Int
 
+from bevfusion.datasets.axes import check_axes, scan_pairs, upright_m
 from bevfusion.datasets.cloud import Cloud
 from bevfusion.datasets.deskew import deskewed
 from bevfusion.datasets.drive import readable_frames
@@ -18,6 +19,7 @@ from bevfusion.datasets.intensity import IntensityScale
 from bevfusion.datasets.plausibility import (
     ScanFacts,
     check_moving_scans,
+    check_point_times,
     check_scans,
     check_stamps,
     check_tracks,
@@ -156,11 +158,29 @@ class LoggedDrive:
             check_stamps(stamps_ns, self._summary)
         check_scans([facts for _, facts in sampled], self._summary)
         check_moving_scans([at for at, _ in sampled], [facts for _, facts in sampled], self._motion, self._summary)
+        check_point_times(
+            [facts for _, facts in sampled], stamps_ns if self._stamps_ns is not None else (), self._summary
+        )
+        self._check_axes()
         self._summary.add("used", "intensity", self.intensity_scale.describe())
-        if any(facts.timed is not None for _, facts in sampled):
-            self._summary.add("used", "deskewing", self._deskewing())
+        timed = any(facts.timed for _, facts in sampled)
+        self._summary.add("used", "deskewing", self._deskewing() if timed else "not: points carry no times")
         tracks = self._tracks
         check_tracks(stamps_ns, tracks.truth, tracks.gnss, tracks.odometry, self._summary)
+
+    def _check_axes(self) -> None:
+        motion = self._motion
+        if motion is None or self._stamps_ns is None:
+            return
+        poses = [motion.at(int(stamp_ns)) for stamp_ns in self._stamps_ns]
+        pairs = []
+        for before, after in scan_pairs(poses):
+            start, end = poses[before], poses[after]
+            with suppress(DataError):  # told of when it is asked for
+                first, second = (upright_m(self.cloud(at)[1].xyz) for at in (before, after))
+                if start is not None and end is not None:
+                    pairs.append((first, second, start.inverse() @ end))
+        check_axes(pairs, self._summary)
 
     def _deskewing(self) -> str:
         if not self._deskew:

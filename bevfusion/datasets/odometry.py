@@ -118,7 +118,7 @@ def _sweep(drive: Drive, position: int) -> tuple[int, Float[np.ndarray, "n 3"], 
     if isinstance(drive, LoggedDrive):
         stamp_ns, cloud = drive.cloud(position)
         phase = np.zeros(0)
-        if cloud.time_s is not None:
+        if cloud.time_s is not None and np.isfinite(cloud.time_s).any():
             low, high = float(np.nanmin(cloud.time_s)), float(np.nanmax(cloud.time_s))
             if high > low:
                 phase = np.nan_to_num((cloud.time_s - low) / (high - low))

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 from bevfusion.datasets.argoverse2 import is_argoverse2, open_argoverse2
@@ -13,7 +14,7 @@ from bevfusion.datasets.kitti360 import is_kitti360, open_kitti360
 from bevfusion.datasets.kitti_odometry import is_kitti_odometry, open_kitti_odometry
 from bevfusion.datasets.logged import LogOptions
 from bevfusion.datasets.nuscenes import is_nuscenes, open_nuscenes
-from bevfusion.datasets.scan_files import SingleScans
+from bevfusion.datasets.scan_files import CLOUD_READERS, SingleScans, scan_suffix
 from bevfusion.datasets.truth_file import with_truth
 from bevfusion.structures import DataError, Scan
 
@@ -57,7 +58,24 @@ def open_drive(path: str | os.PathLike[str], options: LogOptions | None = None) 
             return drive if options.truth is None else with_truth(drive, options.truth)
     if not path.exists():
         raise DataError(f"{path}: no such file or folder")
+    near = _drives_near(path)
+    if near:
+        raise DataError(f"{path}: not a drive itself, but {', '.join(map(str, near))}: give one of them")
     raise DataError(f"{path}: not a drive that is read here; read are: {'; '.join(reader[0] for reader in READERS)}")
+
+
+def _drives_near(path: Path, most: int = 5) -> list[Path]:
+    """Drives right inside a folder; of a scan, or the metadata of a bag, the folder that it lies in."""
+    part = path.name == "metadata.yaml" or scan_suffix(path) in CLOUD_READERS
+    candidates = sorted(path.iterdir()) if path.is_dir() else [path.absolute().parent] if part else []
+    found = []
+    for candidate in candidates:
+        with suppress(DataError, OSError):  # one that is in doubt is no help
+            if any(knows(candidate) for _, knows, _ in READERS):
+                found.append(candidate)
+        if len(found) == most:
+            break
+    return found
 
 
 def read_scan(path: str | os.PathLike[str]) -> Scan:

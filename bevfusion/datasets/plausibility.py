@@ -16,6 +16,7 @@ MAX_STEP_S = 30.0  # between two scans: longer is told
 MAX_SPEED_M_S = 70.0
 NEAREST_M = 20.0  # a sensor on a vehicle sees something nearer than that
 FEW_POINTS = 1000
+LEAST_TURN, MOST_TURN = 0.2, 2.0  # of the time between scans, that points of one are taken in
 MOVING_M = 15.0  # a way on which the middle of scans can be compared
 DISAGREE_M, DISAGREE_SHARE = 0.5, 0.2  # of truth and odometry, over a second of driving
 MAX_WAY_APART_M = 8.0
@@ -36,6 +37,7 @@ class ScanFacts:
         ground_m: height at which most points lie, within 30 m.
         intensity: a sample, as the sensor counts.
         timed: share of points with a time, None where points carry none.
+        turn_s: between the first and the last of them.
     """
 
     points: int
@@ -45,6 +47,7 @@ class ScanFacts:
     ground_m: float
     intensity: np.ndarray
     timed: float | None
+    turn_s: float = 0.0
 
 
 def facts_of(cloud: Cloud) -> ScanFacts:
@@ -61,7 +64,14 @@ def facts_of(cloud: Cloud) -> ScanFacts:
         ground_m=0.0 if edges is None else float(edges[int(np.argmax(heights))] + 0.125),
         intensity=intensity_sample(cloud.intensity),
         timed=None if cloud.time_s is None else float(np.isfinite(cloud.time_s).mean()),
+        turn_s=_turn_s(cloud),
     )
+
+
+def _turn_s(cloud: Cloud) -> float:
+    if cloud.time_s is None or not np.isfinite(cloud.time_s).any():
+        return 0.0
+    return float(np.nanmax(cloud.time_s) - np.nanmin(cloud.time_s))
 
 
 def check_stamps(stamps_ns: Int[np.ndarray, " n"], summary: InputSummary) -> None:
@@ -111,10 +121,35 @@ def check_scans(facts: Sequence[ScanFacts], summary: InputSummary) -> None:
         if ground_m > 0.75:
             told = f"most points lie {ground_m:.1f} m above the sensor (median of {count} scans): upside down?"
             summary.add("warning", "scans", told)
-    timed = [fact.timed for fact in facts if fact.timed is not None]
-    if timed:
-        told = f"points carry times, {100.0 * float(np.mean(timed)):.4g} % of them possible"
-        summary.add("used", "point times", told)
+
+
+def check_point_times(
+    facts: Sequence[ScanFacts], stamps_ns: Sequence[int] | Int[np.ndarray, " n"], summary: InputSummary
+) -> None:
+    """Whether the times of points can be those of a turn.
+
+    Args:
+        facts: of some scans.
+        stamps_ns: of all scans, where they are known.
+        summary: is told.
+    """
+    timed = [fact for fact in facts if fact.timed is not None]
+    if not timed:
+        return
+    share = float(np.mean([fact.timed for fact in timed]))
+    if share == 0.0:
+        told = "points carry times, but none that can be those of a turn: they are not used"
+        summary.add("warning", "point times", told)
+        return
+    turn_s = float(np.median([fact.turn_s for fact in timed]))
+    told = f"points carry times, {100.0 * share:.4g} % of them possible, over {1e3 * turn_s:.4g} ms"
+    summary.add("used", "point times", told)
+    period_s = float(np.median(np.diff(stamps_ns))) / 1e9 if len(stamps_ns) > 1 else 0.0
+    if period_s > 0.0 and not LEAST_TURN <= turn_s / period_s <= MOST_TURN:
+        told = (
+            f"points of a scan are {1e3 * turn_s:.4g} ms apart, scans {1e3 * period_s:.4g} ms: times in another unit?"
+        )
+        summary.add("warning", "point times", told)
 
 
 def check_moving_scans(

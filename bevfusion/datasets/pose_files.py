@@ -27,8 +27,12 @@ STAMP_NAMES = ("header_stamp", "stamp", "timestamp", "time", "t", "utc", "time_u
 SECOND_NAMES, NANOSECOND_NAMES = ("sec", "secs", "seconds"), ("nsec", "nsecs", "nanosec", "nanosecs", "nanoseconds")
 NUMBER_NAMES = ("frame", "index", "frame_id", "frame_index", "number", "scan", "seq", "id")
 LAT_NAMES, LON_NAMES = ("lat", "latitude"), ("lon", "lng", "long", "longitude")
-X_NAMES, Y_NAMES = ("x", "tx", "east", "easting", "px", "pos_x"), ("y", "ty", "north", "northing", "py", "pos_y")
+# p_RS_R_x, q_RS_w: as EuRoC's ground truth has them
+X_NAMES = ("x", "tx", "east", "easting", "px", "pos_x", "p_rs_r_x")
+Y_NAMES = ("y", "ty", "north", "northing", "py", "pos_y", "p_rs_r_y")
 QUATERNION = ("qx", "qy", "qz", "qw")
+W_NAMES = ("qw", "q_w", "q_rs_w")
+MOST_TILT = 0.2  # of a vehicle, as x and y of its quaternion
 # counter-clockwise from east (or from x); compass bearings; and what people mean either by
 YAW_NAMES, BEARING_NAMES, HEADING_NAMES = ("yaw", "theta"), ("bearing", "azimuth", "course", "cog"), ("heading",)
 UNITS = {"nanoseconds": "ns", "microseconds": "us", "milliseconds": "ms", "seconds": "s", "sec": "s", "secs": "s"}
@@ -88,6 +92,9 @@ def read_pose_file(path: Path, summary: InputSummary | None = None) -> PoseTable
     count = mode(len(_words(line)) for line in rows)
     before = [line.lstrip("# ") for line in lines[: lines.index(rows[0])]]
     if count == 8:
+        names = [_column(word, at).name for at, word in enumerate(_split(before[-1]))] if before else []
+        if len(names) == 8 and names[4] in W_NAMES:
+            return _read_csv([before[-1], *rows], path, summary)
         return _read_tum(rows, path, summary)
     if count in MATRIX_COLUMNS:
         return _read_matrices(rows, count, path, summary)
@@ -137,7 +144,20 @@ def _read_tum(lines: Sequence[str], path: Path, summary: InputSummary) -> PoseTa
     known = [at for at, stamp_ns in enumerate(stamps) if stamp_ns is not None]
     table = np.array([[float(word) for word in rows[at][1:]] for at in known])
     stamps_ns = [stamp_ns for stamp_ns in stamps if stamp_ns is not None]
-    return PoseTable(False, stamps_ns, table[:, :2], yaws_rad(rotations(table[:, 3:])))
+    quaternions = table[:, 3:]
+    if _begins_with_w(quaternions):
+        summary.add("assumed", path.name, "quaternions have w first: else the vehicle would lie on its side")
+        quaternions = quaternions[:, [1, 2, 3, 0]]
+    return PoseTable(False, stamps_ns, table[:, :2], yaws_rad(rotations(quaternions)))
+
+
+def _begins_with_w(quaternions: Float[np.ndarray, "n 4"]) -> bool:
+    """Whether only (w, x, y, z) is a vehicle on its wheels: (x, y, z, w) is TUM's order, but not everybody's."""
+    tilt = np.abs(quaternions[np.isfinite(quaternions).all(axis=1)])
+    upright_by_tum = tilt[:, :2].max(axis=1, initial=0.0) < MOST_TILT
+    upright_by_w = tilt[:, 1:3].max(axis=1, initial=0.0) < MOST_TILT
+    turning = tilt[:, 3].max(initial=0.0) > MOST_TILT
+    return bool(len(tilt) and upright_by_w.mean() > 0.95 and upright_by_tum.mean() < 0.5 and turning)
 
 
 def _read_matrices(lines: Sequence[str], count: int, path: Path, summary: InputSummary) -> PoseTable:
@@ -227,7 +247,7 @@ def _read_csv(lines: Sequence[str], path: Path, summary: InputSummary) -> PoseTa
     numbers: list[int] | None = None
     if stamps is None and number is not None and all(re.fullmatch("[0-9]{1,9}", row[number.at]) for row in rows):
         numbers = [int(row[number.at]) for row in rows]
-    places_read = np.stack([_numbers(rows, column) for column in places if column is not None], axis=1)
+    places_read = np.stack([_place(rows, column, on_globe) for column in places if column is not None], axis=1)
     return PoseTable(
         on_globe,
         None if stamps is None else [stamp_ns for stamp_ns in stamps if stamp_ns is not None],
@@ -269,13 +289,20 @@ def _heading_columns(columns: Sequence[_Column]) -> list[_Column]:
     one = _first(columns, (*YAW_NAMES, *BEARING_NAMES, *HEADING_NAMES))
     if one is not None:
         return [one]
-    four = [_first(columns, (name, name.replace("q", "q_"))) for name in QUATERNION]
+    four = [_first(columns, (name, f"q_{name[1]}", f"q_rs_{name[1]}")) for name in QUATERNION]
     return [column for column in four if column is not None] if None not in four else []
 
 
 def _numbers(rows: Sequence[Sequence[str]], column: _Column) -> Float[np.ndarray, " n"]:
     """A column; an empty field is NaN."""
     return np.array([float(row[column.at] or "nan") for row in rows], dtype=np.float64)
+
+
+def _place(rows: Sequence[Sequence[str]], column: _Column, on_globe: bool) -> Float[np.ndarray, " n"]:
+    """A column of places, in degrees or in metres."""
+    values = _numbers(rows, column)
+    degrees: np.ndarray = np.degrees(values) if on_globe and column.unit == "rad" else values
+    return degrees
 
 
 def _yaw_rad(

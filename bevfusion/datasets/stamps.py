@@ -21,6 +21,11 @@ DATE = re.compile(
     r"([12][0-9]{3})[-/]([0-9]{2})[-/]([0-9]{2})[ T]([0-9]{2}:[0-9]{2}:[0-9]{2})"
     r"(?:[.,]([0-9]{1,12}))?\s*(Z|UTC|[+-][0-9]{2}:?[0-9]{2})?"
 )
+# in names of files: 20231114_221320_123456, 2023-11-14-22-13-20
+DATE_IN_NAME = re.compile(
+    r"(?<![0-9])([12][0-9]{3})([-_.]?)(0[1-9]|1[0-2])\2([0-3][0-9])[-_ T.]?"
+    r"([01][0-9]|2[0-3])([-_.:]?)([0-5][0-9])\6([0-6][0-9])(?:[-_.,]?([0-9]{3}|[0-9]{6}|[0-9]{9}))?(?![0-9])"
+)
 PAIR = re.compile(r"([0-9]{1,12})[ _:\-]+([0-9]{1,9})")  # seconds and nanoseconds
 SECONDS_AND_FRACTION = re.compile(r"([0-9]{1,12})\.([0-9]{1,9})")
 UNITS_NS = {"ns": 1, "us": 10**3, "ms": 10**6, "s": 10**9}
@@ -106,7 +111,28 @@ def whole_numbers_are_stamps(numbers: Sequence[int]) -> bool:
     ordered = [Decimal(number) for number in sorted(numbers)]
     if ordered[0] >= LEAST_SINCE_1970[-1][1]:
         return True
-    return len(ordered) > 1 and median(_steps(ordered)) >= dict(LEAST_STEPS)["us"]
+    steps = _steps(ordered)
+    return bool(steps) and median(steps) >= dict(LEAST_STEPS)["us"]
+
+
+def dates_in_names(names: Sequence[str]) -> list[int] | None:
+    """Nanoseconds since 1970 of dates in names of files, taken for UTC; None unless each has one of its own.
+
+    All are written alike: a fraction of a second has three, six or nine digits, the same number in all of them.
+    """
+    found = [DATE_IN_NAME.search(name) for name in names]
+    if not found or len({None if date is None else len(date[9] or "") for date in found}) > 1:
+        return None
+    stamps = []
+    for date in found:
+        if date is None:
+            return None
+        year, _, month, day, hour, _, minute, second, fraction = date.groups()
+        stamp_ns = _date_ns(f"{year}-{month}-{day} {hour}:{minute}:{second}.{fraction or '0'}")
+        if stamp_ns is None:
+            return None
+        stamps.append(stamp_ns)
+    return stamps if len(set(stamps)) == len(stamps) else None
 
 
 def _good(stamps: Sequence[int | None]) -> bool:

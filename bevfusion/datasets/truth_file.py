@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float, Int
 
+from bevfusion.datasets.clocks import leap_of_spans
 from bevfusion.datasets.drive import Derived, Drive
 from bevfusion.datasets.pose_files import PoseTable, read_pose_file
 from bevfusion.datasets.tracks import GeoTrack, PoseTrack
@@ -57,12 +58,18 @@ def with_truth(drive: Drive, path: Path) -> Drive:
         raise DataError(f"{path}: has no heading (yaw_rad, yaw_deg, heading_deg or a quaternion), so it is no truth")
     frames = _some_frames(drive, path)
     stamps_ns = _stamps_ns(table, drive, path)
+    scans_ns = frames[0].stamp_ns, frames[-1].stamp_ns
+    leap = leap_of_spans(scans_ns, (int(stamps_ns.min()), int(stamps_ns.max())))
+    if leap is not None:
+        told = f"{path.name}: its stamps begin and end {leap} of those of the scans: of another clock?"
+        drive.summary.add("warning", "truth", told)
     if stamps_ns.max() < frames[0].stamp_ns or stamps_ns.min() > frames[-1].stamp_ns:
         spans = [
             f"{first / 1e9:.3f} to {last / 1e9:.3f} s"
-            for first, last in ((int(stamps_ns.min()), int(stamps_ns.max())), (frames[0].stamp_ns, frames[-1].stamp_ns))
+            for first, last in ((int(stamps_ns.min()), int(stamps_ns.max())), scans_ns)
         ]
-        raise DataError(f"{path}: its stamps span {spans[0]}, the scans {spans[1]}: never at once")
+        why = "" if leap is None else f"; {leap}?"
+        raise DataError(f"{path}: its stamps span {spans[0]}, the scans {spans[1]}: never at once{why}")
     if table.on_globe:
         track, how = GeoTrack.from_degrees(stamps_ns, table.places, table.yaw_rad), "on the globe"
     else:

@@ -10,6 +10,7 @@ from bevfusion.datasets.open import open_drive
 from bevfusion.datasets.pose_files import read_pose_file
 from bevfusion.geometry.geodesy import LocalFrame
 from bevfusion.structures import DataError
+from bevfusion.summary import InputSummary
 from tests.datasets.bag_writing import SmallDrive
 from tests.datasets.scan_writing import records, write_pcd
 
@@ -283,3 +284,71 @@ def test_quaternions_in_csv(tmp_path):
     table = read_pose_file(path)
     assert (table.stamps_ns, table.on_globe) == ([1_500_000_000], False)
     assert abs(table.yaw_rad[0]) == pytest.approx(math.pi)
+
+
+def test_names_that_are_dates(folder):
+    for number, file in enumerate(sorted(folder.iterdir())):
+        file.rename(folder / f"20231114_221320_{number}00.pcd")
+    drive = open_drive(folder)
+    assert [frame.stamp_ns for frame in drive] == [SMALL.stamp_ns(number) for number in range(5)]
+    assert any("dates in the names" in text for text in notes(drive, "assumed"))
+
+
+def test_maps_and_poses_beside_a_folder_of_scans_are_no_scans(folder):
+    renumbered(folder, range(5))
+    for name in ("GlobalMap", "cornerMap", "surfaceMap"):
+        write_pcd(folder / f"{name}.pcd", records(SMALL.xyzi[0]), "binary")
+    drive = open_drive(folder)
+    assert len(drive) == 5
+    assert any("GlobalMap.pcd" in text for text in notes(drive, "ignored"))
+
+
+def test_a_link_to_the_scans_alone_finds_what_lies_above_them(folder, tmp_path):
+    renumbered(folder, range(5))
+    write_truth(folder / "truth.csv", stamped=False)
+    (tmp_path / "link").symlink_to(folder / "scans")
+    assert all(frame.truth is not None for frame in open_drive(tmp_path / "link"))
+
+
+def test_truth_in_another_scale_of_time_is_told(folder):
+    write_truth(folder / "truth.csv")
+    text = (folder / "truth.csv").read_text()
+    (folder / "truth.csv").write_text(text.replace("1700000000", "1700000037"))
+    drive = open_drive(folder)
+    assert any("37 s ahead (TAI against UTC)" in text for text in notes(drive, "warning"))
+
+
+def test_places_in_radians_by_the_names_of_their_columns(folder):
+    rows = ["stamp_ns,lat_rad,lon_rad,yaw_rad"]
+    for number in range(SMALL.frames):
+        lat, lon = map(math.radians, SMALL.place_deg(number))
+        rows.append(f"{SMALL.stamp_ns(number)},{lat!r},{lon!r},{SMALL.yaw_rad}")
+    (folder / "truth.csv").write_text("\n".join(rows))
+    assert open_drive(folder)[2].truth.lat_deg == pytest.approx(SMALL.place_deg(2)[0], abs=1e-9)
+
+
+def test_ground_truth_as_euroc_has_it(tmp_path):
+    names = "#timestamp, p_RS_R_x [m], p_RS_R_y [m], p_RS_R_z [m], q_RS_w [], q_RS_x [], q_RS_y [], q_RS_z []"
+    (tmp_path / "data.csv").write_text(
+        f"{names}\n1700000000000000000,1,2,3,0.8,0,0,0.6\n1700000000100000000,2,2,3,1,0,0,0"
+    )
+    table = read_pose_file(tmp_path / "data.csv")
+    assert table.stamps_ns == [1_700_000_000_000_000_000, 1_700_000_000_100_000_000]
+    np.testing.assert_array_equal(table.places, [[1, 2], [2, 2]])
+    np.testing.assert_allclose(table.yaw_rad, [2 * math.atan2(0.6, 0.8), 0.0])
+
+
+def test_drives_inside_a_folder_are_named(folder, tmp_path):
+    with pytest.raises(DataError, match=r"not a drive itself, but .*drive: give one of them"):
+        open_drive(tmp_path)
+    with pytest.raises(DataError, match=r"not a drive itself, but .*drive: give one of them"):
+        open_drive(sorted(folder.iterdir())[0])
+
+
+def test_quaternions_that_begin_with_w(tmp_path):
+    """As many write them; a vehicle does not lie on its side."""
+    rows = [f"{1.7e9 + 0.1 * n:.1f} {n} 0 0 {math.cos(0.1 * n)} 0.01 0 {math.sin(0.1 * n)}" for n in range(8)]
+    (tmp_path / "a.tum").write_text("\n".join(rows))
+    summary = InputSummary("a")
+    np.testing.assert_allclose(read_pose_file(tmp_path / "a.tum", summary).yaw_rad, 0.2 * np.arange(8), atol=0.02)
+    assert "w first" in summary.notes[0].text

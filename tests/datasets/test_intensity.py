@@ -95,6 +95,7 @@ def test_the_scale_of_a_drive_that_goes_on_is_that_of_the_whole():
     [
         (np.zeros(9, np.float32), [0] * 9, "not used"),
         (np.full(9, 77, "u1"), [0] * 9, "not used"),
+        (np.ones(9, np.float32), [0] * 9, "not used"),
         (np.float32([]), [], "as it is"),
         (np.float32([np.nan, np.inf, -np.inf, 0.5, 0.25]), [0, 0, 0, 0.5, 0.25], "as it is"),
     ],

@@ -132,3 +132,25 @@ def sound():
     check_stamps(STAMPS_NS, summary)
     assert [note.text for note in summary.notes] == ["100 scans in 9.9 s, 10 Hz"]
     return summary
+
+
+@pytest.mark.parametrize(
+    ("times_s", "told"),
+    [
+        (np.linspace(0, 0.1, 8000), None),
+        (np.linspace(0, 0.001, 8000), "points of a scan are 1 ms apart, scans 100 ms: times in another unit?"),
+        (np.full(8000, np.nan), "none that can be those of a turn"),
+        (None, None),
+    ],
+)
+def test_times_of_points(times_s, told):
+    class Timed(Clouds):
+        def read(self, position):
+            stamp_ns, cloud = super().read(position)
+            return stamp_ns, Cloud(cloud.xyz, cloud.intensity, time_s=times_s)
+
+    drive = LoggedDrive("a", Timed(), Tracks(odometry=track()), stamps_ns=STAMPS_NS)
+    assert [note.text for note in drive.summary.of_kind("warning") if told is None or told not in note.text] == []
+    assert told is None or any(told in note.text for note in drive.summary.of_kind("warning"))
+    if times_s is None:
+        assert any(note.text == "not: points carry no times" for note in drive.summary.notes)

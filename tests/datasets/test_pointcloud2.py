@@ -209,3 +209,25 @@ def test_a_stream_scales_intensities_by_the_clouds_so_far():
         found = signal.decode(piece(number, lambda r: 3000.0 * r)[0]).intensity
     assert np.quantile(found, 0.5) == pytest.approx(0.32, abs=0.05)
     assert (np.diff(found[np.argsort(strength)]) >= 0).all()
+
+
+def named(name, values):
+    fields = (*XYZ, (name, 12, 7))
+    data = filled(fields, 16, len(values), x=1 + np.arange(len(values)), **{name: values})
+    return decode_pointcloud2(plain_cloud(fields, data, len(values), step=16))
+
+
+@pytest.mark.parametrize("name", ["Intensity", "REFLECTIVITY", "remission", "scalarIntensity", "amplitude"])
+def test_names_in_capitals_and_of_other_drivers(name):
+    np.testing.assert_array_equal(named(name, np.arange(50)).intensity, np.arange(50))
+
+
+@pytest.mark.parametrize("name", ["Timestamp", "time_offset", "timeOffset", "ts", "Time_Stamp"])
+def test_names_of_times(name):
+    np.testing.assert_allclose(named(name, np.linspace(0, 0.1, 50)).time_s, np.linspace(0, 0.1, 50), atol=1e-6)
+
+
+def test_times_that_can_be_none_are_there_and_not_known():
+    times_s = named("time", np.zeros(50)).time_s
+    assert times_s is not None
+    assert np.isnan(times_s).all()

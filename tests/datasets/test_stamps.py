@@ -2,7 +2,7 @@
 
 import pytest
 
-from bevfusion.datasets.stamps import stamps_by_line, stamps_from_text
+from bevfusion.datasets.stamps import dates_in_names, stamps_by_line, stamps_from_text, whole_numbers_are_stamps
 from bevfusion.structures import DataError
 from bevfusion.summary import InputSummary
 
@@ -100,3 +100,36 @@ def test_lines_without_a_stamp_are_told(tmp_path):
     assert 15 not in stamps_ns
     assert 16 not in stamps_ns
     assert (summary.notes[0].count, summary.notes[0].total) == (1, 17)
+
+
+@pytest.mark.parametrize(
+    ("names", "first_ns", "step_ns"),
+    [
+        (["20231114_221320_250000", "20231114_221321_350000"], 1_700_000_000_250_000_000, 1_100_000_000),
+        (["cam0_2023-11-14-22-13-20", "cam0_2023-11-14-22-13-25"], 1_700_000_000_000_000_000, 5_000_000_000),
+        (["20231114221320", "20231114221400"], 1_700_000_000_000_000_000, 40_000_000_000),
+        (["2023-11-14T22.13.20.500", "2023-11-14T22.13.20.600"], 1_700_000_000_500_000_000, 100_000_000),
+    ],
+)
+def test_dates_in_names(names: list[str], first_ns: int, step_ns: int) -> None:
+    assert dates_in_names(names) == [first_ns, first_ns + step_ns]
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ["20231114_000060", "20231114_000075"],  # a day and a number
+        ["20231350_221320"],
+        ["1700000000123456789"],
+        ["000001", "000002"],
+        ["20231114_221320", "20231114_221320_500"],
+        ["20231114_221320_a", "20231114_221320_b"],
+        [],
+    ],
+)
+def test_what_is_no_date_in_a_name(names: list[str]) -> None:
+    assert dates_in_names(names) is None
+
+
+def test_names_that_share_their_longest_number() -> None:
+    assert not whole_numbers_are_stamps([20231114, 20231114])
