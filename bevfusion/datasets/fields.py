@@ -143,7 +143,7 @@ def first_column(columns: Mapping[str, np.ndarray], wanted: tuple[str, ...]) -> 
     exact = [columns[name] for name in wanted if name in columns]
     if exact:
         return exact[0]
-    written = {_plain(name): values for name, values in reversed(columns.items())}
+    written = {_plain(name): values for name, values in reversed(list(columns.items()))}
     return next((written[_plain(name)] for name in wanted if _plain(name) in written), None)
 
 
