@@ -483,7 +483,7 @@ def _renamed(values: dict[Any, Any], origin: str) -> tuple[dict[Any, Any], list[
     return values, former
 
 
-def _section(values: dict[Any, Any], path: str, made: bool = False) -> dict[str, Any] | None:
+def _section(values: dict[Any, Any], path: str, made: bool = False) -> dict[Any, Any] | None:
     """The section at a path, an empty one if it is to be made; None where there is none."""
     section = values
     for name in path.split("."):

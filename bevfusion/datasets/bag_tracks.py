@@ -29,6 +29,7 @@ COMPASS_OFF_RAD = np.deg2rad(20.0)  # and farther than this it does not count fr
 REVERSE_RAD = np.deg2rad(150.0)  # motion against the heading
 STEP_M, COARSE_STEP_M = 1.0, 15.0  # of the motion that a heading is compared with, by precise fixes and by others
 MAX_HEADING_SPREAD_RAD = np.deg2rad(20.0)  # of most steps about the usual angle: more follows no motion
+MAX_SPEED_M_S, LEAST_ASTRAY_M = 70.0, 3.0  # beyond, a fix is one of somewhere else
 MAX_IMU_GAP_S = 0.5  # between two orientations that a heading is taken from
 
 
@@ -116,6 +117,16 @@ def geo_tracks(
     precise = _precise(fixes, summary)
     frame = LocalFrame(float(lat_lon_deg[0, 0]), float(lat_lon_deg[0, 1]))
     xy_m = frame.many_metres_from_degrees(lat_lon_deg)
+    astray = _astray(stamps_ns, xy_m)
+    if astray.any():
+        told = f"{int(astray.sum())} of {len(astray)} fixes lie where no vehicle gets to and back in time: left out"
+        summary.add("lost", fixes.topic, told, count=int(astray.sum()), total=len(astray))
+        stamps_ns, lat_lon_deg, xy_m, precise = (
+            stamps_ns[~astray],
+            lat_lon_deg[~astray],
+            xy_m[~astray],
+            precise[~astray],
+        )
     course = course_rad(xy_m)
     step_m = STEP_M if precise.mean() > 0.5 else COARSE_STEP_M
     heading = _headings(imu, frames, stamps_ns, xy_m, step_m, summary)
@@ -151,6 +162,24 @@ def _placed(fixes: Messages) -> Bool[np.ndarray, " n"]:
     somewhere = (lat_deg != 0.0) | (lon_deg != 0.0)
     placed: np.ndarray = (np.abs(lat_deg) <= 90.0) & (np.abs(lon_deg) <= 180.0) & somewhere & (status > NO_FIX)
     return placed
+
+
+def _astray(stamps_ns: Int[np.ndarray, " n"], xy_m: Float[np.ndarray, "n 2"]) -> Bool[np.ndarray, " n"]:
+    """Single fixes that are too far from the one before and the one after, which are not too far from each other."""
+    astray = np.zeros(len(stamps_ns), dtype=bool)
+    if len(stamps_ns) < 3:
+        return astray
+
+    def too_far(apart: int) -> Bool[np.ndarray, " m"]:
+        seconds = (stamps_ns[apart:] - stamps_ns[:-apart]) / 1e9
+        far: np.ndarray = (
+            np.linalg.norm(xy_m[apart:] - xy_m[:-apart], axis=1) > MAX_SPEED_M_S * seconds + LEAST_ASTRAY_M
+        )
+        return far
+
+    steps, over_two = too_far(1), too_far(2)
+    astray[1:-1] = steps[:-1] & steps[1:] & ~over_two
+    return astray
 
 
 def _precise(fixes: Messages, summary: InputSummary) -> Bool[np.ndarray, " n"]:

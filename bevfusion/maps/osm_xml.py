@@ -51,7 +51,7 @@ class XmlReader:
             while chunk := stream.read(_CHUNK_BYTES):
                 parser.Parse(chunk, False)
             parser.Parse(b"", True)
-        except expat.ExpatError as error:
+        except (expat.ExpatError, LookupError) as error:  # an encoding that nobody knows
             raise ValueError(f"XML: {error}") from error
 
     @staticmethod

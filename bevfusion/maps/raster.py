@@ -12,6 +12,7 @@ import numpy as np
 import pyproj
 import rasterio
 from jaxtyping import Bool, Float, Num
+from rasterio._err import CPLE_BaseError
 from rasterio.enums import ColorInterp, MaskFlags
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
 from rasterio.transform import from_gcps
@@ -247,12 +248,16 @@ def open_picture(path: Path, summary: InputSummary) -> Iterator[Picture]:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", NotGeoreferencedWarning)
                 source = rasterio.open(path.resolve(), driver=_driver(path))
-        except RasterioError as error:
+        except (RasterioError, CPLE_BaseError) as error:
             raise DataError(f"{path} is not a readable picture ({_line(error)}); export it again") from error
         with source:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", NotGeoreferencedWarning)
-                picture = Picture(source, path, summary)
+                try:
+                    picture = Picture(source, path, summary)
+                except (RasterioError, CPLE_BaseError) as error:  # as of a world file that is one endless line
+                    told = f"{path} or a file beside it is not readable ({_line(error)}); export it again"
+                    raise DataError(told) from error
             yield picture
     for text in said:
         summary.add("warning", "file", f"GDAL says: {text}")

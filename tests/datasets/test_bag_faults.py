@@ -546,3 +546,25 @@ def test_one_bad_frame_is_counted_and_skipped(tmp_path):
 def test_more_than_one_bad_frame_in_ten_is_an_error(tmp_path):
     with pytest.raises(DataError, match=r"5 of 40 frames cannot be read, the first: .*scan 1 of /lidar/points"):
         list(opened(tmp_path, spoiled([1, 2, 3, 4, 5])))
+
+
+def test_a_single_fix_astray_is_left_out(tmp_path):
+    written = deepcopy(messages())
+    fixes = [message for topic, _, message in written if topic == FIX]
+    fixes[20].latitude += 50.0 / 111_200.0
+    drive = opened(tmp_path, written)
+    assert off_m(drive, 20) < 0.05
+    assert "1 of 40 fixes lie where no vehicle gets to and back in time" in told(drive, "lost")
+
+
+def test_a_transform_that_comes_with_two_values_is_told(tmp_path):
+    written = messages()
+    written.append(messages((("base_link", "lidar", (0.0, 0.0, 1.5), 1.0),))[0])
+    assert "base_link to lidar comes 2 times, with other values: the last one counts" in told(
+        opened(tmp_path, written), "warning"
+    )
+
+
+def test_an_offset_that_may_be_the_way_to_the_recorder_is_told(tmp_path):
+    drive = opened(tmp_path, restamped(messages(), LIDAR, lambda stamp_ns: stamp_ns + 3 * S // 10))
+    assert "0.3 s ahead" in told(drive, "assumed") or "0.3 s behind" in told(drive, "assumed")

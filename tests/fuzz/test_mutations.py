@@ -8,7 +8,7 @@ import logging
 import signal
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
@@ -114,3 +114,18 @@ def test_the_same_seed_gives_the_same_damage() -> None:
         changed = [mutation(data, np.random.default_rng(number)) != data for number in range(20)]
         assert sum(changed) > 15, mutation.__name__
     assert mutate(b"", np.random.default_rng(0)) == (b"", "")
+
+
+def test_what_ten_thousand_found(tmp_path: Path) -> None:
+    """Inputs of kinds that got through once."""
+    damages: dict[str, tuple[str, Callable[[bytes], bytes]]] = {
+        "OpenStreetMap, .osm": ("town.osm", lambda data: b'<?xml version="1.0" encoding="UTF-x"?>\n' + data),
+        "picture": ("town.pgw", lambda data: b"9" * 5000 + b"\n" + data),
+        "configuration": ("c.yaml", lambda data: data.replace(b"name: mine", b"16: mine")),
+    }
+    for name, (file, damage_of) in damages.items():
+        folder = tmp_path / file
+        folder.mkdir()
+        path = KINDS[name].write(folder)
+        (folder / file).write_bytes(damage_of((folder / file).read_bytes()))
+        assert check(KINDS[name], path, None) == "", name
