@@ -70,7 +70,7 @@ def matching_saliency(
 
     All attention before it has passed into this, so it compares networks whatever their mechanisms are.
     """
-    return head.weighted_template(lidar).abs().mean(1, keepdim=True) * seen * head.footprint
+    return head.weighted_template(lidar.float()).abs().mean(1, keepdim=True) * seen * head.footprint
 
 
 def introspect(locator: Locator, scan: Scan, prior: SE2, offset_m: float, offset_rad: float) -> Introspection:

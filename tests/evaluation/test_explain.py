@@ -28,7 +28,7 @@ from tests.evaluation.test_run import FakeMap, straight_drive
 PROTOCOL = Protocol(offset_m=4.0, offset_deg=6.0)
 
 
-def tiny_localizer(source, fusion: str = "se", refine: str = "sam") -> NetworkLocator:
+def tiny_localizer(source, fusion: str = "se", refine: str = "sam", precision="float32") -> NetworkLocator:
     torch.manual_seed(0)
     base = Config()
     small = {"width": 8, "levels": 2}
@@ -36,7 +36,7 @@ def tiny_localizer(source, fusion: str = "se", refine: str = "sam") -> NetworkLo
     slots = {"fusion": AttentionConfig(attention=fusion), "refine": AttentionConfig(attention=refine)}
     model = model.model_copy(update=slots)
     config = base.model_copy(update={"bev": base.bev.model_copy(update={"range_m": 24.0}), "model": model})
-    return NetworkLocator(build_model(config), config, source)
+    return NetworkLocator(build_model(config), config, source, precision=precision)
 
 
 def seen_from(drive, source, locator):
@@ -310,3 +310,11 @@ def test_attention_is_reported_without_the_frames_that_cannot_be_read() -> None:
     assert len(asked) == 9
     (note,) = drive.summary.of_kind("lost")
     assert note.text.startswith("1 of 20 frames cannot be read")
+
+
+def test_features_of_bfloat16_are_looked_at_as_well(town_drive):
+    drive, source = town_drive
+    locator = tiny_localizer(source, precision="bfloat16")
+    seen = seen_from(drive, source, locator)
+    assert list(seen.attention) == list(SLOTS)
+    assert all(np.isfinite(weight).all() for weight in seen.attention.values())
