@@ -25,6 +25,7 @@ from bevfusion.direction.guide import Guide
 from bevfusion.direction.path import PathAhead
 from bevfusion.direction.route_files import read_route
 from bevfusion.drawing import ESTIMATE, TRUTH, new_figure
+from bevfusion.filters.start import fix_window_m
 from bevfusion.geometry.geodesy import GeoPose
 from bevfusion.geometry.grid import Grid
 from bevfusion.geometry.se2 import SE2
@@ -228,7 +229,7 @@ class Localizer:
         near: tuple[float, float] | None = None,
         heading_deg: float | None = None,
         *,
-        offset_m: float = WINDOW_M,
+        offset_m: float | None = None,
         offset_deg: float = WINDOW_DEG,
     ) -> Iterator[Pose | None]:
         """A pose for each frame of a drive, or None where it is lost or too doubtful to say.
@@ -240,7 +241,7 @@ class Localizer:
             drive: what `bevfusion.open_drive` opens, or any frames in order of time.
             near: as of `locate`.
             heading_deg: as of `locate`.
-            offset_m: as of `locate`.
+            offset_m: as of `locate`; None: 20 about `near`, of a fix as its covariance says (`filters/start.py`).
             offset_deg: as of `locate`.
 
         Raises:
@@ -257,7 +258,10 @@ class Localizer:
                 index, prior, any_heading = start
                 source = self._sources[index]
                 follower = sequence_localizer(self._locators[index], source, config)
-                follower.start(prior, offset_m, math.pi if any_heading else math.radians(offset_deg))
+                window_m = offset_m
+                if window_m is None:
+                    window_m = WINDOW_M if near is not None else fix_window_m(frame.gnss_std_m)
+                follower.start(prior, window_m, math.pi if any_heading else math.radians(offset_deg))
             estimate = follower.step(frame)
             if estimate is None or source is None:
                 yield None

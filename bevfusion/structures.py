@@ -71,6 +71,7 @@ class Frame:
     scan: Scan
     odom_from_ego: SE2 | None = None
     gnss: GeoPose | None = None
+    gnss_std_m: float | None = None  # of the fix, along its worse axis on the ground; None: it does not say
     truth: GeoPose | None = None
 
 

@@ -26,8 +26,6 @@ from bevfusion.cli.options import (
 
 log = logging.getLogger(__name__)
 
-_HEADING_DEG = 20.0  # how far the heading of --near may be off
-
 
 def track(
     drive: Annotated[Path, typer.Argument(metavar="LOG", help="A log, known by its path, as DRIVE of `evaluate`.")],
@@ -53,7 +51,15 @@ def track(
     start: Annotated[int, typer.Option(min=0, help="First frame.")] = 0,
     frames: Annotated[int | None, typer.Option(min=1, help="Most frames.", show_default="all")] = None,
     every: Annotated[int, typer.Option(min=1, help="Take one frame in so many.")] = 1,
-    offset_m: Annotated[float, typer.Option(min=1.0, max=200.0, help="How far the start may be off.")] = 20.0,
+    offset_m: Annotated[
+        float | None,
+        typer.Option(
+            min=1.0,
+            max=200.0,
+            help="How far the start may be off, along east and north.",
+            show_default="of a fix five times its standard deviation, 10 to 100; 20 where it has none, and of --near",
+        ),
+    ] = None,
     map_error_m: MapError = 1.0,
     mcap: Annotated[bool, typer.Option("--mcap", help="Also poses.mcap, for Foxglove.")] = False,
     plots: Annotated[bool, typer.Option("--plots/--no-plots", help="Write report.html.")] = True,
@@ -91,7 +97,7 @@ def track(
     from bevfusion.maps.source import first_covering, open_map
     from bevfusion.progress import frame_progress
     from bevfusion.structures import DataError
-    from bevfusion.tracking.follow import Start
+    from bevfusion.tracking.follow import Start, start_near
     from bevfusion.tracking.report import headline
     from bevfusion.tracking.run import chosen_indices, first_map, follow, write_all
 
@@ -106,7 +112,7 @@ def track(
     place = None if guess is None else GeoPose(guess[0], guess[1], math.radians(guess[2] or 0.0))
     paths = with_fetched(maps, overpass, lambda: places_of([drive], options) if place is None else [[place]])
     sources = [open_map(path) for path in paths]
-    begin: Start | None = Start(None) if anywhere else None
+    begin: Start | None = Start(None, told="anywhere on the map") if anywhere else None
     if guess is None or place is None:
         source = first_map(opened, indices, sources)
     else:
@@ -114,7 +120,7 @@ def track(
         if found is None:
             raise DataError(f"--near {near} lies on none of the maps ({', '.join(one.name for one in sources)})")
         source = sources[found[0]]
-        begin = Start(found[1], offset_m, math.pi if guess[2] is None else math.radians(_HEADING_DEG))
+        begin = start_near(found[1], guess[2], offset_m)
     guide = Guide(source, None if route is None else read_route(route), goal)
     if guide.leads:
         guide.check_map()
@@ -122,11 +128,12 @@ def track(
         with frame_progress("odometry", len(opened)) as show:
             opened = with_kiss_icp(opened, user_cache("odometry"), show)
     locator = open_locator(checkpoint, source, computing)
-    tracked, interrupted = follow(
+    followed = follow(
         opened,
         locator,
         source,
         start=begin,
+        fix_offset_m=offset_m,
         indices=indices,
         smooth=smooth,
         config=filter_config(checkpoint),
@@ -135,10 +142,20 @@ def track(
     if plots and not is_installed("matplotlib"):
         log.warning("no report.html: it needs matplotlib: pip install 'bevfusion[report]'")
         plots = False
-    drawn = plots and not interrupted
+    tracked, drawn = followed.frames, plots and not followed.interrupted
     guide_used = guide if guide.usable else None
-    write_all(folder, opened, tracked, source, map_error_m=map_error_m, mcap=mcap, plots=drawn, guide=guide_used)
+    write_all(
+        folder,
+        opened,
+        tracked,
+        source,
+        start=followed.start,
+        map_error_m=map_error_m,
+        mcap=mcap,
+        plots=drawn,
+        guide=guide_used,
+    )
     typer.echo(f"{headline(tracked)}; in {folder}")
-    if interrupted:
+    if followed.interrupted:
         log.warning("interrupted: %d of %d frames are kept in %s", len(tracked), len(indices), folder)
         raise KeyboardInterrupt

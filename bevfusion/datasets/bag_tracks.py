@@ -6,6 +6,7 @@ covariance alone a receiver may say what it likes; so both must say so. The IMU 
 agreement with the direction of travel shows, and must have measured within a moment of the fix.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -15,7 +16,7 @@ from jaxtyping import Bool, Float, Int
 
 from bevfusion.datasets.bag_frames import BagFrames
 from bevfusion.datasets.rigid import interpolated_rotations, inverse, rotations, yaws_rad
-from bevfusion.datasets.tracks import GeoTrack, PoseTrack, course_rad
+from bevfusion.datasets.tracks import FixSpread, GeoTrack, PoseTrack, course_rad
 from bevfusion.geometry.geodesy import LocalFrame
 from bevfusion.structures import DataError
 from bevfusion.summary import InputSummary
@@ -62,6 +63,12 @@ def fix_row(message: Any) -> list[float]:
     variance = max(float(message.position_covariance[0]), float(message.position_covariance[4]))
     kind = float(message.position_covariance_type)
     return [message.latitude, message.longitude, float(message.status.status), kind, variance]
+
+
+def fix_std_m(message: Any) -> float | None:
+    """Standard deviation of a NavSatFix along its worse axis on the ground; None if it does not say."""
+    *_, kind, variance_m2 = fix_row(message)
+    return math.sqrt(variance_m2) if kind > 0 and 0.0 < variance_m2 < math.inf else None
 
 
 def orientation_row(message: Any) -> list[float]:
@@ -151,6 +158,18 @@ def geo_tracks(
     told = f"{int(true.sum())} of {len(true)} fixes are precise and have a heading"
     summary.add("used", "truth", told, count=int(true.sum()), total=len(true))
     return GeoTrack.from_degrees(stamps_ns[true], places_deg[true], yaw_rad[true]), gnss
+
+
+def fix_spread(fixes: Messages | None) -> FixSpread | None:
+    """How far the fixes may be off by their covariances; None where none of them says."""
+    if fixes is None:
+        return None
+    fixes = fixes.usable(_placed(fixes))
+    kind, variance_m2 = fixes.rows[:, 3], fixes.rows[:, 4]
+    stated = (kind > 0) & (variance_m2 > 0.0) & np.isfinite(variance_m2)
+    if not stated.any():
+        return None
+    return FixSpread(fixes.stamps_ns, np.sqrt(np.where(stated, variance_m2, np.nan)))
 
 
 def _no_truth(summary: InputSummary, reason: str) -> None:

@@ -19,6 +19,7 @@ from bevfusion.datasets.bag_frames import TRANSFORM_TYPES, BagFrames, is_world, 
 from bevfusion.datasets.bag_tracks import (
     Messages,
     fix_row,
+    fix_spread,
     geo_tracks,
     gravity_deg,
     has_orientation,
@@ -154,7 +155,12 @@ def open_bag(path: Path, options: LogOptions | None = None) -> LoggedDrive:
     decode = DECODERS[lidar.msgtype]
     clouds = BagClouds(bag, lidar.rows(scans), heads.header_ns[scans], settled[0][scans], decode, turn)
     return LoggedDrive(
-        name, clouds, Tracks(truth, gnss, odometry), options, summary=summary, stamps_ns=clouds.stamps_ns
+        name,
+        clouds,
+        Tracks(truth, gnss, odometry, fix_spread(messages.get("gnss"))),
+        options,
+        summary=summary,
+        stamps_ns=clouds.stamps_ns,
     )
 
 

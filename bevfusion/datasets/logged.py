@@ -25,7 +25,7 @@ from bevfusion.datasets.plausibility import (
     check_tracks,
     facts_of,
 )
-from bevfusion.datasets.tracks import GeoTrack, PoseTrack
+from bevfusion.datasets.tracks import FixSpread, GeoTrack, PoseTrack
 from bevfusion.structures import DataError, Frame
 from bevfusion.summary import InputSummary
 
@@ -76,6 +76,7 @@ class Tracks:
     truth: GeoTrack | None = None
     gnss: GeoTrack | None = None
     odometry: PoseTrack | None = None
+    gnss_spread: FixSpread | None = None  # where fixes say how far they may be off
 
 
 class LoggedDrive:
@@ -210,12 +211,14 @@ class LoggedDrive:
         if self._deskew and self._motion is not None and cloud.time_s is not None:
             cloud = replace(cloud, xyz=deskewed(cloud.xyz, cloud.time_s, stamp_ns, self._motion))
         tracks = self._tracks
+        fix = None if tracks.gnss is None else tracks.gnss.at(stamp_ns)
         return Frame(
             index=position,
             stamp_ns=stamp_ns,
             scan=cloud.scan(self.intensity_scale),
             odom_from_ego=None if tracks.odometry is None else tracks.odometry.at(stamp_ns),
-            gnss=None if tracks.gnss is None else tracks.gnss.at(stamp_ns),
+            gnss=fix,
+            gnss_std_m=None if fix is None or tracks.gnss_spread is None else tracks.gnss_spread.at(stamp_ns),
             truth=None if tracks.truth is None else tracks.truth.at(stamp_ns),
         )
 

@@ -118,6 +118,32 @@ class GeoTrack:
         return None if pose is None else self.frame.geo_pose(pose)
 
 
+@dataclass(frozen=True)
+class FixSpread:
+    """How far GNSS fixes may be off, as they say themselves.
+
+    Raises:
+        DataError: if there is no fix, or the arrays do not belong together.
+    """
+
+    stamps_ns: Int[np.ndarray, " n"]  # ascending
+    std_m: Float[np.ndarray, " n"]  # along the worse axis on the ground; NaN where a fix does not say
+
+    def __post_init__(self) -> None:
+        if len(self.stamps_ns) != len(self.std_m) or len(self.stamps_ns) == 0:
+            raise DataError(f"expected one deviation a fix, got {len(self.std_m)} for {len(self.stamps_ns)}")
+
+    def at(self, stamp_ns: int) -> float | None:
+        """The larger one of the fixes before and after a moment; None where neither says."""
+        after = int(np.searchsorted(self.stamps_ns, stamp_ns))
+        if after < len(self.stamps_ns) and int(self.stamps_ns[after]) == stamp_ns:
+            beside = self.std_m[after : after + 1]
+        else:
+            beside = self.std_m[max(after - 1, 0) : after + 1]
+        stated = beside[np.isfinite(beside)]
+        return float(stated.max()) if len(stated) else None
+
+
 def course_rad(xy_m: Float[np.ndarray, "n 2"], least_m: float = 1.0) -> Float[np.ndarray, " n"]:
     """Direction of travel at each position; where it stands still, that of the last move (or the first to come)."""
     course, known = np.zeros(len(xy_m)), np.zeros(len(xy_m), dtype=bool)

@@ -9,8 +9,10 @@ import threading
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from bevfusion.datasets.bag_tracks import fix_std_m
 from bevfusion.datasets.rigid import bare
 from bevfusion.filters.sequence import SequenceLocalizer
+from bevfusion.filters.start import fix_window_m
 from bevfusion.geometry.geodesy import GeoPose
 from bevfusion.geometry.se2 import SE2
 from bevfusion.maps.source import MapSource
@@ -57,6 +59,8 @@ def start_of_pose(message: Any, parameters: NodeParameters) -> Start:
 def start_of_fix(message: Any, source: MapSource, parameters: NodeParameters) -> Start | None:
     """From GNSS (sensor_msgs/NavSatFix), with any heading; None: the receiver has no fix.
 
+    The window is that of the parameters, or wider where the covariance asks for it (`filters/start.py`).
+
     Raises:
         DataError: if it is no place, or off the map.
     """
@@ -69,7 +73,8 @@ def start_of_fix(message: Any, source: MapSource, parameters: NodeParameters) ->
         raise DataError(f"~/fix: {error}") from error
     if not source.covers(place.x_m, place.y_m):
         raise DataError(f"~/fix {lat_deg:.6f}, {lon_deg:.6f} lies off the map")
-    return Start(place, parameters.offset_m)
+    std_m = fix_std_m(message)
+    return Start(place, parameters.offset_m if std_m is None else max(parameters.offset_m, fix_window_m(std_m)))
 
 
 class SearchStopped(Exception):  # noqa: N818 - no error: the node ends in the middle of a search

@@ -15,6 +15,7 @@ import numpy as np
 from bevfusion.datasets.drive import Drive
 from bevfusion.filters.settings import FilterConfig
 from bevfusion.filters.smoother import Hindsight, Smoother
+from bevfusion.filters.start import UNSTATED_M, fix_window_m
 from bevfusion.geometry.geodesy import GeoPose
 from bevfusion.geometry.se2 import SE2
 from bevfusion.heads.map_error import MAP_ERROR_M, with_map_error
@@ -26,6 +27,7 @@ from bevfusion.structures import DataError, Frame, Locator, PoseEstimate
 log = logging.getLogger(__name__)
 
 State = Literal["following", "waiting", "lost", "doubtful", "unreadable"]
+_NEAR_DEG = 20.0  # how far a heading that somebody says may be off
 _MOST_UNREADABLE = 0.1  # share of the frames: beyond, something is wrong with the log or its reader
 _WAITING = "no GNSS fix on the map yet: give --near LAT,LON, or --anywhere"
 _LOST = "the scans contradict the place that was followed"
@@ -38,8 +40,9 @@ class Start:
     """Where a log begins; without a place, anywhere on the map."""
 
     map_from_ego: SE2 | None
-    offset_m: float = 20.0  # half the window, along east and north
+    offset_m: float = UNSTATED_M  # half the window, along east and north
     offset_rad: float = math.pi
+    told: str = ""  # where it comes from and how wide the window is, in words
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,12 +68,14 @@ def track_drive(
     source: MapSource,
     *,
     start: Start | None = None,
+    fix_offset_m: float | None = None,
     indices: Sequence[int] | None = None,
     smooth: bool = False,
     config: FilterConfig | None = None,
     map_error_m: float = MAP_ERROR_M,
     on_frame: Callable[[int, int], None] | None = None,
     on_step: Callable[[int, int], None] | None = None,
+    on_start: Callable[[Start], None] | None = None,
 ) -> Iterator[TrackedFrame]:
     """Follow a log; frames come in order, with `smooth` some frames late.
 
@@ -79,12 +84,14 @@ def track_drive(
         locator: finds single scans on the map.
         source: the map.
         start: where it begins; None: at the first GNSS fix that lies on the map, with any heading.
+        fix_offset_m: half the window about that fix; None: as the fix's covariance says (`filters/start.py`).
         indices: of the frames to take, ascending; all if None.
         smooth: look back from the end of the log.
         config: of the filter; the defaults if None.
         map_error_m: how far the map may be off as a whole, see `heads/map_error.py`.
         on_frame: called with (frames done, frames in all).
         on_step: called with (steps done, steps in all) while the whole map is searched.
+        on_start: called with where it begins, once that is known.
 
     Raises:
         DataError: if more than one frame in ten cannot be read.
@@ -104,11 +111,13 @@ def track_drive(
                 raise DataError(f"{unreadable} of {done} frames cannot be read; the last: {error}") from error
             continue
         if not begun:
-            found = start if start is not None else start_of_fix(frame, source)
+            found = start if start is not None else start_of_fix(frame, source, fix_offset_m)
             if found is None:
                 yield TrackedFrame(index, frame.stamp_ns, "waiting", _WAITING, None, frame.gnss)
                 continue
             begun = True
+            if on_start is not None:
+                on_start(found)
             if found.map_from_ego is None:
                 localizer.start_anywhere(on_step)
             else:
@@ -128,12 +137,42 @@ def track_drive(
         yield from _final(smoother.finish(), asked, map_error_m)
 
 
-def start_of_fix(frame: Frame, source: MapSource, offset_m: float = 20.0) -> Start | None:
-    """A start at the frame's GNSS fix, with any heading; None without a fix on the map."""
+def start_near(place: SE2, heading_deg: float | None, offset_m: float | None = None) -> Start:
+    """A start where somebody says.
+
+    Args:
+        place: in the map frame.
+        heading_deg: as it was given, counter-clockwise from east; None: any.
+        offset_m: half the window; None: 20 m.
+    """
+    window_m = UNSTATED_M if offset_m is None else offset_m
+    heading = "any heading" if heading_deg is None else f"{heading_deg:g} degrees within {_NEAR_DEG:.0f}"
+    offset_rad = math.pi if heading_deg is None else math.radians(_NEAR_DEG)
+    return Start(place, window_m, offset_rad, f"--near, sought within {window_m:.0f} m east and north, {heading}")
+
+
+def start_of_fix(frame: Frame, source: MapSource, offset_m: float | None = None) -> Start | None:
+    """A start at the frame's GNSS fix, with any heading; None without a fix on the map.
+
+    Args:
+        frame: of a log.
+        source: the map.
+        offset_m: half the window; None: as the fix's covariance says.
+    """
     if frame.gnss is None:
         return None
     place = source.frame.map_from_ego(frame.gnss)
-    return Start(place, offset_m) if source.covers(place.x_m, place.y_m) else None
+    if not source.covers(place.x_m, place.y_m):
+        return None
+    window_m = fix_window_m(frame.gnss_std_m) if offset_m is None else offset_m
+    if offset_m is not None:
+        why = "as --offset-m says"
+    elif frame.gnss_std_m is None:
+        why = "for it does not say how far it may be off"
+    else:
+        why = f"for its standard deviation is {frame.gnss_std_m:.2g} m"
+    told = f"the GNSS fix of frame {frame.index}, sought within {window_m:.0f} m east and north ({why}), any heading"
+    return Start(place, window_m, math.pi, told)
 
 
 def _final(hindsight: Sequence[Hindsight], asked: list[Frame], map_error_m: float) -> Iterator[TrackedFrame]:

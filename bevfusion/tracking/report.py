@@ -94,6 +94,7 @@ def write_report(
     notes: Sequence[InputSummary],
     map_error_m: float,
     odometry: str,
+    start: str = "",
 ) -> None:
     """Write the report.
 
@@ -105,6 +106,7 @@ def write_report(
         notes: what log and map were made of.
         map_error_m: what the covariances hold of the map's own error.
         odometry: where it came from, as of `Drive.odometry`.
+        start: where it began and how wide the window was, in words.
 
     Raises:
         ImportError: if matplotlib is not installed.
@@ -112,6 +114,7 @@ def write_report(
     distance_m = [d for frame in frames if (d := gnss_distance_m(frame, source)) is not None]
     std_m = [_std_m(frame) for frame in frames if frame.answered]
     rows = {
+        "start": start or "not told",
         "odometry": _ODOMETRY.get(odometry, odometry),
         "frames": str(len(frames)),
         "with a pose": str(sum(frame.answered for frame in frames)),

@@ -3,6 +3,7 @@
 import json
 import logging
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from bevfusion import __version__
@@ -22,6 +23,15 @@ from bevfusion.tracking.follow import Start, TrackedFrame, track_drive
 from bevfusion.tracking.report import counts, headline, write_report
 
 log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Followed:
+    """What came of a log."""
+
+    frames: list[TrackedFrame]  # in order
+    start: str  # where it began and how wide the window was, in words
+    interrupted: bool
 
 
 def chosen_indices(count: int, start: int, frames: int | None, every: int) -> range:
@@ -61,14 +71,21 @@ def follow(
     source: MapSource,
     *,
     start: Start | None,
+    fix_offset_m: float | None = None,
     indices: Sequence[int],
     smooth: bool,
     config: FilterConfig | None,
     map_error_m: float,
-) -> tuple[list[TrackedFrame], bool]:
-    """The frames in order, and whether it was interrupted; what was known by then is kept."""
+) -> "Followed":
+    """Follow a log, arguments as of `track_drive`; what is known when it is interrupted is kept."""
     frames: list[TrackedFrame] = []
+    began: list[Start] = []
     interrupted = False
+
+    def on_start(start: Start) -> None:
+        began.append(start)
+        log.info("start: %s", start.told)
+
     with frame_progress("frames", len(indices)) as show:
         try:
             frames.extend(
@@ -78,17 +95,20 @@ def follow(
                     locator,
                     source,
                     start=start,
+                    fix_offset_m=fix_offset_m,
                     indices=indices,
                     smooth=smooth,
                     config=config,
                     map_error_m=map_error_m,
                     on_frame=show,
                     on_step=log_search_progress,
+                    on_start=on_start,
                 )
             )
         except KeyboardInterrupt:
             interrupted = True
-    return sorted(frames, key=lambda frame: frame.index), interrupted
+    in_order = sorted(frames, key=lambda frame: frame.index)
+    return Followed(in_order, began[0].told if began else "none: no frame had a GNSS fix on the map", interrupted)
 
 
 def write_all(
@@ -97,6 +117,7 @@ def write_all(
     frames: Sequence[TrackedFrame],
     source: MapSource,
     *,
+    start: str = "",
     map_error_m: float = MAP_ERROR_M,
     mcap: bool = False,
     plots: bool = True,
@@ -115,6 +136,7 @@ def write_all(
             "odometry": drive.odometry,
             "map": source.name,
             "origin": [source.frame.origin_lat_deg, source.frame.origin_lon_deg],
+            "start": start,
             "map_error_m": map_error_m,
             "frames": counts(frames),
             "headline": headline(frames),
@@ -131,4 +153,4 @@ def write_all(
             outputs.write_mcap(staged / "poses.mcap", frames, source)
     if plots:
         log.info("drawing the report")
-        write_report(folder / "report.html", drive.name, frames, source, notes, map_error_m, drive.odometry)
+        write_report(folder / "report.html", drive.name, frames, source, notes, map_error_m, drive.odometry, start)

@@ -142,6 +142,21 @@ def test_a_fix_without_correction_is_no_truth(tmp_path):
     assert drive[2].gnss is not None
 
 
+def test_the_covariance_of_a_fix_comes_with_it(tmp_path):
+    made = small_drive(BagMessages(ros1=True))
+    fixes = [message for _, _, message in made if message.__msgtype__.endswith("NavSatFix")]
+    for message, (kind, east_m2, north_m2) in zip(
+        fixes, [(2, 9.0, 16.0), (1, 4.0, 1.0), (0, 9.0, 9.0), (2, 0.0, 0.0), (2, np.nan, np.nan)], strict=True
+    ):
+        message.status.status = 0
+        message.position_covariance_type = kind
+        message.position_covariance = np.array([east_m2, 0, 0, 0, north_m2, 0, 0, 0, 99.0])
+    drive = open_drive(write_ros1(tmp_path / "a.bag", made))
+    said = [frame.gnss_std_m for frame in drive]
+    assert said[:2] == [pytest.approx(4.0), pytest.approx(2.0)]
+    assert said[2:] == [None, None, None]
+
+
 def test_a_relative_orientation_is_no_heading(tmp_path):
     messages = BagMessages(ros1=True)
     made = [

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from bevfusion.datasets.tracks import GeoTrack, PoseTrack, course_rad
+from bevfusion.datasets.tracks import FixSpread, GeoTrack, PoseTrack, course_rad
 from bevfusion.geometry.se2 import SE2
 from bevfusion.structures import DataError
 
@@ -47,6 +47,16 @@ def test_bad_samples_are_left_out():
     assert kept.stamps_ns.tolist() == [0, 3]
     with pytest.raises(DataError, match="stamps"):
         track((0, math.nan, 0, 0))
+
+
+def test_fixes_say_how_far_they_may_be_off():
+    spread = FixSpread(np.array([0, S, 2 * S, 3 * S]), np.array([2.0, 5.0, np.nan, np.nan]))
+    assert [spread.at(at) for at in (-S, 0, S // 2, S)] == [2.0, 2.0, 5.0, 5.0]
+    assert spread.at(S + S // 2) == 5.0  # the one that says it
+    assert spread.at(2 * S) is None
+    assert spread.at(9 * S) is None
+    with pytest.raises(DataError, match="one deviation a fix, got 0 for 0"):
+        FixSpread(np.array([], dtype=int), np.array([]))
 
 
 def test_course_holds_while_standing():

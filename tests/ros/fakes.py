@@ -58,9 +58,14 @@ def initial(pose: SE2, frame: str = "map") -> SimpleNamespace:
     return SimpleNamespace(header=header(frame, 0), pose=SimpleNamespace(pose=pose_of(pose)))
 
 
-def fix(lat_deg: float, lon_deg: float, status: int = 0) -> SimpleNamespace:
+def fix(lat_deg: float, lon_deg: float, status: int = 0, std_m: float = 0.0) -> SimpleNamespace:
     return SimpleNamespace(
-        header=header("gnss", 0), latitude=lat_deg, longitude=lon_deg, status=SimpleNamespace(status=status)
+        header=header("gnss", 0),
+        latitude=lat_deg,
+        longitude=lon_deg,
+        status=SimpleNamespace(status=status),
+        position_covariance=[std_m**2, 0.0, 0.0, 0.0, std_m**2, 0.0, 0.0, 0.0, 4.0 * std_m**2],
+        position_covariance_type=2 if std_m else 0,
     )
 
 

@@ -250,6 +250,14 @@ def test_a_fix_starts_with_any_heading_once(bench):
     assert len(tested.localizer.starts) == 1
 
 
+@pytest.mark.parametrize(("std_m", "offset_m"), [(2.0, 20.0), (8.0, 40.0)])
+def test_a_fix_that_is_less_sure_is_sought_farther_off(bench, std_m, offset_m):
+    tested = bench()
+    tested.core.fix(fix(*FakeMap.frame.degrees_from_metres(30.0, 40.0), std_m=std_m))
+    tested.send(0)
+    assert tested.localizer.starts[0][1] == pytest.approx(offset_m + math.hypot(1.0, 0.5))
+
+
 def test_a_fix_may_be_told_to_be_ignored(bench):
     tested = bench(start_from_fix=False)
     tested.core.fix(fix(*FakeMap.frame.degrees_from_metres(30.0, 40.0)))

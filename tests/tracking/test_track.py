@@ -1,6 +1,7 @@
 """Following a log without truth, and what is written of it."""
 
 import csv
+import html
 import json
 import math
 from collections.abc import Iterator
@@ -103,6 +104,33 @@ class TestFollowing:
         assert start_of_fix(frame, Plain()) is None
         assert start_of_fix(replace(frame, gnss=None), Plain()) is None
 
+    def test_the_covariance_of_the_fix_sets_the_window(self):
+        frame = log_of(1).frames[0]
+        for std_m, window_m in ((None, 20.0), (3.0, 15.0), (0.02, 10.0), (8.0, 40.0), (500.0, 100.0)):
+            start = start_of_fix(replace(frame, gnss_std_m=std_m), Plain())
+            assert start is not None
+            assert start.offset_m == window_m
+            assert f"within {window_m:.0f} m" in start.told
+            assert ("does not say" in start.told) == (std_m is None)
+        asked = start_of_fix(replace(frame, gnss_std_m=8.0), Plain(), 25.0)
+        assert asked is not None
+        assert (asked.offset_m, "--offset-m" in asked.told) == (25.0, True)
+
+    def test_the_start_is_told_in_summary_and_log(self, tmp_path: Path, caplog: pytest.LogCaptureFixture):
+        log = log_of(4, gnss_from=1)
+        log.frames[1] = replace(log.frames[1], gnss_std_m=4.0)
+        with caplog.at_level("INFO"):
+            followed = follow(
+                log, Sharp(), Plain(), start=None, indices=range(4), smooth=False, config=None, map_error_m=1.0
+            )
+        assert "the GNSS fix of frame 1, sought within 20 m east and north (for its standard deviation is 4 m)" in (
+            followed.start
+        )
+        assert followed.start in caplog.text
+        write_all(tmp_path / "out", log, followed.frames, Plain(), start=followed.start)
+        assert json.loads((tmp_path / "out/summary.json").read_text())["start"] == followed.start
+        assert followed.start in html.unescape((tmp_path / "out/report.html").read_text())
+
     def test_without_a_fix_every_frame_says_what_to_give(self):
         frames = list(track_drive(log_of(3, gnss_from=None), Sharp(), Plain()))
         assert all(frame.state == "waiting" and "--near LAT,LON" in frame.reason for frame in frames)
@@ -152,7 +180,7 @@ class TestFollowing:
                     raise KeyboardInterrupt
                 return super().locate(*arguments, **options)
 
-        frames, interrupted = follow(
+        followed = follow(
             log_of(8),
             Interrupted(),
             Plain(),
@@ -162,8 +190,8 @@ class TestFollowing:
             config=None,
             map_error_m=1.0,
         )
-        assert interrupted
-        assert len(frames) == 3
+        assert followed.interrupted
+        assert len(followed.frames) == 3
 
 
 class Sharp(Locator):
