@@ -27,6 +27,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("api", "streets", "tracking"),
     ("evaluation",),  # scores all of these: nothing that runs on a vehicle or trains may need it
     ("cli",),
+    ("__main__",),
 )
 RANK = {box: rank for rank, boxes in enumerate(LAYERS) for box in boxes}
 MODULES = sorted(PACKAGE.rglob("*.py"))

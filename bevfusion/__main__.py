@@ -1,0 +1,6 @@
+"""`python -m bevfusion SUBCOMMAND`: the command line where no script is on the path, in a container or by a full path."""
+
+from bevfusion.cli import main
+
+if __name__ == "__main__":
+    raise SystemExit(main())
