@@ -1,4 +1,4 @@
-"""`python -m bevfusion SUBCOMMAND`: the command line where no script is on the path, in a container or by a full path."""
+"""`python -m bevfusion SUBCOMMAND`: the command line where no script is on the path, as in a container."""
 
 from bevfusion.cli import main
 

@@ -89,6 +89,15 @@ def test_help_lists_the_subcommands(capsys: pytest.CaptureFixture[str], argument
     assert all(name in out for name in COMMANDS)
 
 
+def test_the_package_itself_is_the_command_line() -> None:
+    """`python -m bevfusion`, where no script is on the path."""
+    done = subprocess.run(
+        [sys.executable, "-m", "bevfusion", "trakc"], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert "track" in done.stderr
+
+
 @pytest.mark.parametrize("subcommand", COMMANDS)
 def test_help_of_every_tool(subcommand: str) -> None:
     """`tools/NAME.py --help` works, names itself, and imports neither torch nor anything else heavy."""

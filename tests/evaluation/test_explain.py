@@ -131,6 +131,21 @@ def test_watching_sees_what_looking_sees_and_leaves_no_trace(town_drive):
     assert watch.attention() is None
 
 
+def test_a_locator_that_computes_in_bfloat16_is_watched_and_explained(town_drive, tmp_path: Path):
+    drive, source = town_drive
+    locator, plain = (tiny_localizer(source, precision=precision) for precision in ("bfloat16", "float32"))
+    truth = source.frame.map_from_ego(drive[0].truth)
+    watch = AttentionHook(locator)
+    locator.locate(drive[0].scan, truth, PROTOCOL.offset_m, math.radians(PROTOCOL.offset_deg))
+    seen = watch.attention()
+    expected = seen_from(drive, source, plain)
+    for slot, weight in seen.items():
+        assert np.corrcoef(weight[expected.seen], expected.attention[slot][expected.seen])[0, 1] > 0.9, slot
+    watch.close()
+    explain(locator, drive[0].scan, truth, 4.0, 0.1, tmp_path / "new", "scan")
+    assert (tmp_path / "new/scan_explain.json").is_file()
+
+
 def test_an_evaluation_leaves_no_hooks(town_drive, tmp_path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("bevfusion.evaluation.run.write_plots", lambda folder, *_, **__: folder.mkdir())
     drive, source = town_drive
