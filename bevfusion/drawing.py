@@ -34,6 +34,7 @@ def new_figure(
     spans: Sequence[tuple[int, int, int]] | None = None,
     left_in: float = 0.75,
     gap_in: float = 0.75,
+    top_in: float = _TOP_IN,
 ) -> Any:
     """A figure that pyplot does not know of, and its axes as a flat list.
 
@@ -47,12 +48,13 @@ def new_figure(
         spans: (row, first column, columns) of each of the axes, where they are not one a column.
         left_in: margin on the left, for names.
         gap_in: between columns and between rows.
+        top_in: margin above, for a title.
     """
     with needs("report", "drawing"):
         from matplotlib.figure import Figure
 
     figure = Figure(figsize=(width_in, height_in))
-    wide_in, high_in = width_in - left_in - _RIGHT_IN, height_in - _BOTTOM_IN - _TOP_IN
+    wide_in, high_in = width_in - left_in - _RIGHT_IN, height_in - _BOTTOM_IN - top_in
     between_in = 0.15 if sharex else gap_in
     spacing = figure.add_gridspec(
         rows,
@@ -60,7 +62,7 @@ def new_figure(
         left=left_in / width_in,
         right=1.0 - _RIGHT_IN / width_in,
         bottom=_BOTTOM_IN / height_in,
-        top=1.0 - _TOP_IN / height_in,
+        top=1.0 - top_in / height_in,
         # gaps are told in shares of the axes' size, which is what the gaps leave
         wspace=gap_in * columns / (wide_in - gap_in * (columns - 1)),
         hspace=between_in * rows / (high_in - between_in * (rows - 1)),

@@ -129,7 +129,7 @@ def cumulative_name(quantity: Quantity) -> str:
 def _write_statistics(folder: Path, results: Sequence[DriveResult], estimates: Sequence[ScoredEstimate]) -> None:
     _draw_cumulative(folder, estimates)
     heading_deg = errors_of(estimates).heading_deg
-    figure, (rose,) = new_figure(PANEL_IN, 4.6, projections=("polar",))
+    figure, (rose,) = new_figure(PANEL_IN, 4.6, projections=("polar",), top_in=0.75)  # the title stands above 0°
     _heading_rose(rose, heading_deg)
     save_figure(figure, folder / "heading_rose.png")
     figure, (near,) = new_figure(PANEL_IN, 4.6)
@@ -251,7 +251,7 @@ def _draw_trajectory(path: Path, trajectory: MapTrajectory, source: MapSource, s
     figure, (axis,) = new_figure(_MAP_IN, _MAP_IN * aspect + 0.6)
     extent = _show_map(axis, source, grid, SE2(x_m, y_m))
     lines = np.stack([truth[:, :2], estimate[:, :2], np.full((len(truth), 2), np.nan)], axis=1).reshape(-1, 2)
-    axis.plot(*lines.T, color=ESTIMATE, linewidth=0.5, alpha=0.6)  # from each truth to its estimate
+    axis.plot(*lines.T, color=ESTIMATE, linewidth=1.0, alpha=0.8)  # from each truth to its estimate
     if show_priors:
         prior = pose_rows([e.prior for e in estimates if e.draw == estimates[0].draw])
         axis.plot(prior[:, 0], prior[:, 1], "-", color=PRIOR, linewidth=1.5, label="odometry alone")

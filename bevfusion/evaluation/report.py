@@ -203,8 +203,8 @@ def card(report: Mapping[str, Any], written: datetime) -> list[tuple[str, str]]:
     for key, title in (
         ("lost", "without an answer"),
         ("not_covered", "off all maps"),
-        ("without_truth", "no truth"),
-        ("unreadable", "unreadable"),
+        ("without_truth", "without a true pose"),
+        ("unreadable", "that cannot be read"),
     ):
         lines.append((f"frames {title}", ", ".join(f"{name}: {count}" for name, count in report.get(key, {}).items())))
     p50, p95 = (f"{number(report['runtime_ms'][key], 1)} ms" for key in ("p50", "p95"))
