@@ -34,6 +34,8 @@ from bevfusion.tables import printable
 # typer carries its own copy of click from 0.26 on: the base of its usage errors, whichever module it comes from
 UsageProblem: type[typer.BadParameter] = typer.BadParameter.__mro__[2]
 
+_NO_MAP = " Give a file, or auto, which fetches one for where the log is."  # for one who never had one
+
 INTERRUPTED, TERMINATED = 130, 143  # as shells have it: 128 and the number of the signal
 
 # what a disk says: the user's to mend, whatever file it is about
@@ -84,7 +86,8 @@ def _run(command: Any, words: list[str], program: str) -> int:
     try:
         status = command.main(words, prog_name=program, standalone_mode=False)
     except UsageProblem as error:
-        return fail(error.format_message())
+        message = error.format_message()
+        return fail(message + (_NO_MAP if message.startswith("Missing option '--map'") else ""))
     except (typer.Abort, KeyboardInterrupt):  # newer versions of typer make a status of it
         return INTERRUPTED
     except ValueError as error:

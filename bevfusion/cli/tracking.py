@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from bevfusion.choices import meant
 from bevfusion.cli.fetching import Overpass, places_of, with_fetched
 from bevfusion.cli.options import (
     ODOMETRIES,
@@ -78,7 +79,8 @@ def track(
     directions.geojson: the ways on from each pose, along --route or to --to if one is given.
     """
     if odometry not in ODOMETRIES[:2]:
-        raise typer.BadParameter(f"--odometry is log or kiss-icp, got {odometry!r}")
+        known = ODOMETRIES[:2]
+        raise typer.BadParameter(f"--odometry is log or kiss-icp, got {odometry!r}{meant(odometry, known)}")
     if near is not None and anywhere:
         raise typer.BadParameter("--near and --anywhere exclude each other")
     from bevfusion.precision import precision_named
@@ -124,10 +126,10 @@ def track(
     guide = Guide(source, None if route is None else read_route(route), goal)
     if guide.leads:
         guide.check_map()
+    locator = open_locator(checkpoint, source, computing)  # a mistyped name is told before the minutes of KISS-ICP
     if odometry == "kiss-icp" or opened.odometry == "none":
         with frame_progress("odometry", len(opened)) as show:
             opened = with_kiss_icp(opened, user_cache("odometry"), show)
-    locator = open_locator(checkpoint, source, computing)
     followed = follow(
         opened,
         locator,

@@ -61,6 +61,8 @@ def open_drive(path: str | os.PathLike[str], options: LogOptions | None = None) 
     near = _drives_near(path)
     if near:
         raise DataError(f"{path}: not a drive itself, but {', '.join(map(str, near))}: give one of them")
+    if _is_map(path):
+        raise DataError(f"{path}: not a drive that is read here: it looks like a map, which stands behind --map")
     raise DataError(f"{path}: not a drive that is read here; read are: {'; '.join(reader[0] for reader in READERS)}")
 
 
@@ -76,6 +78,13 @@ def _drives_near(path: Path, most: int = 5) -> list[Path]:
         if len(found) == most:
             break
     return found
+
+
+def _is_map(path: Path) -> bool:
+    from bevfusion.maps.raster import SUFFIXES  # heavy, and of use when something is wrong alone
+    from bevfusion.maps.reading import holds_features
+
+    return holds_features(path) or path.suffix.lower() in SUFFIXES
 
 
 def read_scan(path: str | os.PathLike[str]) -> Scan:

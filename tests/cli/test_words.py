@@ -46,6 +46,42 @@ def test_names_of_evaluate(capsys, drive_path, map_path, words, near):  # noqa: 
     assert near in said(capsys, [words[0], str(drive_path), "--map", str(map_path), *words[1:]], "evaluate")
 
 
+@pytest.mark.parametrize(
+    ("words", "near"),
+    [(["--odometry", "kis-icp"], "did you mean 'kiss-icp'?"), (["--checkpoint", "defualt"], "did you mean 'default'?")],
+)
+def test_names_of_track(capsys, drive_path, map_path, monkeypatch, words, near):  # noqa: F811
+    def too_early(*_: object) -> None:
+        raise AssertionError("minutes of KISS-ICP before a mistyped name is told")
+
+    monkeypatch.setattr("bevfusion.datasets.odometry.with_kiss_icp", too_early)
+    assert near in said(capsys, [str(drive_path), "--map", str(map_path), *words], "track")
+
+
+@pytest.mark.parametrize("command", ["track", "evaluate"])
+def test_who_gives_no_map_learns_how_to_come_by_one(capsys, drive_path, command):  # noqa: F811
+    words = [str(drive_path)] if command == "track" else ["default", str(drive_path)]
+    assert "Missing option '--map'. Give a file, or auto" in said(capsys, words, command)
+
+
+def test_a_log_that_is_none_is_told_what_was_meant(capsys, drive_path, map_path, tmp_path):  # noqa: F811
+    assert "it looks like a map, which stands behind --map" in said(
+        capsys, [str(map_path), "--map", str(drive_path)], "track"
+    )
+    bag = tmp_path / "monday"
+    bag.mkdir()
+    (bag / "metadata.yaml").write_text("rosbag2_bagfile_information: {}\n")
+    (bag / "monday_0.mcap").write_bytes(b"")
+    told = said(capsys, [str(bag / "metadata.yaml"), "--map", str(map_path)], "track")
+    assert f"not a drive itself, but {bag}: give one of them" in told
+    parent = tmp_path / "recorded"
+    parent.mkdir()
+    drive_path.rename(parent / "tuesday")
+    assert f"not a drive itself, but {parent / 'tuesday'}: give one of them" in said(capsys, [str(parent)], "info")
+    (parent / "notes.txt").write_text("nothing")
+    assert "not a drive that is read here; read are: " in said(capsys, [str(parent / "notes.txt")], "info")
+
+
 def test_quiet_and_verbose_hold_for_one_run(drive_path, monkeypatch, caplog, capsys):  # noqa: F811
     levels: list[int] = []
 
