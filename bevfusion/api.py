@@ -33,7 +33,7 @@ from bevfusion.heads.map_error import MAP_ERROR_M, with_map_error
 from bevfusion.lidar.ground import height_above_ground
 from bevfusion.localizer import filter_config, open_locator
 from bevfusion.maps.pictures import ATTRIBUTION, paint
-from bevfusion.maps.source import MapSource, first_covering, open_map
+from bevfusion.maps.source import MapSource, first_covering, off_all_maps, open_map
 from bevfusion.precision import Precision, precision_named
 from bevfusion.sequence import sequence_localizer
 from bevfusion.structures import DataError, Frame, Locator, PoseEstimate, Scan
@@ -286,12 +286,7 @@ class Localizer:
             raise DataError(f"near is (latitude, longitude) in degrees, got {near!r}") from error
         found = first_covering(self._sources, place)
         if found is None:
-            swapped = None
-            if abs(near[1]) <= 90.0:
-                swapped = first_covering(self._sources, GeoPose(near[1], near[0]))
-            hint = "" if swapped is None else "; latitude and longitude seem to be swapped"
-            names = ", ".join(source.name for source in self._sources)
-            raise DataError(f"{near[0]}, {near[1]} lies on none of the maps ({names}){hint}")
+            raise DataError(off_all_maps(self._sources, place, "near"))
         return found
 
     @staticmethod

@@ -295,7 +295,10 @@ def test_locate_takes_the_names_of_columns(capsys: pytest.CaptureFixture[str], t
 def test_locate_off_the_map(capsys: pytest.CaptureFixture[str], drive_path: Path, map_path: Path) -> None:
     scan = str(drive_path / "velodyne_points/data/0000000000.bin")
     message = fails_in_one_line(capsys, ["locate", "c", scan, "--map", str(map_path), "--near=-33.9,18.4"])
-    assert "none of the maps" in message
+    assert "--near -33.900000, 18.400000 lies on none of the maps (tiny: latitude " in message
+    assert "swapped" not in message
+    swapped = fails_in_one_line(capsys, ["locate", "c", scan, "--map", str(map_path), "--near=8.4,49.0"])
+    assert swapped.endswith("; latitude and longitude swapped?\n")
 
 
 def test_near() -> None:

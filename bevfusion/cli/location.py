@@ -96,7 +96,7 @@ def locate(
     from bevfusion.geometry.geodesy import GeoPose
     from bevfusion.heads.map_error import with_map_error
     from bevfusion.localizer import open_locator
-    from bevfusion.maps.source import first_covering, open_map
+    from bevfusion.maps.source import first_covering, off_all_maps, open_map
     from bevfusion.structures import DataError, Locator
 
     guess = GeoPose(lat_deg, lon_deg, math.radians(heading_deg or 0.0))
@@ -104,7 +104,7 @@ def locate(
     sources = [open_map(path) for path in with_fetched(maps, overpass, lambda: [[guess]])]
     covering = first_covering(sources, guess)
     if covering is None:
-        raise DataError(f"--near {near} lies on none of the maps ({', '.join(source.name for source in sources)})")
+        raise DataError(off_all_maps(sources, guess, "--near"))
     source, prior = sources[covering[0]], covering[1]
     if explain is not None:
         from bevfusion.localizer import open_localizer

@@ -96,7 +96,7 @@ def track(
     from bevfusion.files import check_writable, user_cache
     from bevfusion.geometry.geodesy import GeoPose
     from bevfusion.localizer import filter_config, open_locator
-    from bevfusion.maps.source import first_covering, open_map
+    from bevfusion.maps.source import first_covering, off_all_maps, open_map
     from bevfusion.progress import frame_progress
     from bevfusion.structures import DataError
     from bevfusion.tracking.follow import Start, start_near
@@ -120,7 +120,7 @@ def track(
     else:
         found = first_covering(sources, place)
         if found is None:
-            raise DataError(f"--near {near} lies on none of the maps ({', '.join(one.name for one in sources)})")
+            raise DataError(off_all_maps(sources, place, "--near"))
         source = sources[found[0]]
         begin = start_near(found[1], guess[2], offset_m)
     guide = Guide(source, None if route is None else read_route(route), goal)

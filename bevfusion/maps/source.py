@@ -88,3 +88,25 @@ def first_covering(sources: Sequence[MapSource], place: GeoPose) -> tuple[int, S
         if source.covers(pose.x_m, pose.y_m):
             return index, pose
     return None
+
+
+def off_all_maps(sources: Sequence[MapSource], place: GeoPose, name: str) -> str:
+    """What to say of a place that no map covers: where each map lies, and whether the other order of numbers would do.
+
+    Args:
+        sources: the maps.
+        place: that none of them covers.
+        name: what it is to the user.
+    """
+    swapped = GeoPose(place.lon_deg, place.lat_deg) if abs(place.lon_deg) <= 90.0 else None
+    hint = "" if swapped is None or first_covering(sources, swapped) is None else "; latitude and longitude swapped?"
+    extents = "; ".join(f"{source.name}: {_extent_told(source)}" for source in sources)
+    return f"{name} {place.lat_deg:.6f}, {place.lon_deg:.6f} lies on none of the maps ({extents}){hint}"
+
+
+def _extent_told(source: MapSource) -> str:
+    """The box of a map in degrees."""
+    x0, y0, x1, y1 = source.bounds_m
+    south, west = source.frame.degrees_from_metres(x0, y0)
+    north, east = source.frame.degrees_from_metres(x1, y1)
+    return f"latitude {south:.5f} to {north:.5f}, longitude {west:.5f} to {east:.5f}"

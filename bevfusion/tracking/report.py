@@ -30,6 +30,7 @@ _MOST_CELLS = 1600  # along a side of the map's picture
 _ARROWS = 25
 _MAP_IN, _MAP_DOTS_PER_INCH, _MAP_OPACITY = 6.5, 150, 0.6
 _NORMAL_95 = 1.96
+_TOP_IN = 0.2  # above figures without a title
 _TOLD: dict[State, str] = {
     "following": "with a pose",
     "waiting": "before the start",
@@ -43,6 +44,7 @@ _PAGE = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
 <title>{title}</title>
 <style>
+h1 {{ overflow-wrap: anywhere; line-height: 1.2; }}
 body {{ font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 0 auto; padding: 1rem; color: #222; }}
 img {{ display: block; max-width: 100%; height: auto; }}
 table {{ border-collapse: collapse; }}
@@ -55,7 +57,7 @@ footer {{ color: #666; font-size: .85rem; }}
 </style></head><body>
 <h1>{title}</h1>
 <p>{headline}</p>
-<table>{rows}</table>
+{start}<table>{rows}</table>
 <h2>On the map</h2>
 <img alt="{map_alt}" src="data:image/png;base64,{map_picture}">
 <p>Red: the track, with the band that holds it across its way with 95 %; arrows: heading. Blue: GNSS. Yellow, dashed: no
@@ -114,7 +116,6 @@ def write_report(
     distance_m = [d for frame in frames if (d := gnss_distance_m(frame, source)) is not None]
     std_m = [_std_m(frame) for frame in frames if frame.answered]
     rows = {
-        "start": start or "not told",
         "odometry": _ODOMETRY.get(odometry, odometry),
         "frames": str(len(frames)),
         "with a pose": str(sum(frame.answered for frame in frames)),
@@ -127,6 +128,7 @@ def write_report(
     page = _PAGE.format(
         title=html.escape(f"{name} on {source.name}"),
         headline=html.escape(headline(frames)),
+        start=f"<p>Start: {html.escape(start)}.</p>\n" if start else "",
         rows="".join(
             f"<tr><td>{html.escape(key)}</td><td>{html.escape(value)}</td></tr>" for key, value in rows.items()
         ),
@@ -189,7 +191,7 @@ def _map_figure(frames: Sequence[TrackedFrame], source: MapSource) -> Any:
     layers = source.draw(
         Grid.square(math.ceil(half_m / cell_m) * cell_m, cell_m), SE2(float(centre[0]), float(centre[1]))
     )
-    figure, (axis,) = new_figure(_MAP_IN, _MAP_IN)
+    figure, (axis,) = new_figure(_MAP_IN, _MAP_IN, top_in=_TOP_IN)
     extent = (centre[0] - half_m, centre[0] + half_m, centre[1] - half_m, centre[1] + half_m)
     axis.imshow(paint(layers), extent=extent, interpolation="nearest", alpha=_MAP_OPACITY)
     axis.plot(*fixes_m.T, ".", color=TRUTH, markersize=2)
@@ -238,7 +240,7 @@ def _time_figures(frames: Sequence[TrackedFrame], source: MapSource) -> Iterator
         ("confidence", confidence, (0.0, 1.0)),
         ("distance from GNSS (m)", distance_m, None),
     ):
-        figure, (axis,) = new_figure(PANEL_IN, 2.6)
+        figure, (axis,) = new_figure(PANEL_IN, 2.6, top_in=_TOP_IN)
         axis.plot(seconds, values, ".", color=ESTIMATE, markersize=3)
         if limits is None:
             axis.set_ylim(bottom=0.0)
