@@ -34,7 +34,12 @@ from bevfusion.tables import printable
 # typer carries its own copy of click from 0.26 on: the base of its usage errors, whichever module it comes from
 UsageProblem: type[typer.BadParameter] = typer.BadParameter.__mro__[2]
 
-_NO_MAP = " Give a file, or auto, which fetches one for where the log is."  # for one who never had one
+# for one who does not know it yet, by how a message begins
+_HINTS = {
+    "Missing option '--map'": " Give a file, or auto, which fetches one for where the log is.",
+    "Missing argument 'DRIVE": " A CHECKPOINT stands before it: evaluate default DRIVE --map MAP.",
+    "Missing argument 'SCAN": " A CHECKPOINT stands before it: locate default SCAN --map MAP --near LAT,LON.",
+}
 
 INTERRUPTED, TERMINATED = 130, 143  # as shells have it: 128 and the number of the signal
 
@@ -87,7 +92,7 @@ def _run(command: Any, words: list[str], program: str) -> int:
         status = command.main(words, prog_name=program, standalone_mode=False)
     except UsageProblem as error:
         message = error.format_message()
-        return fail(message + (_NO_MAP if message.startswith("Missing option '--map'") else ""))
+        return fail(message + "".join(hint for begin, hint in _HINTS.items() if message.startswith(begin)))
     except (typer.Abort, KeyboardInterrupt):  # newer versions of typer make a status of it
         return INTERRUPTED
     except ValueError as error:

@@ -163,12 +163,11 @@ def _coverage(source: "MapSource", places: "list[GeoPose]", covered: int) -> str
         return "coverage: not known, for the drive has neither GNSS nor truth"
     if covered:
         return f"coverage: {covered} of {len(places)} places of the drive that were looked at lie on the map"
-    first = places[0]
-    swapped = source.frame.metres_from_degrees(first.lon_deg, first.lat_deg) if abs(first.lon_deg) <= 90.0 else None
-    hint = "; latitude and longitude swapped?" if swapped is not None and source.covers(*swapped) else ""
+    from bevfusion.maps.source import off_all_maps
+
     return (
-        f"coverage: none of {len(places)} places of the drive lies on the map; the first is lat {first.lat_deg:.5f}, "
-        f"lon {first.lon_deg:.5f}{hint}"
+        f"coverage: none of {len(places)} places of the drive lies on the map: "
+        f"{off_all_maps([source], places[0], 'the first,')}"
     )
 
 

@@ -242,7 +242,10 @@ def parse_near(text: str, name: str = "--near") -> tuple[float, float, float | N
     except ValueError:
         numbers = []
     if len(numbers) not in (2, 3) or not all(math.isfinite(number) for number in numbers):
-        raise typer.BadParameter(f"{name} expects LAT,LON[,HEADING_DEG] in degrees, e.g. 49.01,8.42,90, got {text!r}")
+        wanted = "LAT,LON in degrees, e.g. 49.01,8.42"
+        if name != "--to":
+            wanted = "LAT,LON[,HEADING_DEG] in degrees, e.g. 49.01,8.42,90"
+        raise typer.BadParameter(f"{name} expects {wanted}, got {text!r}")
     if abs(numbers[0]) > 90.0 or abs(numbers[1]) > 180.0:
         raise typer.BadParameter(f"{name}: latitude lies in -90 to 90, longitude in -180 to 180, got {text!r}")
     return numbers[0], numbers[1], numbers[2] if len(numbers) == 3 else None

@@ -64,6 +64,17 @@ def test_who_gives_no_map_learns_how_to_come_by_one(capsys, drive_path, command)
     assert "Missing option '--map'. Give a file, or auto" in said(capsys, words, command)
 
 
+@pytest.mark.parametrize(("command", "more"), [("evaluate", []), ("locate", ["--near", "49.0,8.4"])])
+def test_who_forgets_the_checkpoint_is_told_where_it_stands(capsys, drive_path, map_path, command, more):  # noqa: F811
+    message = said(capsys, [str(drive_path), "--map", str(map_path), *more], command)
+    assert f"A CHECKPOINT stands before it: {command} default" in message
+
+
+def test_a_goal_is_asked_for_without_a_heading(capsys, drive_path, map_path):  # noqa: F811
+    message = said(capsys, [str(drive_path), "--map", str(map_path), "--to", "8.4"], "track")
+    assert "--to expects LAT,LON in degrees, e.g. 49.01,8.42, got '8.4'" in message
+
+
 def test_a_log_that_is_none_is_told_what_was_meant(capsys, drive_path, map_path, tmp_path):  # noqa: F811
     assert "it looks like a map, which stands behind --map" in said(
         capsys, [str(map_path), "--map", str(drive_path)], "track"
