@@ -14,17 +14,20 @@ import io
 import math
 import os
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from dataclasses import field as dataclass_field
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 from jaxtyping import Float
 
+from bevfusion.direction.field import DirectionField
 from bevfusion.direction.guide import Guide
 from bevfusion.direction.path import PathAhead
+from bevfusion.direction.picture import draw_field, draw_paths
 from bevfusion.direction.route_files import read_route
-from bevfusion.drawing import ESTIMATE, TRUTH, new_figure
+from bevfusion.drawing import ESTIMATE, new_figure
 from bevfusion.filters.start import fix_window_m
 from bevfusion.geometry.geodesy import GeoPose
 from bevfusion.geometry.grid import Grid
@@ -60,9 +63,9 @@ class Pose:
     confidence: float  # how well scan and map agree: probability within 2 m and 4 degrees of this pose, on the map
     map_name: str
     stamp_ns: int | None  # of the frame; None for a single scan
-    estimate: PoseEstimate = field(repr=False)  # with the whole belief
-    _scan: Scan = field(repr=False)
-    _source: MapSource = field(repr=False)
+    estimate: PoseEstimate = dataclass_field(repr=False)  # with the whole belief
+    _scan: Scan = dataclass_field(repr=False)
+    _source: MapSource = dataclass_field(repr=False)
 
     @property
     def compass_deg(self) -> float:
@@ -118,8 +121,21 @@ class Pose:
         return f'<p>{told}</p><img alt="scan on the map" src="data:image/png;base64,{encoded}">'
 
 
-def draw_pose(scan: Scan, estimate: PoseEstimate, source: MapSource, paths: Sequence[PathAhead] = ()) -> Any:
+def draw_pose(
+    scan: Scan,
+    estimate: PoseEstimate,
+    source: MapSource,
+    paths: Sequence[PathAhead] = (),
+    field: DirectionField | None = None,
+) -> Any:
     """A matplotlib figure of a scan where it was found on the map, and of the ways ahead: as wide as they are likely.
+
+    Args:
+        scan: that was located.
+        estimate: where.
+        source: the map.
+        paths: ahead of it.
+        field: about it: where one can drive, and which way.
 
     Raises:
         ImportError: if matplotlib is not installed.
@@ -137,11 +153,9 @@ def draw_pose(scan: Scan, estimate: PoseEstimate, source: MapSource, paths: Sequ
     axis.scatter(on_map[:, 0], on_map[:, 1], s=0.4, color="black", linewidths=0)
     ahead = 8.0 * math.cos(pose.yaw_rad), 8.0 * math.sin(pose.yaw_rad)
     axis.arrow(pose.x_m, pose.y_m, *ahead, width=0.6, color=ESTIMATE)
-    for path in paths:
-        line = pose.apply(np.concatenate([np.zeros((1, 2)), path.xy_m]))
-        axis.plot(line[:, 0], line[:, 1], color=TRUTH, linewidth=1.0 + 3.0 * path.probability, alpha=0.8)
-        if len(paths) > 1:
-            axis.annotate(f"{100.0 * path.probability:.0f} %", line[-1], color=TRUTH, fontsize=9)
+    if field is not None:
+        draw_field(axis, field)
+    draw_paths(axis, pose, paths)
     axis.set(xlim=east, ylim=north, xlabel="east (m)", ylabel="north (m)", aspect="equal")
     heading_deg = math.degrees(place.yaw_rad)
     axis.set_title(f"{place.lat_deg:.6f}, {place.lon_deg:.6f}, {heading_deg:.0f}° from east, ± {std_m:.1f} m")

@@ -55,7 +55,7 @@ def locate(
     ],
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object a scan on standard output.")] = False,
     explain: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Write pictures of attention and belief there.")
+        Path | None, typer.Option(metavar="DIR", help="Write pictures of attention, belief and the way ahead there.")
     ] = None,
     overwrite: Overwrite = False,
     backend: Annotated[
@@ -89,7 +89,8 @@ def locate(
     if explain is not None:
         from bevfusion.evaluation.explain import files_of
 
-        refuse_to_replace([file for path in scans for file in files_of(explain, path.stem)], overwrite)
+        ways = [explain / f"{path.stem}_way.png" for path in scans]
+        refuse_to_replace([file for path in scans for file in files_of(explain, path.stem)] + ways, overwrite)
     from bevfusion.datasets.scan_files import SingleScans
     from bevfusion.direction.guide import Guide, described, in_words
     from bevfusion.direction.route_files import read_route
@@ -158,12 +159,17 @@ def locate(
         answer["paths"] = [described(one, pose, source) for one in paths]
         if reason:
             answer["no_path"] = reason
-        if draw is not None:
+        pictures = [folder for folder in (draw, explain) if folder is not None]
+        if pictures:
             from bevfusion.api import draw_pose
+            from bevfusion.direction.picture import FIELD_GRID
             from bevfusion.drawing import save_figure
+            from bevfusion.geometry.se2 import SE2
 
-            draw.mkdir(parents=True, exist_ok=True)
-            save_figure(draw_pose(scan, estimate, source, paths), draw / f"{path.stem}_way.png")
+            field = guide.field(FIELD_GRID, SE2(pose.x_m, pose.y_m), pose, estimate.covariance, paths)
+            for folder in pictures:
+                folder.mkdir(parents=True, exist_ok=True)
+                save_figure(draw_pose(scan, estimate, source, paths, field), folder / f"{path.stem}_way.png")
         answers.append(answer)
         if as_json:
             typer.echo(json.dumps(answer))

@@ -30,9 +30,9 @@ POINTS = 20
 _STEP_M = 0.5
 _BEHIND_M = 15.0
 _LANE_CHANGE_M = 9.0  # standard deviation of the smoothing of lanes
-_BLEND_M = 40.0  # b: how far ahead half of an offset from the lane is left
-_HEADING_M = 8.0  # h
-_HEADING_RAD = math.radians(4.0)  # by how much headings of cars differ from that of the road (standard deviation)
+_BLEND_M = 80.0  # b: how far ahead half of an offset from the lane is left; b and h: docs/direction.md
+_HEADING_M = 16.0  # h
+_HEADING_RAD = math.radians(12.0)  # by how much headings of cars differ from that of the road (standard deviation)
 _MOST_TURN_RAD = math.radians(50.0)
 _REACH_M = POINTS * SPACING_M
 

@@ -2,9 +2,10 @@
 
 The route is the road of the map that was driven, found by matching the true track onto the road graph: what is scored
 is not which way to choose but where it lies from here. Scored is the route moved to the vehicle at the pose that was
-found, beside it are three baselines: straight on, and the route as the map draws it, at the prior and at the pose
-that was found. Distances are means over frames in metres, `hit` is a share from 0 to 1 as in the tables of the field;
-recalls and the share of right branches are percent, as everywhere here.
+found. Beside it are baselines: straight on, the route as the map draws it, at the prior and at the pose that was found,
+and the route moved to the vehicle at the prior (`map_alone`: what is known without the scan). Distances are means over
+frames in metres, `hit` is a share from 0 to 1 as in the tables of the field; recalls and the share of right branches
+are percent, as everywhere here.
 """
 
 import logging
@@ -21,18 +22,21 @@ from bevfusion.direction.driven import DrivenTrack
 from bevfusion.direction.matching import Stretch, matched
 from bevfusion.direction.path import NEAR_POINTS, PathAhead, path_along, path_as_drawn, straight_on
 from bevfusion.direction.road_graph import RoadGraph, road_graph_of
-from bevfusion.evaluation.results import DriveResult, ScoredEstimate
+from bevfusion.evaluation.results import DriveResult, ScoredEstimate, TrafficShift
 from bevfusion.geometry.geodesy import LocalFrame
-from bevfusion.geometry.se2 import SE2
+from bevfusion.geometry.se2 import SE2, wrap_angle
 from bevfusion.maps.source import MapSource
 from bevfusion.structures import DataError
 
 log = logging.getLogger(__name__)
 
-BASELINES = ("straight_on", "map_at_prior", "map_at_found_pose")
+BASELINES = ("straight_on", "map_at_prior", "map_at_found_pose", "map_alone")
+PATH_AT = NEAR_POINTS - 1
+"""Point of a path whose direction other traffic should not move: 16 m ahead."""
 RECALLS_DEG = (5.0, 10.0)
 _LOOK_BACK_M = 30.0  # a prior may lie so far behind the true place
 _APART_M = 4.0  # branches that are nearer to each other at their ends are one
+_PRIOR_STD = np.array([5.0, 5.0, np.radians(5.0)])  # of a prior, as of GNSS alone
 _AT_TRUTH = np.diag([0.25, 0.25, 1e-4])
 
 Section = dict[str, object]
@@ -49,6 +53,7 @@ class Tally:
     right_branch: list[bool] = field(default_factory=list)  # of the path along the route
     right_guess: list[bool] = field(default_factory=list)  # of the likeliest branch without a route
     left_out: dict[str, int] = field(default_factory=dict)  # frames, by the reason
+    traffic_deg: list[float] = field(default_factory=list)  # change of direction as vehicles come and go
 
     def leave_out(self, reason: str) -> None:
         """Count a frame that cannot be scored."""
@@ -85,7 +90,7 @@ class Tally:
                 name: {"path_16m": _means(self.rows[name]), "turning": _means(self.rows[name], turning)}
                 for name in BASELINES
             },
-            "traffic": None,  # the path follows from the pose and the map alone: see `traffic` for the pose
+            "traffic": _change(np.array(self.traffic_deg)) if self.traffic_deg else None,
         }
 
 
@@ -121,6 +126,8 @@ def direction_section(
                 continue
             track, index_of = _track(estimates, drive, maps[map_index].frame)
             count_drive(tally, graph, estimates, track, index_of)
+            shifts = [shift for shift in result.traffic if shift.map_index == map_index]
+            _count_traffic(tally, shifts, matched(graph, track.poses) if shifts else [], index_of)
     if not tally.turning and tally.left_out:
         reasons = ", ".join(f"{count} frames: {reason}" for reason, count in tally.left_out.items())
         log.info("direction is not scored (%s)", reasons)
@@ -159,6 +166,26 @@ def count_drive(
         _count_junction(tally, graph, estimate, paths[""], driven)
 
 
+def _count_traffic(
+    tally: Tally, shifts: Sequence[TrafficShift], stretches: Sequence[Stretch], index_of: Mapping[int, int]
+) -> None:
+    """How far the direction of the path 16 m ahead turns as vehicles come and go: about the map, not the vehicle."""
+    covariance = np.diag([0.25, 0.25, np.radians(1.0) ** 2])
+    for shift in shifts:
+        index = index_of.get(shift.frame)
+        stretch = next((s for s in stretches if index is not None and s.first <= index <= s.last), None)
+        if index is None or stretch is None or shift.before is None or shift.after is None or shift.vehicles == 0:
+            continue
+        from_m = max(float(stretch.along_m[index - stretch.first]) - _LOOK_BACK_M, 0.0)
+        directions_rad = []
+        for pose in (SE2(*shift.before), SE2(*shift.after)):
+            path = path_along(stretch.route, pose, covariance, along_m=stretch.route.place_of(pose, from_m)[0])
+            if len(path.yaw_rad) > PATH_AT:
+                directions_rad.append(pose.yaw_rad + float(path.yaw_rad[PATH_AT]))
+        if len(directions_rad) == 2:
+            tally.traffic_deg.append(abs(np.degrees(wrap_angle(directions_rad[1] - directions_rad[0]))))
+
+
 def paths_of(
     stretch: Stretch, index: int, found: SE2, covariance: Float[np.ndarray, "3 3"], prior: SE2
 ) -> dict[str, PathAhead]:
@@ -178,6 +205,7 @@ def paths_of(
         "straight_on": straight_on(),
         "map_at_prior": path_as_drawn(route, prior, along_m=prior_m),
         "map_at_found_pose": path_as_drawn(route, found, along_m=found_m),
+        "map_alone": path_along(route, prior, np.diag(_PRIOR_STD**2), along_m=prior_m),
     }
 
 
@@ -251,6 +279,14 @@ def _means(rows: Sequence[Row], chosen: "np.ndarray | None" = None) -> Section:
 def _errors(errors_deg: Float[np.ndarray, " n"]) -> Section:
     recall = {f"{limit:g}": 100.0 * float((errors_deg < limit).mean()) for limit in RECALLS_DEG}
     return {"median": float(np.median(errors_deg)), "recall": recall}
+
+
+def _change(turns_deg: Float[np.ndarray, " n"]) -> Section:
+    return {
+        "count": len(turns_deg),
+        "median_deg": float(np.median(turns_deg)),
+        "p95_deg": float(np.percentile(turns_deg, 95)),
+    }
 
 
 def _percent(hits: Sequence[bool]) -> float:

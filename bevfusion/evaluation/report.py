@@ -305,7 +305,10 @@ def _pictures(report: Mapping[str, Any], estimates: Sequence[ScoredEstimate], pl
     }
     found = {section: _inlined(plots / f"{name}.png", alt) for section, (name, alt) in named.items()}
     found["rose"] += found.pop("near")
-    found |= {"cumulative": [], "trajectory": [], "errors": []}
+    found |= {"cumulative": [], "trajectory": [], "errors": [], "way": []}
+    for picture in sorted(plots.glob("way_*.png")):
+        which = picture.stem.removeprefix("way_").replace("_", " ")
+        found["way"] += _inlined(picture, f"The way ahead, {which}: scan, map, field, path and the path driven")
     for quantity in QUANTITIES:
         found["cumulative"] += _inlined(
             plots / f"{cumulative_name(quantity)}.png",

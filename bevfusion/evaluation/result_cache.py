@@ -22,7 +22,7 @@ from bevfusion.structures import DataError
 
 log = logging.getLogger(__name__)
 
-FORMAT = 6
+FORMAT = 7
 _WORDS = ("drive", "odometry", "done", "not_covered", "without_truth", "unreadable", "lost", "box_deg", "failed")
 _WHOLE = ("frame_index", "frame", "stamp_ns", "draw", "map_index")
 _REAL = ("confidence", "runtime_ms", "credible_mass", "nll")
@@ -73,7 +73,7 @@ def decode(data: bytes, drive_index: int) -> DriveResult:
         result = DriveResult(**{name: words[name] for name in _WORDS})
         result.estimates = _estimates(stored, "", result.drive, drive_index)
         result.classical = _estimates(stored, _CLASSICAL, result.drive, drive_index)
-        result.traffic = [TrafficShift(**shift) for shift in words["traffic"]]
+        result.traffic = [_shift(shift) for shift in words["traffic"]]
         for number, item in enumerate(words["worst"]):
             attention = {slot: stored[f"worst{number}_attention_{slot}"] for slot in item["attention"]}
             place, heading = stored[f"worst{number}_place"], stored[f"worst{number}_heading"]
@@ -83,6 +83,12 @@ def decode(data: bytes, drive_index: int) -> DriveResult:
     except (KeyError, IndexError, TypeError, DataError) as error:  # damaged, or written whole, but not by this
         raise ValueError(f"not a cached result: {error}") from error
     return result
+
+
+def _shift(words: Mapping[str, Any]) -> TrafficShift:
+    """JSON makes lists of tuples."""
+    poses = {key: None if words[key] is None else tuple(words[key]) for key in ("before", "after")}
+    return TrafficShift(**{**words, **poses})
 
 
 def _columns(estimates: Sequence[ScoredEstimate], prefix: str) -> dict[str, Any]:

@@ -230,6 +230,9 @@ class TrafficShift:
     heading_deg: float  # absolute
     position_m: float
     hidden_only: bool = False  # what the vehicles hide is gone, and they themselves are not seen
+    before: tuple[float, float, float] | None = None  # the estimate as it was (x, y in m, yaw in rad, map frame)
+    after: tuple[float, float, float] | None = None  # and as it became
+    map_index: int = 0
 
 
 @dataclass

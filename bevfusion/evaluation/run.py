@@ -28,6 +28,7 @@ from bevfusion.evaluation.results import (
 from bevfusion.evaluation.scoring import DriveScorer, MakeLocator, score_drive
 from bevfusion.evaluation.summary import Section, report_of
 from bevfusion.evaluation.viewer import SUFFIX
+from bevfusion.evaluation.way_plots import write_way_plots
 from bevfusion.files import atomic_folder, check_writable, file_name
 from bevfusion.maps.provenance import map_provenance
 from bevfusion.maps.source import MapSource, open_map
@@ -313,6 +314,7 @@ def _write(
         write_runtimes(staged / "runtimes.csv", estimates)
         if drives is not None:
             write_plots(staged / "plots", results, drives, maps, mode)
+            write_way_plots(staged / "plots", results, drives, maps)
         write_trajectories(staged, estimates)
         write_report(staged / "report.html", report, estimates, staged / "plots")
         for recording in recordings:

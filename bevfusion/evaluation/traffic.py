@@ -68,9 +68,20 @@ def vehicle_shifts(
             prior = displaced(truth, asked, drive.name, frame.index, 0)
             before = _pose(locator, frame.scan, prior, asked)
             for vehicles, hidden_only, scan in _variants(frame.scan, counts, hiding, (asked.seed, frame.index)):
-                apart = _apart(before, _pose(locator, scan, prior, asked))
+                after = _pose(locator, scan, prior, asked)
                 changed = changed_share(frame.scan, scan)
-                shifts.append(TrafficShift(drive.name, frame.index, vehicles, changed, *apart, hidden_only))
+                shift = TrafficShift(
+                    drive.name,
+                    frame.index,
+                    vehicles,
+                    changed,
+                    *_apart(before, after),
+                    hidden_only,
+                    (before.x_m, before.y_m, before.yaw_rad),
+                    (after.x_m, after.y_m, after.yaw_rad),
+                    index,
+                )
+                shifts.append(shift)
         if on_frame is not None:
             on_frame(done, len(frame_indices))
     return shifts

@@ -8,11 +8,15 @@ import html
 import io
 import math
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from bevfusion.direction.guide import Guide
+from bevfusion.direction.picture import FIELD as WAY
+from bevfusion.direction.picture import draw_paths
 from bevfusion.drawing import ESTIMATE, PANEL_IN, PRIOR, TRUTH, new_figure
 from bevfusion.files import write_text
 from bevfusion.geometry.grid import Grid
@@ -20,6 +24,7 @@ from bevfusion.geometry.se2 import SE2
 from bevfusion.maps.pictures import ATTRIBUTION as CREDIT
 from bevfusion.maps.pictures import legend, paint
 from bevfusion.maps.source import MapSource
+from bevfusion.structures import DataError
 from bevfusion.summary import InputSummary
 from bevfusion.tables import number
 from bevfusion.tracking.follow import State, TrackedFrame
@@ -61,7 +66,7 @@ footer {{ color: #666; font-size: .85rem; }}
 <h2>On the map</h2>
 <img alt="{map_alt}" src="data:image/png;base64,{map_picture}">
 <p>Red: the track, with the band that holds it across its way with 95 %; arrows: heading. Blue: GNSS. Yellow, dashed: no
-pose. Colours of the map:</p>
+pose. Green: the way ahead of each arrow, the likeliest one. Colours of the map:</p>
 <ul class="legend">{legend}</ul>
 <h2>Over time</h2>
 <p>Yellow ticks at the bottom: frames without a pose.</p>
@@ -97,6 +102,7 @@ def write_report(
     map_error_m: float,
     odometry: str,
     start: str = "",
+    guide: Guide | None = None,
 ) -> None:
     """Write the report.
 
@@ -109,6 +115,7 @@ def write_report(
         map_error_m: what the covariances hold of the map's own error.
         odometry: where it came from, as of `Drive.odometry`.
         start: where it began and how wide the window was, in words.
+        guide: says where the road goes; None: nobody knows.
 
     Raises:
         ImportError: if matplotlib is not installed.
@@ -133,7 +140,7 @@ def write_report(
             f"<tr><td>{html.escape(key)}</td><td>{html.escape(value)}</td></tr>" for key, value in rows.items()
         ),
         map_alt="the track on the map",
-        map_picture=_encoded(_map_figure(frames, source), _MAP_DOTS_PER_INCH),
+        map_picture=_encoded(_map_figure(frames, source, guide), _MAP_DOTS_PER_INCH),
         panels="".join(
             f'<img alt="{html.escape(label)} over time" src="data:image/png;base64,{_encoded(figure)}">'
             for label, figure in _time_figures(frames, source)
@@ -177,7 +184,7 @@ def _encoded(figure: Any, dots_per_inch: int = 110) -> str:
     return base64.b64encode(written.getvalue()).decode("ascii")
 
 
-def _map_figure(frames: Sequence[TrackedFrame], source: MapSource) -> Any:
+def _map_figure(frames: Sequence[TrackedFrame], source: MapSource, guide: Guide | None) -> Any:
     fixes = [source.frame.map_from_ego(frame.gnss) for frame in frames if frame.gnss is not None]
     fixes_m = np.array([(fix.x_m, fix.y_m) for fix in fixes], dtype=float).reshape(-1, 2)
     places_m = _places_m(frames)
@@ -207,6 +214,13 @@ def _map_figure(frames: Sequence[TrackedFrame], source: MapSource) -> Any:
     shown = answered[:: max(1, len(answered) // _ARROWS)]
     yaws = np.array([frame.estimate.map_from_ego.yaw_rad for frame in shown if frame.estimate is not None])
     axis.quiver(*_places_m(shown).T, np.cos(yaws), np.sin(yaws), color=ESTIMATE, width=0.004, scale=25)
+    if guide is not None:
+        guide.forget()
+        for frame in shown:
+            with suppress(DataError):  # nothing leads on from there
+                assert frame.estimate is not None
+                pose = frame.estimate.map_from_ego
+                draw_paths(axis, pose, guide.paths(pose, frame.estimate.covariance)[:1], WAY)
     axis.set(xlim=extent[:2], ylim=extent[2:], xlabel="east (m)", ylabel="north (m)", aspect="equal")
     axis.annotate(CREDIT, (0.99, 0.01), xycoords="axes fraction", ha="right", va="bottom", fontsize=7)
     return figure

@@ -7,7 +7,7 @@ import pytest
 
 from bevfusion.direction import metrics
 from bevfusion.evaluation.direction import direction_section
-from bevfusion.evaluation.results import DriveResult, ScoredEstimate
+from bevfusion.evaluation.results import DriveResult, ScoredEstimate, TrafficShift
 from bevfusion.geometry.se2 import SE2
 from bevfusion.maps.render import OsmRenderer
 from tests.direction.graphs import Picture, crossing, town
@@ -77,3 +77,28 @@ def test_off_the_roads_and_on_pictures_nothing_is_scored():
     poses = [SE2(float(x), 200.0, 0.0) for x in range(-90, -20)]
     assert direction_section([scored(poses, SE2(), SE2())], [None], [OsmRenderer(town(crossing()))]) is None
     assert direction_section([scored(poses, SE2(), SE2())], [None], [Picture()]) is None
+
+
+def test_the_map_alone_is_the_route_moved_to_the_vehicle_at_the_prior():
+    """2 m to the left of the truth, with a heading that is right: the path keeps the offset."""
+    poses = [SE2(float(x), -1.75, 0.0) for x in range(-90, -20)]
+    section = direction_section([scored(poses, SE2(), SE2(0.0, 2.0, 0.0))], [None], [OsmRenderer(town(crossing()))])
+    alone = section["baselines"]["map_alone"]["path_16m"]
+    kept_m = 0.25 + 1.75 / (1.0 + (16.0 / 80.0) ** 2)  # of the offset from the lane, in the vehicle's frame
+    assert alone["ade_m"] < 0.15  # it goes on as the vehicle does
+    assert alone["fde_m"] == pytest.approx(2.0 - kept_m, abs=0.05)
+
+
+def test_traffic_turns_the_path_as_far_as_the_pose_leads_it_astray():
+    poses = [SE2(float(x), -1.75, 0.0) for x in range(-90, -20)]
+    result = scored(poses, SE2(), SE2())
+    still, turned = (-60.0, -1.75, 0.0), (-60.0, 2.25, 0.0)
+    for vehicles, after in ((10, still), (20, still), (40, turned), (None, turned), (0, turned)):
+        result.traffic.append(TrafficShift("drive", 130, vehicles, 0.1, 0.0, 0.0, False, still, after, 0))
+    result.traffic.append(TrafficShift("drive", 130, 40, 0.1, 0.0, 0.0))  # of before, without poses
+    section = direction_section([result], [None], [OsmRenderer(town(crossing()))])["traffic"]
+    assert section["count"] == 4
+    slope = 4.0 * 2.0 * (16.0 / 80.0**2) / (1.0 + (16.0 / 80.0) ** 2) ** 2  # of an offset of 4 m that fades
+    assert section["median_deg"] < section["p95_deg"]
+    assert section["p95_deg"] == pytest.approx(math.degrees(slope), abs=0.1)
+    assert direction_section([scored(poses, SE2(), SE2())], [None], [OsmRenderer(town(crossing()))])["traffic"] is None

@@ -132,7 +132,7 @@ def test_what_is_kept_comes_back() -> None:
     answers.classical += [prediction(1, 0.5)]
     answers.traffic += [
         TrafficShift("drive", 3, None, 0.25, 0.5, 0.125),
-        TrafficShift("drive", 3, 40, 0.5, 1.5, 0.25, True),
+        TrafficShift("drive", 3, 40, 0.5, 1.5, 0.25, True, (1.0, 2.0, 0.5), (1.25, 2.0, 0.25), 1),
     ]
     window = PoseWindow(2.0, 0.5, 1.0, 0.25)
     marginals = BeliefMarginals(
