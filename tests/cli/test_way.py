@@ -28,7 +28,7 @@ class AtThePrior:
 @pytest.fixture
 def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[str, str]:
     """A scan of a few points, and a crossing with a one-way street that leads in from the south."""
-    monkeypatch.setattr("bevfusion.localizer.open_locator", lambda checkpoint, source: AtThePrior())
+    monkeypatch.setattr("bevfusion.localizer.open_locator", lambda checkpoint, source, *computing: AtThePrior())
     text = OsmText()
     middle = text.node(0.0, 0.0)
     for x_m, y_m, tags in ((-150, 0, {}), (150, 0, {}), (0, 150, {}), (0, -150, {"oneway": "-1"})):
