@@ -124,7 +124,7 @@ def direction_section(
                 for _ in estimates:
                     tally.leave_out("no road graph")
                 continue
-            track, index_of = _track(estimates, drive, maps[map_index].frame)
+            track, index_of = scored_track(estimates, drive, maps[map_index].frame)
             count_drive(tally, graph, estimates, track, index_of)
             shifts = [shift for shift in result.traffic if shift.map_index == map_index]
             _count_traffic(tally, shifts, matched(graph, track.poses) if shifts else [], index_of)
@@ -238,10 +238,16 @@ def _distinct(paths: Sequence[PathAhead]) -> list[Float[np.ndarray, "_ 2"]]:
     return found
 
 
-def _track(
+def scored_track(
     estimates: Sequence[ScoredEstimate], drive: Drive | None, frame: LocalFrame
 ) -> tuple[DrivenTrack, dict[int, int]]:
-    """The whole drive by all true poses that are known, and the pose of the track at each frame's number."""
+    """The whole drive by all true poses that are known, and the pose of the track at each frame's number.
+
+    Args:
+        estimates: of one drive on one map; their truths are the track where the log tells no more.
+        drive: that they are of.
+        frame: of the map.
+    """
     poses = {number: frame.map_from_ego(place) for number, place in (truths_of(drive) if drive else {}).items()}
     scored = {e.frame: e.truth for e in sorted(estimates, key=lambda e: e.frame_index)}
     return _track_of(poses if scored.keys() <= poses.keys() else scored)

@@ -67,7 +67,7 @@ def factors(other_map: Path | None = None) -> tuple[Factor, ...]:
         _odometry("gaps", "frames without odometry", "%", (0.0, 25.0, 50.0, 100.0), _gaps),
         Factor(
             "together",
-            "together: none, an everyday street, a hard one",
+            "together: 1 everyday, 2 hard",
             "",
             (0.0, 1.0, 2.0),
             (Condition(), Condition(_everyday, partial(_with_share, without_things, 10)),

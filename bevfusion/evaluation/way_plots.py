@@ -13,7 +13,7 @@ from bevfusion.direction.path import path_along
 from bevfusion.direction.picture import FIELD_GRID, draw_paths
 from bevfusion.direction.road_graph import road_graph_of
 from bevfusion.drawing import save_figure
-from bevfusion.evaluation.direction import driven_track
+from bevfusion.evaluation.direction import scored_track
 from bevfusion.evaluation.protocol import evenly_spaced
 from bevfusion.evaluation.results import DriveResult, ScoredEstimate
 from bevfusion.files import file_name
@@ -24,6 +24,8 @@ from bevfusion.structures import DataError, PoseEstimate
 DRIVEN = "#000000"
 MOST = 6
 """Pictures of an evaluation."""
+_ABOUT = 150  # poses of the track before and after a frame by which its road is found: 45 m and more
+_LOOK_BACK_M = 30.0  # an answer may lie so far behind the true place
 
 
 def way_name(number: int, estimate: ScoredEstimate) -> str:
@@ -57,15 +59,17 @@ def write_way_plots(
             scan = drive[estimate.frame_index].scan
         except DataError:
             continue
-        track, index_of = driven_track(drive, source.frame)
-        index = index_of.get(estimate.frame)
-        stretch = next(
-            (s for s in matched(graph, track.poses) if index is not None and s.first <= index <= s.last), None
-        )
-        if index is None or stretch is None:
+        same = [other for other in results[estimate.drive_index].estimates if other.map_index == estimate.map_index]
+        track, index_of = scored_track(same, drive, source.frame)
+        index = index_of[estimate.frame]
+        first = max(index - _ABOUT, 0)
+        stretches = matched(graph, track.poses[first : index + _ABOUT])
+        stretch = next((each for each in stretches if each.first <= index - first <= each.last), None)
+        if stretch is None:
             continue
         found = estimate.estimate
-        along_m = stretch.route.place_of(found, max(float(stretch.along_m[index - stretch.first]) - 30.0, 0.0))[0]
+        true_m = float(stretch.along_m[index - first - stretch.first])
+        along_m = stretch.route.place_of(found, max(true_m - _LOOK_BACK_M, 0.0))[0]
         path = path_along(stretch.route, found, estimate.covariance, along_m=along_m)
         field = field_of(graph, FIELD_GRID, SE2(found.x_m, found.y_m), found, estimate.covariance, [path])
         heading_std_rad = float(np.sqrt(estimate.covariance[2, 2]))
