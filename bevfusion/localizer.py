@@ -73,7 +73,9 @@ class NetworkLocator:
             precision: in which to.
             features: of the map, by these weights, where they were encoded before.
         """
-        self.model: FusionNet = model.to(device).to(memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
+        self.model = model.to(device).eval()
+        for encoder in (model.lidar_encoder, model.map_encoder):  # the rest is faster channel by channel
+            encoder.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.config = config
         self.source = source
         self.device = device
@@ -219,7 +221,7 @@ class NetworkLocator:
     def _encode(self, layers: Int8[np.ndarray, "l h w"]) -> Float[Tensor, "c h2 w2"]:
         with computing_in(self.precision, self.device):
             features: Tensor = self.model.map_encoder(_as_input(layers).to(self.device))
-        return features[0]
+        return features[0].contiguous()
 
 
 def on_lattice(prior: SE2, step_m: float) -> SE2:

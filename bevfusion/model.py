@@ -114,7 +114,7 @@ class FusionNet(nn.Module):
         inputs = (batch.bev,) if batch.voxels is None else (batch.bev, batch.voxels)
         never_seen = batch.bev[:, -1:]  # the last plane, whichever encoder they are for
         seen = 1.0 - F.max_pool2d(never_seen, self.stride)
-        lidar, losses = attend(self.lidar_attention, self.lidar_encoder(*inputs), Scene(seen))
+        lidar, losses = attend(self.lidar_attention, self.lidar_encoder(*inputs).contiguous(), Scene(seen))
         return ScanFeatures(lidar, seen, losses)
 
     def look(

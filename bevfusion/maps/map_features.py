@@ -29,6 +29,7 @@ AtHand = Callable[[Place], Float[Tensor, "c n n"] | None]
 """A block by its place."""
 
 BLOCK = 16  # features along a side: small, so that a vehicle that moves on has little to encode at once
+_MOST_ALONG = 16  # blocks along a side that are encoded at once: more would take hundreds of MB
 MAX_BLOCKS = 8192
 """Blocks kept, the least recently used dropped first: 2 km^2 at 1 m, 32 channels of float32 take 270 MB."""
 
@@ -126,8 +127,12 @@ class MapFeatures:
                 if block is not None:
                     with self._changing:
                         self._blocks.setdefault(place, block)
-        for part in _rectangles(self._missing(rows, cols), self._margin / BLOCK):
-            self._encode_blocks(*part)
+        for band, across in _rectangles(self._missing(rows, cols), self._margin / BLOCK):
+            for row in range(band.start, band.stop, _MOST_ALONG):
+                for col in range(across.start, across.stop, _MOST_ALONG):
+                    self._encode_blocks(
+                        range(row, min(row + _MOST_ALONG, band.stop)), range(col, min(col + _MOST_ALONG, across.stop))
+                    )
 
     def _encode_blocks(self, rows: range, cols: range) -> None:
         row0, col0 = rows[0] * BLOCK - self._margin, cols[0] * BLOCK - self._margin
