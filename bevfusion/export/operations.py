@@ -17,13 +17,14 @@ from bevfusion.heads.matching import rotate_templates, window_of
 
 def match_by_products(
     template: Float[Tensor, "b c h w"],
-    map_features: Float[Tensor, "b c hm wm"],
+    map_features: Float[Tensor, "b k hm wm"],
     yaw_rad: Float[Tensor, "b r"],
     grid: Grid,
     reach: int,
     *,
     circle: bool = False,
-) -> Float[Tensor, "b r s s"]:
+    apart: bool = False,
+) -> Float[Tensor, "b *c r s s"]:
     """`heads.matching.match` for a graph; `circle` makes no difference to the result, nor here to the way."""
     turned = rotate_templates(template, yaw_rad, grid)
     window = window_of(template, map_features, reach)
@@ -31,7 +32,8 @@ def match_by_products(
     t_re, t_im = _transform(turned, size)
     m_re, m_im = (part[:, None] for part in _transform(window, size))
     # conjugate of the template's spectrum times the map's, summed over channels
-    re, im = (t_re * m_re + t_im * m_im).sum(2), (t_re * m_im - t_im * m_re).sum(2)
+    re, im = t_re * m_re + t_im * m_im, t_re * m_im - t_im * m_re
+    re, im = (part.transpose(1, 2) if apart else part.sum(2) for part in (re, im))
     return _back(re, im, size, 2 * reach + 1)
 
 

@@ -39,35 +39,50 @@ def rotate_templates(
 
 def match(
     template: Float[Tensor, "b c h w"],
-    map_features: Float[Tensor, "b c hm wm"],
+    map_features: Float[Tensor, "b k hm wm"],
     yaw_rad: Float[Tensor, "b r"],
     grid: Grid,
     reach: int,
     *,
     circle: bool = False,
-) -> Float[Tensor, "b r s s"]:
+    apart: bool = False,
+) -> Float[Tensor, "b *c r s s"]:
     """Sum over c, p of the template, turned by each heading, times the map at p + shift, up to `reach` cells away.
 
     Args:
         template: ego frame, cells of `grid`.
-        map_features: tile frame, the same cells, centred on the template at shift 0.
+        map_features: tile frame, the same cells, centred on the template at shift 0; as many channels.
         yaw_rad: headings in the tile frame.
         grid: of the template.
         reach: shifts on each side of zero, along both axes.
         circle: the headings are equal steps round a full circle. Then those of one quadrant are enough: a template
             turned by a right angle more fits the map as the template itself fits the map turned back.
+        apart: not the sum over c, but each channel of the template times the one channel that the map has then.
 
     Raises:
         ValueError: if the map does not reach `reach` cells beyond the template on every side.
     """
     quarter, rest = divmod(yaw_rad.shape[1], 4)
-    if not circle or rest or grid.height != grid.width:
-        return correlate(rotate_templates(template, yaw_rad, grid), map_features, reach)
     window = window_of(template, map_features, reach)
+    if not circle or rest or grid.height != grid.width:
+        turned = rotate_templates(template, yaw_rad, grid)
+        return _on_each(turned, window[:, None], reach, apart)[:, 0]
     # counter-clockwise with y up is clockwise in memory order (row 0 is the lowest y): `rot90` counts the other way
     turned_back = torch.stack([window.rot90(turns, (-2, -1)) for turns in range(4)], dim=1)
-    scores = correlation(rotate_templates(template, yaw_rad[:, :quarter], grid), turned_back, 2 * reach + 1)
-    return torch.cat([scores[:, turns].rot90(-turns, (-2, -1)) for turns in range(4)], dim=1)
+    scores = _on_each(rotate_templates(template, yaw_rad[:, :quarter], grid), turned_back, reach, apart)
+    return torch.cat([scores[:, turns].rot90(-turns, (-2, -1)) for turns in range(4)], dim=-3)
+
+
+def _on_each(
+    templates: Float[Tensor, "b r c h w"], maps: Float[Tensor, "b k c2 hm wm"], reach: int, apart: bool
+) -> Float[Tensor, "b k *c r s s"]:
+    """Every template on every map; with `apart` every channel of it, as a template of its own."""
+    if not apart:
+        return correlation(templates, maps, 2 * reach + 1)
+    batch, headings, channels = templates.shape[:3]
+    planes = templates.transpose(1, 2).flatten(1, 2)[:, :, None]
+    scores = correlation(planes, maps, 2 * reach + 1)
+    return scores.view(batch, maps.shape[1], channels, headings, *scores.shape[-2:])
 
 
 def correlate(

@@ -111,16 +111,17 @@ class RoadContrastHead(nn.Module):
         road = self.road_of(tile)
         yaws_rad = prior_yaw_rad[:, None] + torch.from_numpy(window.yaw_offsets_rad()).to(prior_yaw_rad)
 
-        def under(plane: Tensor, road: Tensor) -> Float[Tensor, "b r y x"]:
-            return self.match(plane, road, yaws_rad, self.grid, window.reach, circle=window.full_circle)
+        def under(planes: Tensor, road: Tensor) -> Float[Tensor, "b c r y x"]:
+            return self.match(planes, road, yaws_rad, self.grid, window.reach, circle=window.full_circle, apart=True)
 
         ground, contrasts = planes[:, :1], [planes[:, k : k + 1] for k in range(1, planes.shape[1])]
+        on_road, *products = under(planes, road).unbind(1)  # one turn of all planes, which costs as much as the rest
         sums = GroundSums(
             cells=ground.sum((1, 2, 3))[:, None, None, None],
             spreads=[plane.square().sum((1, 2, 3))[:, None, None, None] for plane in contrasts],
-            road=under(ground, road),
-            road_squared=under(ground, road * road),
-            products=[under(plane, road) for plane in contrasts],
+            road=on_road,
+            road_squared=under(ground, road * road)[:, 0],
+            products=products,
         )
         return log_likelihood(sums, self.grid.cell_m)
 

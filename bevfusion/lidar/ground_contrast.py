@@ -51,7 +51,8 @@ def ground_contrast(
     """
     index, inside = grid.flat_index(xyz[:, 0].contiguous(), xyz[:, 1].contiguous())
     seen = inside & (xyz[:, 0].square() + xyz[:, 1].square() > OWN_M**2) & torch.isfinite(height_m)
-    index, height_m, intensity = index[seen], height_m[seen], intensity[seen]
+    kept = seen.nonzero()[:, 0]  # once: a mask would be gone through for each of them
+    index, height_m, intensity = (part.index_select(0, kept) for part in (index, height_m, intensity))
     bottom = lowest(index, height_m, grid)
     shape = (grid.height, grid.width)
     ground = (bottom.abs() < GROUND_M).float().view(shape)  # not where nothing was seen: NaN is not below
@@ -86,9 +87,9 @@ def surface_mean(
     grid: Grid,
 ) -> Float[Tensor, "h w"]:
     """Mean value in every cell of the points that lie on its lowest surface, 0 without points."""
-    surface = height_m < bottom[index] + _LOWEST_M
-    cells, index = grid.height * grid.width, index[surface]
-    total = torch.bincount(index, weights=values[surface], minlength=cells)
+    surface = (height_m < bottom.index_select(0, index) + _LOWEST_M).nonzero()[:, 0]
+    cells, index = grid.height * grid.width, index.index_select(0, surface)
+    total = torch.bincount(index, weights=values.index_select(0, surface), minlength=cells)
     mean = total.to(values.dtype) / torch.bincount(index, minlength=cells).clamp(min=1)
     return mean.view(grid.height, grid.width)
 

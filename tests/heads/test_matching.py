@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from bevfusion.export.operations import match_by_products
 from bevfusion.geometry.grid import Grid
 from bevfusion.heads import correlation
 from bevfusion.heads.correlation import fast_length
@@ -155,3 +156,18 @@ def test_disc_stays_inside_under_every_rotation():
     ring = torch.where(inside > 0, 1.0, 0.0)[None, None]
     turned = rotate_templates(ring, torch.linspace(0, 6, 13)[None], grid)
     torch.testing.assert_close(turned.sum((2, 3, 4)), inside.sum().expand(1, 13), rtol=0.02, atol=0)
+
+
+@pytest.mark.parametrize("way", [match, match_by_products])
+@pytest.mark.parametrize("circle", [False, True])
+def test_channels_apart_are_each_matched_with_the_one_channel_of_the_map(way, circle: bool):
+    torch.manual_seed(0)
+    grid, reach = Grid(12, 12, 1.0), 3
+    planes, road = torch.randn(2, 3, 12, 12) * disc(grid), torch.randn(2, 1, 18, 18)
+    yaws = torch.arange(8) * (math.pi / 4.0) if circle else torch.tensor([-0.2, 0.0, 0.3])
+    yaw_rad = yaws + torch.tensor([[0.1], [2.0]])
+    together = way(planes, road, yaw_rad, grid, reach, circle=circle, apart=True)
+    assert together.shape == (2, 3, len(yaws), 7, 7)
+    for plane in range(3):
+        alone = match(planes[:, plane : plane + 1], road, yaw_rad, grid, reach)
+        torch.testing.assert_close(together[:, plane], alone, atol=1e-4, rtol=1e-4)

@@ -161,3 +161,10 @@ def test_two_strips_that_meet_in_a_corner_are_not_encoded_as_a_square(town: MapS
     cells = [height * width for height, width in encoding.sizes]
     assert len(cells) == 3
     assert sum(cells[1:]) < 0.7 * cells[0]
+
+
+def test_a_large_stretch_is_encoded_in_pieces(town: MapSource, encoder: MapEncoder):
+    of_map, encoding = features(town, encoder)
+    of_map.window(0, 0, 20 * BLOCK, BLOCK)
+    assert len(encoding.sizes) == 2
+    assert max(height for height, _ in encoding.sizes) < STRIDE * 20 * BLOCK
