@@ -169,4 +169,5 @@ def von_mises_loss(field: LearnedField, truth_rad: Float[Tensor, "n h w"]) -> Fl
     away = wrapped(field.direction_rad - truth_rad)
     # k - k cos(away) without the loss of digits at large k
     missed = 2.0 * concentration * (0.5 * away).sin().square()
-    return missed + torch.special.i0e(concentration).log() + math.log(2.0 * math.pi)
+    loss: Tensor = missed + torch.special.i0e(concentration).log() + math.log(2.0 * math.pi)
+    return loss

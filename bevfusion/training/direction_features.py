@@ -17,7 +17,7 @@ from jaxtyping import Float, Int8
 from torch import Tensor
 
 from bevfusion.datasets.augment import drop_mapped_kinds, insert_vehicles
-from bevfusion.datasets.drive import Drive, truths_of
+from bevfusion.datasets.drive import Drive
 from bevfusion.direction.road_graph import road_graph_of
 from bevfusion.direction.targets import (
     Asking,
@@ -254,7 +254,7 @@ def _stacked(field: WayField) -> np.ndarray:
     return np.stack([field.yaw_rad, np.clip(field.left_m, -500, 500), np.clip(field.along_m, -500, 500)])
 
 
-def scenes_of(drive: Drive, source: MapSource, way: DrivenWay, every: int, spacing_m: float | None) -> Iterator[Scene]:
+def scenes_of(drive: Drive, source: MapSource, way: DrivenWay, every: int) -> Iterator[Scene]:
     """Every so many scans of a drive, with their true poses.
 
     Args:
@@ -262,13 +262,12 @@ def scenes_of(drive: Drive, source: MapSource, way: DrivenWay, every: int, spaci
         source: its map.
         way: that it drove.
         every: of the frames.
-        spacing_m: between frames along the way, where that is known.
     """
-    for number, place in enumerate(truths_of(drive).values()):
-        pose = source.frame.map_from_ego(place)
-        index = way.index_of(pose) if spacing_m is None else round(number * spacing_m / 0.5)
-        if number % every == 0:
-            yield Scene(drive[number].scan, pose, index)
+    for position in range(0, len(drive), every):
+        frame = drive[position]
+        if frame.truth is not None:
+            pose = source.frame.map_from_ego(frame.truth)
+            yield Scene(frame.scan, pose, way.index_of(pose))
 
 
 def ways_of(way: DrivenWay, source: MapSource) -> Ways:
