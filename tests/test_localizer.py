@@ -7,6 +7,7 @@ import torch
 from bevfusion.build import build_model
 from bevfusion.checkpoint import save_checkpoint
 from bevfusion.config import Config, ConfigError
+from bevfusion.direction.guide import Guide
 from bevfusion.filters.search import RoadArea
 from bevfusion.geometry.se2 import SE2, wrap_angle
 from bevfusion.localizer import CHECKPOINT_NAME, NetworkLocator, describe_checkpoint, filter_config, open_locator
@@ -195,3 +196,23 @@ def test_a_sequence_is_followed_as_the_checkpoint_says_or_as_told(tmp_path, conf
 def test_settings_of_the_filter_that_make_no_sense_are_named(override, message):
     with pytest.raises(ConfigError, match=message):
         filter_config("classical", [override])
+
+
+def test_an_estimate_can_be_asked_for_the_direction_where_the_checkpoint_has_learned_it(town_drive, config, tmp_path):
+    """The pose is the same with the head and without; a fresh head gives the map's way back."""
+    drive, source = town_drive
+    heads = config.model.heads.model_copy(update={"direction": True})
+    with_head = config.model_copy(update={"model": config.model.model_copy(update={"heads": heads})})
+    torch.manual_seed(0)
+    model = build_model(with_head)
+    truth = source.frame.map_from_ego(drive[0].truth)
+    found = NetworkLocator(model, with_head, source).locate(drive[0].scan, truth, 5.0, 0.1)
+    model.direction = None
+    plain = NetworkLocator(model, config, source).locate(drive[0].scan, truth, 5.0, 0.1)
+    assert found.map_from_ego == plain.map_from_ego
+    assert plain.direction is None
+    assert found.direction is not None
+    ahead = np.stack([np.arange(2.0, 14.0, 2.0), np.zeros(6)], axis=1)
+    way = found.direction.follow(ahead, np.zeros(6), 0.5, 0.02)
+    assert way.xy_m == pytest.approx(ahead, abs=1e-4)
+    assert Guide(source).paths(truth, found.covariance, found.direction)[0].std_rad[0] == pytest.approx(math.exp(-2.0))

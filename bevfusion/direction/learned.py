@@ -23,7 +23,7 @@ class FieldReader:
         self, head: DirectionFieldHead, joint: Float[Tensor, "1 c h w"], seen: Float[Tensor, "1 1 h w"]
     ) -> None:
         """`joint` is of scan and map at the pose that the scan was found at, ego frame."""
-        self._head, self._joint, self._seen = head, joint, seen
+        self._head, self._joint, self._seen = head, joint.float(), seen.float()
 
     @torch.inference_mode()
     def field(

@@ -194,7 +194,7 @@ def parts_of(model: FusionNet, name: str) -> list[nn.Module]:
     parts: dict[str, list[nn.Module | None]] = {
         "scan": [model.lidar_encoder, model.lidar_attention],
         "map": [model.map_encoder],
-        "match": [model.pose_volume, model.blur],
+        "match": [model.pose_volume, model.road_contrast, model.blur],
         "fusion": [model.fusion],
         "check": [model.pose_check],
         "direction": [model.direction],
