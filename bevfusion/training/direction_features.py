@@ -94,7 +94,7 @@ class DirectionFeatures:
         }
 
     @torch.inference_mode()
-    def _encode(self, layers: Int8[np.ndarray, "l h w"]) -> Float[Tensor, "c h w"]:
+    def _encode(self, layers: Int8[np.ndarray, "l h w"]) -> Float[Tensor, "c h2 w2"]:
         with torch.autocast("cpu", torch.bfloat16):
             encoded: Tensor = self.model.map_encoder(torch.from_numpy(layers[None].astype(np.float32) / 127.0))
         return encoded[0].float()
