@@ -153,4 +153,6 @@ def write_all(
             outputs.write_mcap(staged / "poses.mcap", frames, source)
     if plots:
         log.info("drawing the report")
-        write_report(folder / "report.html", drive.name, frames, source, notes, map_error_m, drive.odometry, start, guide)
+        write_report(
+            folder / "report.html", drive.name, frames, source, notes, map_error_m, drive.odometry, start, guide
+        )
