@@ -74,8 +74,9 @@ class NetworkLocator:
             features: of the map, by these weights, where they were encoded before.
         """
         self.model = model.to(device).eval()
-        for encoder in (model.lidar_encoder, model.map_encoder):  # the rest is faster channel by channel
-            encoder.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        raster = config.model.encoder == "raster"  # sparse convolutions have weights of another rank
+        for encoder in (model.lidar_encoder, model.map_encoder) if raster else (model.map_encoder,):
+            encoder.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # the rest is faster channel by channel
         self.config = config
         self.source = source
         self.device = device
