@@ -9,6 +9,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 import bevfusion
+from bevfusion.build import build_model
 from bevfusion.checkpoint import load_weights, read_checkpoint, save_checkpoint
 from bevfusion.config import Config
 from bevfusion.structures import DataError
@@ -35,6 +36,14 @@ def test_another_architecture_is_named(tmp_path):
         load_weights(nn.Linear(4, 2), weights, "m.safetensors")
     with pytest.raises(DataError, match=r"'bias' is .* absent here"):
         load_weights(nn.Linear(3, 2, bias=False), weights, "m.safetensors")
+
+
+def test_one_from_before_the_contrast_of_the_ground_answers_as_it_did():
+    model = build_model(Config())
+    weights = {name: value for name, value in model.state_dict().items() if name != "road_contrast.weight"}
+    assert float(model.road_contrast.weight) == Config().model.heads.road_contrast > 0.0
+    load_weights(model, weights, "m.safetensors")
+    assert float(model.road_contrast.weight) == 0.0
 
 
 @pytest.mark.parametrize("content", [b"", b"hello", b"\x80\x04\x95pickle", b"\xff" * 64])

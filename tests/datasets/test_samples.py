@@ -39,6 +39,27 @@ def test_a_sample_depends_on_seed_and_number_alone(town_drive):
     assert (other.tile - first[43].tile).abs().max() > 0
 
 
+def test_the_contrast_of_the_ground_comes_with_a_sample_that_is_asked_for_it(town_drive):
+    plain = samples(town_drive, Variation())
+    asked = PoseSamples(
+        [town_drive],
+        bev_grid=BEV,
+        tile_grid=TILE,
+        slices_m=SLICES,
+        offset_m=10.0,
+        offset_rad=math.radians(10.0),
+        variation=Variation(),
+        seed=0,
+        contrast_stride=2,
+    )
+    assert plain[0].contrast is None
+    batch = collate([asked[0], asked[1]])
+    assert batch.contrast is not None
+    assert tuple(batch.contrast.shape) == (2, 3, BEV.height // 2, BEV.width // 2)
+    assert float(batch.contrast[:, 0].mean()) > 0.05  # ground was seen
+    assert batch.to("cpu").contrast is batch.contrast
+
+
 def test_every_pass_takes_every_frame_once(town_drive):
     drive, _ = town_drive
     epochs = samples(town_drive, ALL).spanning(range(3 * len(drive)))

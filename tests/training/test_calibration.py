@@ -87,16 +87,18 @@ def test_nothing_to_calibrate_with_is_refused() -> None:
         best_width([], [])
 
 
-def test_a_network_is_as_sharp_and_as_blurred_as_was_found() -> None:
+@pytest.mark.parametrize("ground", [False, True], ids=["matching", "and ground"])
+def test_a_network_is_as_sharp_and_as_blurred_as_was_found(ground: bool) -> None:
     config = config_from_dict(SMALL, "test")
     torch.manual_seed(0)
     tile = tile_grid(config, 4.0)
     model, window = build_model(config).eval(), search_window(config, 4.0, math.radians(10.0))
     batch = Batch(
         torch.rand(2, len(bev_channels(config.bev.slices_m)), 48, 48),
-        torch.rand(2, len(LAYERS), tile.height, tile.width),
+        (torch.rand(2, len(LAYERS), tile.height, tile.width) < 0.3).float(),
         torch.zeros(2),
         torch.tensor([[1.0, -2.0, 0.05], [0.2, 0.4, -0.1]]),
+        contrast=torch.rand(2, 3, 24, 24) if ground else None,
     )
     with torch.inference_mode():
         before = model(batch, window).volume.log_prob
