@@ -17,7 +17,15 @@ from bevfusion.evaluation.explain import attention_report, attention_shares, cla
 from bevfusion.evaluation.protocol import Protocol
 from bevfusion.evaluation.run import evaluate
 from bevfusion.geometry.grid import Grid
-from bevfusion.introspection import SLOTS, AttentionHook, introspect, layer_weights, spatial_attention
+from bevfusion.heads.pose_volume import PoseVolumeHead
+from bevfusion.introspection import (
+    SLOTS,
+    AttentionHook,
+    introspect,
+    layer_weights,
+    matching_saliency,
+    spatial_attention,
+)
 from bevfusion.localizer import NetworkLocator
 from bevfusion.maps.schema import LAYER_NAMES
 from bevfusion.maps.source import open_map
@@ -60,6 +68,16 @@ def test_spatial_attention_where_there_was_nothing():
     assert found[0, 0, 0, 0] == pytest.approx(100.0)
     assert found[0, 0, 0, 1] == 1.0
     assert torch.isfinite(spatial_attention(torch.zeros(1, 4, 2, 2), torch.zeros(1, 4, 2, 2))).all()
+
+
+def test_saliency_of_features_in_half_precision_is_about_the_same():
+    """A network may compute in bfloat16; the weights of its matching stay as they are."""
+    torch.manual_seed(0)
+    head, seen = PoseVolumeHead(4, 4, Grid.square(4.0, 1.0)), torch.ones(1, 1, 8, 8)
+    lidar = torch.randn(1, 4, 8, 8)
+    with torch.no_grad():
+        half, full = (matching_saliency(head, features, seen) for features in (lidar.bfloat16(), lidar))
+    torch.testing.assert_close(half, full, rtol=0.03, atol=0.01)
 
 
 def test_channel_mechanism_shows_its_gates(town_drive):
@@ -307,7 +325,7 @@ def test_the_command(town_drive, tmp_path, monkeypatch: pytest.MonkeyPatch):
     assert prior.yaw_rad == pytest.approx(source.frame.map_from_ego(place).yaw_rad)
     assert (offset_m, offset_rad) == (20.0, math.radians(10.0))
     assert (folder, name) == (tmp_path / "pictures", "000012")
-    (tmp_path / "pictures").mkdir()
+    assert (tmp_path / "pictures" / "000012_way.png").stat().st_size > 10_000  # field and paths over scan and map
     (tmp_path / "pictures" / "000012_belief.png").write_bytes(b"of an earlier run")
     assert main("locate", [*arguments, "--explain", str(tmp_path / "pictures")]) == 2  # before any work
     assert len(calls) == 1

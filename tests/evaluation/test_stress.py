@@ -247,3 +247,43 @@ def test_nonsense_is_one_line_and_status_2(
     status = main("stress", ["classical", str(tmp_path), "--map", str(tmp_path / "town.osm"), *words])
     assert status == 2
     assert said in capsys.readouterr().err or said == "nowhere"
+
+
+@pytest.fixture
+def on_the_crossing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The command line, on a drive, a map and a locator without files."""
+    monkeypatch.setattr("bevfusion.datasets.open.open_drive", lambda path, options: StraightDrive(12))
+    monkeypatch.setattr("bevfusion.maps.source.open_map", lambda path: OsmRenderer(town(crossing())))
+    monkeypatch.setattr("bevfusion.localizer.open_locator", lambda checkpoint, source, *computing: Honest(source))
+
+
+@pytest.mark.usefixtures("on_the_crossing")
+def test_the_command_line_writes_curves(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    words = ["classical", "drive", "--map", "town.osm", "--factor", "beams", "--factor", "gaps", "--frames", "2"]
+    words += ["--sequence", "3", "--no-plots", "--output", str(tmp_path / "out")]
+    assert main("stress", words) == 0
+    assert "2 curves in" in capsys.readouterr().out
+    found = read_section(tmp_path / "out" / "stress.json")
+    assert list(found["factors"]) == ["beams", "gaps"]
+    assert found["checkpoint"]["name"] == "classical"
+    assert [level["level"] for level in found["factors"]["beams"]["levels"]] == [64.0, 32.0, 16.0, 8.0]
+    assert main("stress", words) == 2  # it is not replaced unasked
+    assert main("stress", [*words, "--overwrite"]) == 0
+
+
+@pytest.mark.usefixtures("on_the_crossing")
+def test_ctrl_c_keeps_the_curves_that_are_complete(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+):
+    curve = StressTest.curve
+
+    def until_rain(self: StressTest, factor: Factor, on_answer=None):
+        if factor.name == "rain":
+            raise KeyboardInterrupt
+        return curve(self, factor, on_answer)
+
+    monkeypatch.setattr(StressTest, "curve", until_rain)
+    words = ["classical", "drive", "--map", "town.osm", "--factor", "beams", "--factor", "rain", "--frames", "2"]
+    assert main("stress", [*words, "--output", str(tmp_path / "out")]) == 130
+    assert list(read_section(tmp_path / "out" / "stress.json")["factors"]) == ["beams"]
+    assert "1 of 2 curves are kept" in caplog.text
