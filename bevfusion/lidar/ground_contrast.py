@@ -51,7 +51,8 @@ def ground_contrast(
     """
     index, inside = grid.flat_index(xyz[:, 0].contiguous(), xyz[:, 1].contiguous())
     seen = inside & (xyz[:, 0].square() + xyz[:, 1].square() > OWN_M**2) & torch.isfinite(height_m)
-    kept = seen.nonzero()[:, 0]  # once: a mask would be gone through for each of them
+    # higher points show no ground, and make none; and once, for a mask would be gone through for each of them
+    kept = (seen & (height_m < GROUND_M + _LOWEST_M)).nonzero()[:, 0]
     index, height_m, intensity = (part.index_select(0, kept) for part in (index, height_m, intensity))
     bottom = lowest(index, height_m, grid)
     shape = (grid.height, grid.width)
