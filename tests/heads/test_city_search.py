@@ -10,7 +10,7 @@ from torch.nn import functional as F
 from bevfusion.geometry.grid import Grid
 from bevfusion.geometry.se2 import SE2, wrap_angle
 from bevfusion.heads import city_search
-from bevfusion.heads.city_search import CityIndex, CitySearch, ScanTemplate, ScoredPose, turned_all_round
+from bevfusion.heads.city_search import AllRound, CityIndex, CitySearch, ScanTemplate, ScoredPose
 from bevfusion.heads.matching import disc, match
 from bevfusion.heads.matching_reference import rotate_all
 from bevfusion.structures import DataError, Scan
@@ -252,7 +252,10 @@ def test_templates_turned_all_round_are_those_turned_one_by_one(headings: int) -
     template = torch.randn(2, 16, 16, generator=torch.Generator().manual_seed(0))
     yaw_rad = torch.arange(headings)[None] * (2.0 * math.pi / headings)
     torch.testing.assert_close(
-        turned_all_round(template, headings, GRID), rotate_all(template[None], yaw_rad, GRID)[0], atol=1e-5, rtol=1e-4
+        AllRound(template, headings, GRID)[range(headings)],
+        rotate_all(template[None], yaw_rad, GRID)[0],
+        atol=1e-5,
+        rtol=1e-4,
     )
 
 
