@@ -320,7 +320,7 @@ def test_simulate_says_where_things_are(
 ) -> None:
     calls = []
     monkeypatch.setattr("bevfusion.datasets.simulated.write_town", lambda path, seed: path.write_text(OSM))
-    monkeypatch.setattr("bevfusion.maps.osm.read_osm", lambda path: path)
+    monkeypatch.setattr("bevfusion.maps.reading.read_features", lambda path: path)
     monkeypatch.setattr(
         "bevfusion.simulate.drive.simulate_drive", lambda *given, **named: calls.append((*given, named))
     )
