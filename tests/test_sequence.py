@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from bevfusion.datasets.odometry import TruthOdometry
 from bevfusion.datasets.simulated import simulated_drive
-from bevfusion.datasets.truth_odometry import TruthOdometry
 from bevfusion.evaluation.protocol import Protocol
 from bevfusion.evaluation.run import evaluate
 from bevfusion.filters.settings import FilterConfig, MotionNoise

@@ -134,7 +134,7 @@ def evaluate(
 
     Ctrl-C keeps what was answered beside --output and says where; the status is 130, and the same command goes on.
     """
-    from bevfusion.datasets.selection import FrameSelection
+    from bevfusion.datasets.drive import FrameSelection
     from bevfusion.evaluation.jobs import INTERNAL
     from bevfusion.evaluation.protocol import CLASSICAL_FRAMES, AuxiliaryChecks, Protocol
     from bevfusion.evaluation.report import print_table

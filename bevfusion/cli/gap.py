@@ -29,8 +29,7 @@ def gap(
     from bevfusion.benchmark.gap import draw_gap, gap_json, gap_lines, measure_gap
     from bevfusion.config import BevConfig
     from bevfusion.datasets.open import open_drive
-    from bevfusion.datasets.simulated import DriveRequest, simulated_drive
-    from bevfusion.datasets.simulation_pool import make_drives
+    from bevfusion.datasets.simulated import DriveRequest, make_drives, simulated_drive
     from bevfusion.files import check_writable, write_text
     from bevfusion.simulate.drive import DriveOptions
 

@@ -1,7 +1,7 @@
 """Drives in ROS 1 bags, ROS 2 bags (sqlite3 or MCAP) and bare MCAP files, of ROS messages or protobuf; no ROS needed.
 
-Scans are put into the axes of the vehicle about the LiDAR itself (`bag_frames`), odometry, GNSS and truth are those of
-`bag_tracks`, and all have stamps of one clock (`clocks`). Whatever is decided is decided once, for the whole bag, and
+Scans are put into the axes of the vehicle about the LiDAR itself, odometry, GNSS and truth are those of
+`bag_tracks`, and all have stamps of one clock (`stamps`). Whatever is decided is decided once, for the whole bag, and
 told by the drive's summary.
 """
 
@@ -15,36 +15,42 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from bevfusion.datasets.bag import Bag, Topic, bag_files
-from bevfusion.datasets.bag_frames import TRANSFORM_TYPES, BagFrames, is_world, read_frames
 from bevfusion.datasets.bag_tracks import (
+    TRANSFORM_TYPES,
+    BagFrames,
     Messages,
     fix_row,
     fix_spread,
     geo_tracks,
     gravity_deg,
     has_orientation,
+    is_world,
     odometry_track,
     orientation_row,
     pose_row,
+    read_frames,
 )
-from bevfusion.datasets.clocks import TopicTimes, settled_stamps
 from bevfusion.datasets.cloud import Cloud
 from bevfusion.datasets.drive import MAX_BAD_SHARE
-from bevfusion.datasets.lidar_messages import DECODERS, PACKETS, Decode, driver_of
 from bevfusion.datasets.logged import LoggedDrive, LogOptions, Tracks
 from bevfusion.datasets.pointcloud2 import header_stamp_ns
 from bevfusion.datasets.ros_messages import (
+    DECODERS,
     FOXGLOVE_FIX,
     FOXGLOVE_POSE,
     HEAD_BYTES,
     IMU,
     NAV_SAT_FIX,
     ODOMETRY,
+    PACKETS,
     POSE,
     POSE_COVARIANCE,
+    Decode,
+    driver_of,
     read_head,
 )
 from bevfusion.datasets.side_files import name_of
+from bevfusion.datasets.stamps import TopicTimes, settled_stamps
 from bevfusion.structures import DataError
 from bevfusion.summary import InputSummary
 

@@ -22,13 +22,12 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Int
 
-from bevfusion.datasets.clocks import leap_of_spans
 from bevfusion.datasets.cloud import Cloud
 from bevfusion.datasets.logged import LoggedDrive, LogOptions, Tracks
 from bevfusion.datasets.pose_files import PoseTable, read_pose_file
 from bevfusion.datasets.scan_files import CLOUD_READERS, ScanReader, scan_suffix
 from bevfusion.datasets.side_files import is_hidden, name_of, read_lines, ways_to
-from bevfusion.datasets.stamps import dates_in_names, stamps_from_text, whole_numbers_are_stamps
+from bevfusion.datasets.stamps import dates_in_names, leap_of_spans, stamps_from_text, whole_numbers_are_stamps
 from bevfusion.datasets.tracks import GeoTrack, PoseTrack, course_rad
 from bevfusion.structures import DataError
 from bevfusion.summary import InputSummary

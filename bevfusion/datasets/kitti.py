@@ -1,4 +1,6 @@
-"""KITTI raw drives: Velodyne scans, GPS/IMU packets, and, where present, SemanticKITTI labels.
+"""KITTI drives in their three forms: raw (and our own simulation), sequences of the odometry benchmark, KITTI-360.
+
+KITTI raw, with SemanticKITTI labels where they are there:
 
 * DRIVE/velodyne_points/data/0000000000.bin: float32 x, y, z, reflectance, LiDAR frame; or, of our own simulation,
   0000000000.scan: packed, labels and all (`lidar/packed.py`)
@@ -7,6 +9,22 @@
 * DRIVE/oxts/timestamps.txt
 * DRIVE/labels/0000000000.label: uint32 a point, low 16 bits the class (optional)
 * calib_imu_to_velo.txt: in DRIVE or up to three folders above it
+
+The KITTI odometry benchmark, with SemanticKITTI labels where they are there:
+
+* SEQUENCE/velodyne/000000.bin and SEQUENCE/labels/000000.label, as in KITTI raw
+* SEQUENCE/times.txt: seconds, one line a scan
+* SEQUENCE/calib.txt: among others `Tr:` (3 x 4), from the LiDAR to the first camera
+* SEQUENCE/poses.txt or ../../poses/SEQUENCE.txt (3 x 4 a line): the first camera's pose, in that of its first frame;
+  they are truth, but of no place on the globe, so they serve as odometry, named "truth"
+* a GPS/IMU side file, for the truth: SEQUENCE/oxts.txt (a packet of KITTI raw a line) or SEQUENCE/oxts/data/*.txt, and
+  calib_imu_to_velo.txt there or above it
+
+KITTI-360:
+
+* ROOT/data_3d_raw/DRIVE (the path to give): velodyne_points/data/0000000000.bin, velodyne_points/timestamps.txt
+* ROOT/data_poses/DRIVE/poses.txt: frame number and 3 x 4 pose of the GPS/IMU, in Mercator metres about a lake
+* ROOT/calibration/calib_cam_to_velo.txt, calib_cam_to_pose.txt
 """
 
 import math
@@ -18,18 +36,18 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
-from bevfusion.datasets.bare_files import KITTI, find_layout, read_bare
-from bevfusion.datasets.cloud import Cloud
+from bevfusion.datasets.bare_files import KITTI, Layout, find_layout, read_bare
+from bevfusion.datasets.cloud import AS_IT_IS, Cloud, IntensityScale
 from bevfusion.datasets.drive import readable_frames
-from bevfusion.datasets.intensity import AS_IT_IS, IntensityScale
-from bevfusion.datasets.logged import SAMPLED_SCANS
+from bevfusion.datasets.logged import SAMPLED_SCANS, LoggedDrive, LogOptions, Tracks
 from bevfusion.datasets.plausibility import ScanFacts, check_motion, check_scans, check_stamps, facts_of
-from bevfusion.datasets.side_files import folders_above, name_of, read_lines
+from bevfusion.datasets.rigid import inverse, yaws_rad
+from bevfusion.datasets.side_files import folders_above, name_of, read_lines, ways_to
 from bevfusion.datasets.stamps import stamps_by_line
-from bevfusion.datasets.tracks import GeoTrack
-from bevfusion.geometry.geodesy import GeoPose, LocalFrame
+from bevfusion.datasets.tracks import GeoTrack, PoseTrack
+from bevfusion.geometry.geodesy import GeoPose, LocalFrame, degrees_from_mercator
 from bevfusion.geometry.se2 import SE2
 from bevfusion.lidar.packed import SUFFIX, read_packed_scan
 from bevfusion.structures import DataError, Frame, Scan
@@ -38,6 +56,9 @@ from bevfusion.summary import InputSummary
 CALIBRATION = "calib_imu_to_velo.txt"
 PARENTS_SEARCHED = 3
 OXTS_POSE_VALUES = 6  # lat, lon, alt, roll, pitch, yaw lead the packet; the rest is not used
+PERIOD_NS = 100_000_000
+CALIBRATION_360 = "calibration/calib_cam_to_velo.txt"
+ORIGIN_DEG = (48.9843445, 8.4295857)  # of the poses, by the data set's own scripts
 
 
 class KittiRawDrive:
@@ -304,3 +325,208 @@ def find_calibration(drive: Path) -> Path:
         if (folder / CALIBRATION).is_file():
             return folder / CALIBRATION
     raise DataError(f"{CALIBRATION} not found, sought in {', '.join(str(folder) for folder in folders)}")
+
+
+class KittiScans:
+    """Scan files of KITTI by frame number, with the labels that lie beside them."""
+
+    def __init__(self, files: dict[int, Path], labels: Path | None, stamps_ns: dict[int, int], layout: Layout) -> None:
+        self.numbers = sorted(files)
+        self._files = files
+        self._labels = labels
+        self._layout = layout
+        self._stamps_ns = stamps_ns
+        self.stamps_ns: Int[np.ndarray, " n"] = np.array([stamps_ns[number] for number in self.numbers], np.int64)
+
+    def __len__(self) -> int:
+        return len(self.numbers)
+
+    def read(self, position: int) -> tuple[int, Cloud]:
+        """Stamp and points of a scan.
+
+        Raises:
+            DataError: if it or its labels are broken.
+        """
+        number = self.numbers[position]
+        file = self._files[number]
+        return self._stamps_ns[number], read_bare(file, self._layout, self._labels).usable(str(file))
+
+
+def is_kitti_odometry(path: Path) -> bool:
+    """Whether a path looks like the folder of a sequence."""
+    return (path / "velodyne").is_dir() and (path / "calib.txt").is_file()
+
+
+def open_kitti_odometry(path: Path, options: LogOptions | None = None) -> LoggedDrive:
+    """The drive of a sequence.
+
+    Raises:
+        DataError: if there are no scans, or times, calibration or poses are malformed or too few.
+    """
+    files = numbered_scans(path / "velodyne")
+    name = name_of(path)
+    summary = InputSummary(name)
+    stamps_ns = _stamps_ns(path / "times.txt", files, summary)
+    layout = find_layout(in_order(files), options.columns if options else (), summary)
+    scans = KittiScans(files, path / "labels", stamps_ns, layout)
+    tracks = Tracks(truth=_sequence_truth(path, stamps_ns), odometry=_sequence_odometry(path, stamps_ns))
+    return LoggedDrive(name, scans, tracks, options, odometry="truth", summary=summary, stamps_ns=scans.stamps_ns)
+
+
+def numbered_scans(folder: Path) -> dict[int, Path]:
+    """The .bin files of a folder by the number that is their name.
+
+    Raises:
+        DataError: if there is none.
+    """
+    files = {int(file.stem): file for file in folder.iterdir() if re.fullmatch(r"[0-9]{1,18}\.bin", file.name)}
+    if not files:
+        raise DataError(f"no scans named like 000000.bin in {folder}")
+    return files
+
+
+def in_order(files: dict[int, Path]) -> list[Path]:
+    """The files by ascending number."""
+    return [files[number] for number in sorted(files)]
+
+
+def matrices(lines: list[str], path: Path) -> Float[np.ndarray, "n 4 4"]:
+    """Poses of 12 numbers (3 x 4, by rows) a line.
+
+    Raises:
+        DataError: if a line is not that.
+    """
+    poses = np.tile(np.eye(4), (len(lines), 1, 1))
+    for at, line in enumerate(lines):
+        try:
+            values = np.array([float(word) for word in line.split()])
+        except ValueError:
+            values = np.zeros(0)
+        if len(values) != 12 or not np.isfinite(values).all():
+            raise DataError(f"{path}: line {at + 1} is not a pose of 12 numbers: {line[:60]!r}")
+        poses[at, :3] = values.reshape(3, 4)
+    return poses
+
+
+def _stamps_ns(path: Path, files: dict[int, Path], summary: InputSummary) -> dict[int, int]:
+    if not path.is_file():
+        summary.add("assumed", "stamps", f"ten scans a second, there is no {path.name}")
+        return {number: number * PERIOD_NS for number in files}
+    known = stamps_by_line(path, summary)
+    missing = [number for number in sorted(files) if number not in known]
+    if missing:
+        raise DataError(f"{path}: expected a time for each of {max(files) + 1} frames, got none for {missing[0]}")
+    return {number: known[number] for number in files}
+
+
+def _sequence_odometry(path: Path, stamps_ns: dict[int, int]) -> PoseTrack | None:
+    """The LiDAR's poses in its first frame, by the camera's."""
+    beside = [way.parents[1] / "poses" / f"{way.name}.txt" for way in ways_to(path) if len(way.parents) > 1]
+    found = [file for file in (path / "poses.txt", *beside) if file.is_file()]
+    if not found:
+        return None
+    start_from_camera = matrices([line for line in read_lines(found[0]) if line.strip()], found[0])
+    entries = dict(line.split(":", 1) for line in read_lines(path / "calib.txt") if ":" in line)
+    if "Tr" not in entries:
+        raise DataError(f"{path / 'calib.txt'}: expected a line 'Tr:' of 12 numbers, LiDAR to camera")
+    camera_from_lidar = matrices([entries["Tr"]], path / "calib.txt")[0]
+    start_from_lidar = inverse(camera_from_lidar) @ start_from_camera @ camera_from_lidar
+    numbers = [number for number in sorted(stamps_ns) if number < len(start_from_lidar)]
+    if not numbers:
+        return None
+    poses = start_from_lidar[numbers]
+    stamps = np.array([stamps_ns[number] for number in numbers], dtype=np.int64)
+    return PoseTrack.sorted(stamps, poses[:, :2, 3], yaws_rad(poses[:, :3, :3]))
+
+
+def _sequence_truth(path: Path, stamps_ns: dict[int, int]) -> GeoTrack | None:
+    """The LiDAR's places by the GPS/IMU side file, if there is one."""
+    if (path / "oxts.txt").is_file():
+        lines = [line for line in read_lines(path / "oxts.txt") if line.strip()]
+        packets = {
+            number: oxts_values(lines[number], f"{path / 'oxts.txt'}: line {number + 1}")
+            for number in sorted(stamps_ns)
+            if number < len(lines)
+        }
+    else:
+        files = {int(file.stem): file for file in (path / "oxts/data").glob("*.txt") if file.stem.isdecimal()}
+        packets = {number: read_oxts(files[number]) for number in sorted(stamps_ns) if number in files}
+    if not packets:
+        return None
+    velo_from_imu = read_calibration(find_calibration(path))
+    poses = [lidar_pose(packet, velo_from_imu) for packet in packets.values()]
+    return GeoTrack.from_degrees(
+        np.array([stamps_ns[number] for number in packets], dtype=np.int64),
+        np.array([(pose.lat_deg, pose.lon_deg) for pose in poses]),
+        np.array([pose.yaw_rad for pose in poses]),
+    )
+
+
+def is_kitti360(path: Path) -> bool:
+    """Whether a path looks like a drive in data_3d_raw."""
+    return (path / "velodyne_points").is_dir() and (_root(path) / CALIBRATION_360).is_file()
+
+
+def open_kitti360(path: Path, options: LogOptions | None = None) -> LoggedDrive:
+    """The drive of a folder in data_3d_raw; without data_poses it has no truth.
+
+    Raises:
+        DataError: if scans or stamps are missing, or calibration or poses are malformed.
+    """
+    if not (path / "velodyne_points/data").is_dir():
+        raise DataError(f"{path}: a KITTI-360 drive has a folder velodyne_points/data, this one does not")
+    files = numbered_scans(path / "velodyne_points/data")
+    summary = InputSummary(name_of(path))
+    stamps = path / "velodyne_points/timestamps.txt"
+    stamps_ns = stamps_by_line(stamps, summary)
+    missing = [number for number in sorted(files) if number not in stamps_ns]
+    if missing:
+        raise DataError(f"{stamps}: no timestamp of frame {missing[0]}")
+    layout = find_layout(in_order(files), options.columns if options else (), summary)
+    scans = KittiScans(files, None, stamps_ns, layout)
+    tracks = Tracks(truth=_kitti360_truth(path, stamps_ns))
+    return LoggedDrive(name_of(path), scans, tracks, options, summary=summary, stamps_ns=scans.stamps_ns)
+
+
+def _root(path: Path) -> Path:
+    """The folder with data_3d_raw and calibration, as the path is written or where its links lead."""
+    roots = [way.parents[min(1, len(way.parents) - 1)] for way in ways_to(path) if len(way.parents)]
+    return next((root for root in roots if (root / CALIBRATION_360).is_file()), roots[0] if roots else path)
+
+
+def _kitti360_truth(path: Path, stamps_ns: dict[int, int]) -> GeoTrack | None:
+    names = dict.fromkeys(way.name for way in ways_to(path))
+    files = [_root(path) / "data_poses" / name / "poses.txt" for name in names]
+    file = next((file for file in files if file.is_file()), None)
+    if file is None:
+        return None
+    numbers, rows = [], []
+    for at, line in enumerate(line for line in read_lines(file) if line.strip()):
+        number, _, rest = line.strip().partition(" ")
+        if not number.isdecimal():
+            raise DataError(f"{file}: line {at + 1} does not begin with a frame number: {line[:60]!r}")
+        numbers.append(int(number))
+        rows.append(rest)
+    known = [at for at, number in enumerate(numbers) if number in stamps_ns]
+    if not known:
+        return None
+    world_from_pose = matrices(rows, file)[known]
+    world_from_velo = world_from_pose @ _pose_from_velo(_root(path) / "calibration")
+    return GeoTrack.from_degrees(
+        np.array([stamps_ns[numbers[at]] for at in known], dtype=np.int64),
+        degrees_from_mercator(world_from_velo[:, :2, 3], *ORIGIN_DEG),
+        yaws_rad(world_from_velo[:, :3, :3]),
+    )
+
+
+def _pose_from_velo(folder: Path) -> Float[np.ndarray, "4 4"]:
+    velo, pose = folder / "calib_cam_to_velo.txt", folder / "calib_cam_to_pose.txt"
+    if not pose.is_file():
+        raise DataError(f"{pose}: no such file")
+    velo_from_camera = matrices([line for line in read_lines(velo) if line.strip()][:1] or [""], velo)[0]
+    entries = dict(line.split(":", 1) for line in read_lines(pose) if ":" in line)
+    if "image_00" not in entries:
+        raise DataError(f"{pose}: expected a line 'image_00:' of 12 numbers")
+    pose_from_camera = matrices([entries["image_00"]], pose)[0]
+    result: np.ndarray = pose_from_camera @ inverse(velo_from_camera)
+    return result

@@ -7,8 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from bevfusion.datasets.cloud import MAX_POINTS, Cloud
-from bevfusion.datasets.fields import seconds_after
+from bevfusion.datasets.cloud import MAX_POINTS, Cloud, seconds_after
 from bevfusion.structures import DataError
 
 HEADER_BYTES = 227  # of the oldest version

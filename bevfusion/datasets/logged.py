@@ -12,10 +12,8 @@ import numpy as np
 from jaxtyping import Int
 
 from bevfusion.datasets.axes import check_axes, scan_pairs, upright_m
-from bevfusion.datasets.cloud import Cloud
-from bevfusion.datasets.deskew import deskewed
+from bevfusion.datasets.cloud import Cloud, IntensityScale, deskewed
 from bevfusion.datasets.drive import readable_frames
-from bevfusion.datasets.intensity import IntensityScale
 from bevfusion.datasets.plausibility import (
     ScanFacts,
     check_moving_scans,
@@ -55,7 +53,7 @@ class LogOptions:
         deskew: move points that carry times to where they lie at the stamp of their scan.
         topics: ROS topic for a part: lidar, gnss, imu, odometry; what is not named is found by its type.
         extrinsics: of bags: the LiDAR on the vehicle, as of `rigid.extrinsics_matrix`, instead of the transforms.
-        truth: file of true poses, as of `truth_file`, instead of what the log has.
+        truth: file of true poses, as of `pose_files.with_truth`, instead of what the log has.
         odometry: log is what the log has, if anything; truth derives it from the true poses.
         columns: of scan files that are nothing but numbers, as of `bare_files.columns_from_names`; what is not named
             is found by the numbers.

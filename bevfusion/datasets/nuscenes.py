@@ -15,10 +15,10 @@ from jaxtyping import Float
 from bevfusion.datasets.bare_files import Layout, read_bare
 from bevfusion.datasets.cloud import Cloud
 from bevfusion.datasets.logged import LoggedDrive, LogOptions, Tracks
-from bevfusion.datasets.mercator import degrees_from_mercator
 from bevfusion.datasets.rigid import rotations, transform, yaws_rad
 from bevfusion.datasets.scan_files import nuscenes_layout
 from bevfusion.datasets.tracks import GeoTrack
+from bevfusion.geometry.geodesy import degrees_from_mercator
 from bevfusion.parsing import read_json
 from bevfusion.structures import DataError
 from bevfusion.summary import InputSummary

@@ -9,13 +9,18 @@ from bevfusion.datasets.argoverse2 import is_argoverse2, open_argoverse2
 from bevfusion.datasets.bags import is_bag, open_bag
 from bevfusion.datasets.drive import Drive
 from bevfusion.datasets.folder import is_scan_folder, open_scan_folder
-from bevfusion.datasets.kitti import KittiRawDrive, is_kitti_raw
-from bevfusion.datasets.kitti360 import is_kitti360, open_kitti360
-from bevfusion.datasets.kitti_odometry import is_kitti_odometry, open_kitti_odometry
+from bevfusion.datasets.kitti import (
+    KittiRawDrive,
+    is_kitti360,
+    is_kitti_odometry,
+    is_kitti_raw,
+    open_kitti360,
+    open_kitti_odometry,
+)
 from bevfusion.datasets.logged import LogOptions
 from bevfusion.datasets.nuscenes import is_nuscenes, open_nuscenes
+from bevfusion.datasets.pose_files import with_truth
 from bevfusion.datasets.scan_files import CLOUD_READERS, SingleScans, scan_suffix
-from bevfusion.datasets.truth_file import with_truth
 from bevfusion.structures import DataError, Scan
 
 # (what the reader reads, whether it knows a path, how it opens it); the first that knows the path opens it

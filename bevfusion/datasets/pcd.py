@@ -6,8 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from bevfusion.datasets.cloud import MAX_POINTS, Cloud
-from bevfusion.datasets.fields import cloud_from_fields
+from bevfusion.datasets.cloud import MAX_POINTS, Cloud, cloud_from_fields
 from bevfusion.structures import DataError
 
 MAX_HEADER_LINES = 64

@@ -6,8 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from bevfusion.datasets.cloud import Cloud
-from bevfusion.datasets.intensity import intensity_sample
+from bevfusion.datasets.cloud import Cloud, intensity_sample
 from bevfusion.datasets.tracks import GeoTrack, PoseTrack
 from bevfusion.geometry.se2 import wrap_angle
 from bevfusion.summary import InputSummary

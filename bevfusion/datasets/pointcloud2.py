@@ -6,9 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from bevfusion.datasets.cloud import MAX_POINTS, Cloud
-from bevfusion.datasets.fields import COORDINATES, cloud_from_fields
-from bevfusion.datasets.intensity import RunningIntensity
+from bevfusion.datasets.cloud import COORDINATES, MAX_POINTS, Cloud, RunningIntensity, cloud_from_fields
 from bevfusion.structures import DataError
 
 # sensor_msgs/PointField.datatype

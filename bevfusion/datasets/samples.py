@@ -10,7 +10,6 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
-from bevfusion.datasets.accumulated import together
 from bevfusion.datasets.augment import (
     drop_beams,
     drop_mapped_kinds,
@@ -20,7 +19,7 @@ from bevfusion.datasets.augment import (
     without_vehicles,
 )
 from bevfusion.datasets.directions import Directions
-from bevfusion.datasets.drive import Drive
+from bevfusion.datasets.drive import Drive, together
 from bevfusion.geometry.grid import Grid
 from bevfusion.geometry.se2 import SE2, wrap_angle
 from bevfusion.lidar.ground import height_above_ground

@@ -7,11 +7,18 @@ from pathlib import Path
 
 import numpy as np
 
-from bevfusion.datasets.bare_files import HINT, KITTI, Layout, find_layout, layout_in_words, read_bare
-from bevfusion.datasets.cloud import Cloud
-from bevfusion.datasets.intensity import IntensityScale, intensity_sample
+from bevfusion.datasets.bare_files import (
+    HINT,
+    KITTI,
+    Layout,
+    find_array_columns,
+    find_layout,
+    layout_in_words,
+    read_array_cloud,
+    read_bare,
+)
+from bevfusion.datasets.cloud import Cloud, IntensityScale, intensity_sample
 from bevfusion.datasets.las import read_las
-from bevfusion.datasets.numpy_files import find_array_columns, read_array_cloud
 from bevfusion.datasets.pcd import read_pcd
 from bevfusion.datasets.ply import read_ply
 from bevfusion.lidar.packed import SUFFIX as PACKED

@@ -21,13 +21,10 @@ from types import FrameType
 import torch
 
 from bevfusion import __version__
-from bevfusion.datasets.accumulated import Accumulated
-from bevfusion.datasets.drive import Drive
+from bevfusion.datasets.drive import ALL_FRAMES, Accumulated, Drive, FrameSelection, SelectedFrames
 from bevfusion.datasets.logged import LogOptions
-from bevfusion.datasets.odometry import with_kiss_icp
+from bevfusion.datasets.odometry import TruthOdometry, with_kiss_icp
 from bevfusion.datasets.open import open_drive
-from bevfusion.datasets.selection import ALL_FRAMES, FrameSelection, SelectedFrames
-from bevfusion.datasets.truth_odometry import TruthOdometry
 from bevfusion.evaluation import result_cache
 from bevfusion.evaluation.protocol import NO_CHECKS, AuxiliaryChecks, Protocol
 from bevfusion.evaluation.results import DriveResult

@@ -9,10 +9,9 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from bevfusion.datasets.drive import Drive
+from bevfusion.datasets.drive import ALL_FRAMES, Drive, FrameSelection
 from bevfusion.datasets.logged import LogOptions
 from bevfusion.datasets.open import open_drive
-from bevfusion.datasets.selection import ALL_FRAMES, FrameSelection
 from bevfusion.evaluation.direction import direction_section
 from bevfusion.evaluation.jobs import DriveTask, cached_results, forget, perform_all
 from bevfusion.evaluation.plots import write_plots

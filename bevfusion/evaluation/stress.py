@@ -20,7 +20,7 @@ import numpy as np
 
 from bevfusion import metrics
 from bevfusion.datasets.drive import BadFrames, Drive
-from bevfusion.datasets.truth_odometry import TruthOdometry
+from bevfusion.datasets.odometry import TruthOdometry
 from bevfusion.direction.matching import Stretch, matched
 from bevfusion.direction.path import NEAR_POINTS, path_along
 from bevfusion.direction.road_graph import road_graph_of

@@ -1,4 +1,4 @@
-"""Latitude and longitude <-> local metres, by pyproj."""
+"""Latitude and longitude <-> local metres: by pyproj, or by the scaled Mercator map of KITTI-360 and nuScenes."""
 
 import math
 from dataclasses import dataclass
@@ -9,6 +9,8 @@ import pyproj
 from jaxtyping import Float
 
 from bevfusion.geometry.se2 import SE2, wrap_angle
+
+EARTH_RADIUS_M = 6378137.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,3 +77,17 @@ class LocalFrame:
         """The inverse of `map_from_ego`."""
         lat_deg, lon_deg = self.degrees_from_metres(map_from_ego.x_m, map_from_ego.y_m)
         return GeoPose(lat_deg, lon_deg, wrap_angle(map_from_ego.yaw_rad - self._convergence_rad(lat_deg, lon_deg)))
+
+
+def degrees_from_mercator(
+    xy_m: Float[np.ndarray, "n 2"], origin_lat_deg: float, origin_lon_deg: float
+) -> Float[np.ndarray, "n 2"]:
+    """Latitude and longitude of points x east, y north of an origin.
+
+    The projection keeps angles, and its north is the meridian's everywhere: headings need no correction.
+    """
+    scale_m = EARTH_RADIUS_M * np.cos(np.deg2rad(origin_lat_deg))
+    northing = np.log(np.tan(0.25 * np.pi + 0.5 * np.deg2rad(origin_lat_deg))) + xy_m[:, 1] / scale_m
+    lat_deg = np.rad2deg(2.0 * np.arctan(np.exp(northing)) - 0.5 * np.pi)
+    lon_deg = origin_lon_deg + np.rad2deg(xy_m[:, 0] / scale_m)
+    return np.stack([lat_deg, lon_deg], axis=1)

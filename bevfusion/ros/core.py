@@ -19,8 +19,7 @@ from typing import Any, NoReturn
 
 import torch
 
-from bevfusion.datasets.deskew import deskewed
-from bevfusion.datasets.intensity import AS_IT_IS
+from bevfusion.datasets.cloud import AS_IT_IS, deskewed
 from bevfusion.datasets.pointcloud2 import CloudStream, header_stamp_ns
 from bevfusion.datasets.rigid import bare
 from bevfusion.filters.sequence import SequenceLocalizer

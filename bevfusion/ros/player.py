@@ -22,9 +22,9 @@ from nav_msgs.msg import Odometry
 from sensor_msgs.msg import PointCloud2, PointField
 
 from bevfusion.datasets.drive import Drive
+from bevfusion.datasets.odometry import TruthOdometry
 from bevfusion.datasets.open import open_drive
 from bevfusion.datasets.simulated import simulated_drive
-from bevfusion.datasets.truth_odometry import TruthOdometry
 from bevfusion.geometry.se2 import SE2
 from bevfusion.progress import frame_progress
 from bevfusion.ros.core import ros_version

@@ -7,8 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bevfusion import __version__
-from bevfusion.datasets.drive import Drive
-from bevfusion.datasets.selection import FrameSelection
+from bevfusion.datasets.drive import Drive, FrameSelection
 from bevfusion.direction.guide import Guide
 from bevfusion.files import atomic_folder, uninterrupted, write_text
 from bevfusion.filters.settings import FilterConfig

@@ -7,8 +7,7 @@ from pathlib import Path
 
 from bevfusion.config import ROLES, Config, DriveSource, Role, SensorConfig
 from bevfusion.datasets.drive import Drive, truths_of
-from bevfusion.datasets.simulated import DriveRequest, map_file, simulated_drive
-from bevfusion.datasets.simulation_pool import make_drives
+from bevfusion.datasets.simulated import DriveRequest, make_drives, map_file, simulated_drive
 from bevfusion.direction.road_graph import road_graph_of
 from bevfusion.direction.targets import DrivenWay, Ways
 from bevfusion.maps.osm import read_osm

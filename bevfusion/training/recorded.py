@@ -6,10 +6,9 @@ from functools import cache
 from pathlib import Path
 
 from bevfusion.config import DriveSource
-from bevfusion.datasets.drive import BadFrames, Derived, Drive
+from bevfusion.datasets.drive import BadFrames, Derived, Drive, FrameSelection
 from bevfusion.datasets.logged import LogOptions
 from bevfusion.datasets.open import open_drive
-from bevfusion.datasets.selection import FrameSelection
 from bevfusion.geometry.geodesy import GeoPose
 from bevfusion.maps.source import MapSource, first_covering, open_map
 from bevfusion.progress import frame_progress

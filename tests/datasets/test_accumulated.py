@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from bevfusion.cli import main
-from bevfusion.datasets.accumulated import Accumulated
+from bevfusion.datasets.drive import Accumulated
 from bevfusion.datasets.simulated import simulated_drive
 from bevfusion.evaluation.protocol import Protocol
 from bevfusion.geometry.se2 import SE2

@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pytest
 
+from bevfusion.datasets.cloud import deskewed
 from bevfusion.datasets.degrade import (
     fewer_beams,
     in_weather,
@@ -16,7 +17,6 @@ from bevfusion.datasets.degrade import (
     within_range,
     without_sector,
 )
-from bevfusion.datasets.deskew import deskewed
 from bevfusion.datasets.tracks import PoseTrack
 from bevfusion.structures import Scan
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bevfusion.datasets.deskew import deskewed
+from bevfusion.datasets.cloud import deskewed
 from bevfusion.datasets.tracks import PoseTrack
 from bevfusion.geometry.se2 import SE2
 

@@ -5,8 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bevfusion.datasets.cloud import Cloud
-from bevfusion.datasets.intensity import IntensityScale, RunningIntensity
+from bevfusion.datasets.cloud import Cloud, IntensityScale, RunningIntensity
 from bevfusion.datasets.logged import LoggedDrive, Tracks
 
 RNG = np.random.default_rng(5)

@@ -7,12 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bevfusion.datasets.drive import truths_of
+from bevfusion.datasets.drive import FrameSelection, SelectedFrames, truths_of
 from bevfusion.datasets.kitti import KittiRawDrive, lidar_pose, read_calibration, read_oxts
 from bevfusion.datasets.open import open_drive, read_scan
-from bevfusion.datasets.selection import FrameSelection, SelectedFrames
+from bevfusion.datasets.pose_files import WithTruth
 from bevfusion.datasets.tracks import GeoTrack
-from bevfusion.datasets.truth_file import WithTruth
 from bevfusion.geometry.geodesy import LocalFrame
 from bevfusion.structures import DataError
 from tests.datasets.bag_writing import Messages, SmallDrive, drive_messages, write_ros1

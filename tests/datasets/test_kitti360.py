@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from bevfusion.datasets.mercator import degrees_from_mercator
 from bevfusion.datasets.open import open_drive
+from bevfusion.geometry.geodesy import degrees_from_mercator
 from bevfusion.structures import DataError
 from tests.datasets.kitti_writing import SMALL, TR, ahead, scans, square, text
 

@@ -11,8 +11,8 @@ from rosbags.rosbag2 import StoragePlugin
 from rosbags.rosbag2 import Writer as Writer2
 from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 
-from bevfusion.datasets.lidar_messages import driver_of
 from bevfusion.datasets.open import open_drive
+from bevfusion.datasets.ros_messages import driver_of
 from bevfusion.structures import DataError
 from tests.datasets.bag_writing import ODOMETRY, Messages, SmallDrive, write_ros1
 

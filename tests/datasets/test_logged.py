@@ -8,9 +8,9 @@ import pytest
 from bevfusion.datasets.cloud import Cloud
 from bevfusion.datasets.drive import Drive
 from bevfusion.datasets.logged import LoggedDrive, LogOptions, Tracks
+from bevfusion.datasets.odometry import TruthOdometry
 from bevfusion.datasets.open import READERS, open_drive
 from bevfusion.datasets.tracks import PoseTrack
-from bevfusion.datasets.truth_odometry import TruthOdometry
 from bevfusion.geometry.geodesy import LocalFrame
 from bevfusion.geometry.se2 import SE2
 from bevfusion.structures import DataError

@@ -1,8 +1,7 @@
 import numpy as np
 import pytest
 
-from bevfusion.datasets.mercator import degrees_from_mercator
-from bevfusion.geometry.geodesy import LocalFrame
+from bevfusion.geometry.geodesy import LocalFrame, degrees_from_mercator
 
 
 def test_mercator_is_true_at_its_origin_and_keeps_angles():

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from bevfusion.datasets.logged import LogOptions
-from bevfusion.datasets.mercator import degrees_from_mercator
 from bevfusion.datasets.open import open_drive
+from bevfusion.geometry.geodesy import degrees_from_mercator
 from bevfusion.structures import DataError
 from tests.datasets.bag_writing import SmallDrive
 

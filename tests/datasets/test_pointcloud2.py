@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bevfusion.datasets.fields import seconds_after
+from bevfusion.datasets.cloud import seconds_after
 from bevfusion.datasets.pointcloud2 import TYPES, CloudStream, decode_pointcloud2
 from bevfusion.structures import DataError
 from tests.datasets.bag_writing import ORIGIN_NS, plain_cloud

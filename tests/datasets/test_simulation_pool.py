@@ -12,9 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from bevfusion.datasets import simulated, simulation_pool
-from bevfusion.datasets.simulated import DriveRequest, map_file, simulated_drive
-from bevfusion.datasets.simulation_pool import make_drives
+from bevfusion.datasets import simulated
+from bevfusion.datasets.simulated import DriveRequest, make_drives, map_file, simulated_drive
 from bevfusion.simulate.drive import DriveOptions
 from bevfusion.simulate.town import write_town
 from bevfusion.structures import DataError
@@ -99,7 +98,7 @@ SCRIPT = """
 import signal
 import sys
 from pathlib import Path
-from bevfusion.datasets.simulation_pool import make_drives
+from bevfusion.datasets.simulated import make_drives
 from bevfusion.datasets.simulated import DriveRequest
 from bevfusion.simulate.drive import DriveOptions
 
@@ -177,13 +176,13 @@ def test_two_who_want_the_same_at_once(tmp_path: Path, monkeypatch: pytest.Monke
 def test_others_wait_for_who_makes_the_drives(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """As the ranks of torchrun do: one makes all of them."""
     calls: list[int] = []
-    original = simulation_pool.simulated_drive
+    original = simulated.simulated_drive
 
     def counted(*args):
         calls.append(threading.get_ident())
         return original(*args)
 
-    monkeypatch.setattr(simulation_pool, "simulated_drive", counted)
+    monkeypatch.setattr(simulated, "simulated_drive", counted)
     requests = [request("town:3"), request("town:4")]
     threads = [threading.Thread(target=make_drives, args=(requests, tmp_path, 1)) for _ in range(2)]
     for thread in threads:
@@ -208,7 +207,7 @@ def test_what_a_killed_process_left_is_cleared_away(tmp_path: Path):
 
 @pytest.mark.usefixtures("_small")
 def test_a_drive_alone_takes_no_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(simulation_pool, "_make_in_processes", None)
+    monkeypatch.setattr(simulated, "_make_in_processes", None)
     make_drives([request("town:3"), request("town:3")], tmp_path, processes=8)
     assert len(list(tmp_path.glob("town_3_vlp16_*"))) == 1
 
@@ -223,8 +222,8 @@ def test_a_map_that_is_not_there_is_said_before_anything_is_made(tmp_path: Path)
 @pytest.mark.parametrize(("memory", "count"), [(100_000_000, 1), (2_000_000_000, 2), (1 << 40, 3), (None, 3)])
 def test_no_more_processes_than_memory_holds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, memory, count: int):
     counts: list[int] = []
-    monkeypatch.setattr(simulation_pool, "available_cores", lambda: 8)
-    monkeypatch.setattr(simulation_pool, "available_memory", lambda: memory)
-    monkeypatch.setattr(simulation_pool, "_make_in_processes", lambda requests, cache, count: counts.append(count))
+    monkeypatch.setattr(simulated, "available_cores", lambda: 8)
+    monkeypatch.setattr(simulated, "available_memory", lambda: memory)
+    monkeypatch.setattr(simulated, "_make_in_processes", lambda requests, cache, count: counts.append(count))
     make_drives([request("town:3"), request("town:3", frames=3), request("town:3", frames=4)], tmp_path)
     assert (counts or [1]) == [count]

@@ -7,7 +7,7 @@ import pytest
 
 from bevfusion.datasets.logged import LogOptions
 from bevfusion.datasets.open import open_drive
-from bevfusion.datasets.truth_file import fitted_motion
+from bevfusion.datasets.pose_files import fitted_motion
 from bevfusion.geometry.geodesy import LocalFrame
 from bevfusion.geometry.se2 import SE2
 from bevfusion.structures import DataError

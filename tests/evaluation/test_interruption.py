@@ -11,8 +11,8 @@ import pytest
 import torch
 
 from bevfusion.cli import main
+from bevfusion.datasets.drive import FrameSelection, SelectedFrames
 from bevfusion.datasets.kitti import KittiRawDrive
-from bevfusion.datasets.selection import FrameSelection, SelectedFrames
 from bevfusion.geometry.grid import PoseWindow
 from bevfusion.geometry.se2 import SE2
 from bevfusion.maps.source import MapSource

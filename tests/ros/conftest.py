@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from bevfusion.datasets.odometry import TruthOdometry
 from bevfusion.datasets.simulated import map_file, simulated_drive
-from bevfusion.datasets.truth_odometry import TruthOdometry
 from bevfusion.maps.source import open_map
 from bevfusion.simulate.drive import DriveOptions
 from bevfusion.simulate.town import write_town
