@@ -5,7 +5,7 @@ import math
 import numpy as np
 import torch
 
-from bevfusion.benchmark.comparison import MethodTiming, Task, compared
+from bevfusion.benchmark.measuring import MethodTiming, Task, compared
 from bevfusion.config import Config
 from bevfusion.geometry.grid import Grid
 from bevfusion.lidar.ground import height_above_ground

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from bevfusion.benchmark.comparison import MethodTiming, Task, compared
+from bevfusion.benchmark.measuring import MethodTiming, Task, compared
 from bevfusion.build import bev_grid, build_model, voxel_grid
 from bevfusion.config import Config, ModelConfig, SparseConfig
 from bevfusion.lidar.ground import height_above_ground

@@ -1,5 +1,6 @@
-"""The exhaustive matching against the method that everyone uses: rotate all templates, FFT-correlate, softmax.
+"""The exhaustive matching against the method that everyone uses, and a scan sought all over an invented town.
 
+Everyone rotates all templates, FFT-correlates and takes the softmax.
 The problem: 8 channels, a raster of 64 x 129 cells before the sensor (in a square of 130, since the sensor is its
 centre), a map of 256 x 256, 256 headings. A volume of all places of the map, or of +-22 m and +-10 degrees
 (cells of 0.5 m).
@@ -7,22 +8,32 @@ centre), a map of 256 x 256, 256 headings. A volume of all places of the map, or
 
 import math
 from collections.abc import Callable
+from pathlib import Path
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from bevfusion.benchmark.comparison import MethodTiming, Task, compared
+from bevfusion.benchmark.bev import dense_scan
+from bevfusion.benchmark.measuring import MethodTiming, Task, compared
+from bevfusion.config import Config
+from bevfusion.datasets.simulated import map_file
+from bevfusion.filters.search import RoadArea, lattice
 from bevfusion.geometry.grid import Grid
+from bevfusion.heads.city_search import CitySearch
 from bevfusion.heads.correlation import fast_length
 from bevfusion.heads.matching import match
 from bevfusion.heads.matching_reference import correlate_all, rotate_all
+from bevfusion.localizer import DEFAULT, NetworkLocator, open_localizer
+from bevfusion.maps.schema import layer_index
+from bevfusion.maps.source import open_map
 from bevfusion.progress import frame_progress
 
 CHANNELS, BEV, MAP, HEADINGS = 8, (129, 64), 256, 256
 GRID = Grid(130, 130, 0.5)
 WINDOW_REACH, WINDOW_HEADINGS = 44, 15  # +-22 m; +-10 degrees in steps of 360 / 256
 TRAINING_HEADINGS = 64
+WINDOW_M = 40.0
 
 
 def matching_rows(device: torch.device) -> list[MethodTiming]:
@@ -126,3 +137,37 @@ def _training(device: torch.device) -> list[MethodTiming]:
 def _padding(reach: int) -> int:
     """So that every shift finds cells, and the baseline a length that FFTs like."""
     return (fast_length(GRID.height + 2 * reach) - MAP + 1) // 2
+
+
+def search_rows(device: torch.device) -> list[MethodTiming]:
+    """Of the weights that ship, on a town whose features are at hand in both ways."""
+    source = open_map(map_file("town:101", Path(Config().simulation.cache)))
+    opened = open_localizer(DEFAULT, source)
+    locator = NetworkLocator(opened.model, opened.config, source, device=device.type)
+    return compared_searches(locator, RoadArea(source.draw, source.bounds_m, layer_index("road")), device)
+
+
+def compared_searches(locator: NetworkLocator, area: RoadArea, device: torch.device) -> list[MethodTiming]:
+    """Every window with a road in it at every heading, against one search of the same roads.
+
+    The windows touch, as few as there can be, and nothing is read out of them: what they take is the least that any
+    search by windows takes.
+    """
+    look = Grid.square(WINDOW_M, 1.0)
+    windows = [place for place in lattice(area.bounds_m, WINDOW_M) if area.near_road(look, place).any()]
+    scan, search = dense_scan(0), CitySearch(locator, area)
+
+    def by_windows() -> None:
+        for place in windows:
+            locator.locate(scan, place, WINDOW_M, math.pi)
+
+    def at_once() -> None:
+        search.candidates(scan)
+
+    by_windows()  # both ways read the map here, before they are timed
+    at_once()
+    x0_m, y0_m, x1_m, y1_m = area.bounds_m
+    km2 = 1e-6 * (x1_m - x0_m) * (y1_m - y0_m)
+    # The least: what is kept of the map is read once.
+    task = Task(f"{km2:.2f} km2, {len(windows)} windows of {2 * WINDOW_M:g} m, any heading", search.nbytes, 0.0)
+    return compared(task, {"window by window": by_windows, "at once": at_once}, device)

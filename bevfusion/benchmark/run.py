@@ -13,10 +13,9 @@ from rich.table import Table
 
 from bevfusion.benchmark.attention import attention_rows, attention_table
 from bevfusion.benchmark.bev import bev_rows
-from bevfusion.benchmark.comparison import comparison_table
 from bevfusion.benchmark.encoders import encoder_rows
-from bevfusion.benchmark.matching import matching_rows
-from bevfusion.benchmark.search import search_rows
+from bevfusion.benchmark.matching import matching_rows, search_rows
+from bevfusion.benchmark.measuring import comparison_table
 from bevfusion.benchmark.step import step_rows
 from bevfusion.benchmark.tiles import tiles_rows
 from bevfusion.choices import meant

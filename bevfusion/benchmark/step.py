@@ -13,8 +13,7 @@ from pathlib import Path
 import torch
 
 from bevfusion.benchmark.bev import POINTS, dense_scan
-from bevfusion.benchmark.comparison import MethodTiming, Task, compared_in_turns
-from bevfusion.benchmark.measuring import Timing, floor_ms
+from bevfusion.benchmark.measuring import MethodTiming, Task, Timing, compared_in_turns, floor_ms
 from bevfusion.build import search_window, tile_grid, voxel_grid
 from bevfusion.config import Config
 from bevfusion.datasets.simulated import map_file

@@ -9,8 +9,7 @@ from tempfile import TemporaryDirectory
 import numpy as np
 import torch
 
-from bevfusion.benchmark.comparison import MethodTiming, Task, compared
-from bevfusion.benchmark.measuring import Timing, floor_ms
+from bevfusion.benchmark.measuring import MethodTiming, Task, Timing, compared, floor_ms
 from bevfusion.config import Config
 from bevfusion.datasets.simulated import map_file
 from bevfusion.geometry.grid import Grid

@@ -46,7 +46,7 @@ def simulate(
     from bevfusion.maps.reading import read_features
     from bevfusion.progress import frame_progress
     from bevfusion.simulate.drive import DriveOptions, simulate_drive
-    from bevfusion.simulate.sensor_file import sensor_choice
+    from bevfusion.simulate.sensor import sensor_choice
 
     options = DriveOptions(sensor=sensor_choice(sensor), frames=frames, seed=seed, spacing_m=spacing_m)
     options = replace(options, **_numbers(overrides or [], [field.name for field in fields(options)[4:]]))

@@ -23,7 +23,7 @@ from bevfusion.datasets.degrade import (
 from bevfusion.evaluation.stress import Condition, Factor
 from bevfusion.geometry.se2 import SE2
 from bevfusion.maps.features import OsmMap
-from bevfusion.simulate.map_changes import with_invented_buildings, with_shifted_things, without_things
+from bevfusion.simulate.map_errors import with_invented_buildings, with_shifted_things, without_things
 from bevfusion.structures import DataError, Scan
 
 ChangeShare = Callable[[OsmMap, float, np.random.Generator], OsmMap]

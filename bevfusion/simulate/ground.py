@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Float, Float32, Int, UInt8
 
 from bevfusion.maps.features import Area, Road
-from bevfusion.simulate.road_profiles import sidewalk_m
+from bevfusion.simulate.relief import sidewalk_m
 from bevfusion.simulate.surfaces import MARKING, PARKING, ROAD, SIDEWALK, TERRAIN
 from bevfusion.simulate.terrain import Terrain
 

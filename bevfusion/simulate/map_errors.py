@@ -1,21 +1,27 @@
-"""How the world differs from its map: buildings gone, moved or not yet drawn, and all of it drawn by a shaky hand."""
+"""How the world differs from its map: the world behind a map changed, or a map as another mapper would have left it.
+
+In the world, buildings are gone, moved or not yet drawn, and all of it is drawn by a shaky hand. Where the world is
+real, the map is wrong instead: things are not drawn, drawn beside their place, or drawn that are not there; streets
+stay.
+"""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 import numpy as np
 import shapely
 from jaxtyping import Float, Int
 
 from bevfusion.geometry.se2 import SE2
-from bevfusion.maps.features import Area, OsmMap
+from bevfusion.maps.features import Area, Line, OsmMap, Point
 from bevfusion.structures import DataError
 
 _WARP_LENGTH_M = 40.0  # how far apart two places are drawn independently of each other
 _WAVES = 64
-
 Move = Callable[[Float[np.ndarray, "n 2"]], Float[np.ndarray, "n 2"]]  # from where things are drawn to where they are
+Thing = TypeVar("Thing", Area, Line, Point)
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,3 +182,52 @@ def _invent(osm: OsmMap, buildings: Int[np.ndarray, " n"], count: int, rng: np.r
         if len(found) == count:
             break
     return tuple(found)
+
+
+def without_things(osm: OsmMap, share: float, rng: np.random.Generator) -> OsmMap:
+    """Without a share of its buildings, other areas, lines and single things, at random.
+
+    Raises:
+        DataError: if the share is not within 0 and 1.
+    """
+    areas, _ = draw_errors(osm, (share, 0.0, 0.0), rng)
+    buildings = [area for area in areas if area.kind == "building"]
+    others = [area for area in areas if area.kind != "building"]
+    return replace(
+        osm,
+        areas=(*buildings, *_kept(others, share, rng)),
+        lines=tuple(_kept(osm.lines, share, rng)),
+        points=tuple(_kept(osm.points, share, rng)),
+    )
+
+
+def with_shifted_things(osm: OsmMap, share: float, rng: np.random.Generator) -> OsmMap:
+    """With a share of its buildings and single things half a metre to three metres beside their places.
+
+    Raises:
+        DataError: if the share is not within 0 and 1.
+    """
+    areas, _ = draw_errors(osm, (0.0, share, 0.0), rng)
+    return replace(osm, areas=areas, points=tuple(_shifted(point, share, rng) for point in osm.points))
+
+
+def with_invented_buildings(osm: OsmMap, share: float, rng: np.random.Generator) -> OsmMap:
+    """With so many more buildings along its streets, as a share of those it has; fewer where there is no room.
+
+    Raises:
+        DataError: if the share is not within 0 and 1.
+    """
+    areas, _ = draw_errors(osm, (0.0, 0.0, share), rng)
+    return replace(osm, areas=areas)
+
+
+def _kept(things: Sequence[Thing], share: float, rng: np.random.Generator) -> list[Thing]:
+    kept = rng.random(len(things)) >= share
+    return [thing for thing, stays in zip(things, kept.tolist(), strict=True) if stays]
+
+
+def _shifted(point: Point, share: float, rng: np.random.Generator) -> Point:
+    moves, reach_m, angle = rng.random() < share, rng.uniform(0.5, 3.0), rng.uniform(-math.pi, math.pi)
+    if not moves:
+        return point
+    return replace(point, x_m=point.x_m + reach_m * math.cos(angle), y_m=point.y_m + reach_m * math.sin(angle))

@@ -1,7 +1,12 @@
-"""A way to drive: a walk over the streets, then a smooth path in the lane on the side that traffic keeps to."""
+"""A way to drive: a walk over streets that looks for new ones, a smooth path in the lane, the car on its springs.
 
+The lane is on the side that traffic keeps to. The land under the wheels lifts, rolls and pitches the body.
+"""
+
+import heapq
 import itertools
 import math
+from collections import Counter, defaultdict, deque
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,9 +14,16 @@ from jaxtyping import Float
 
 from bevfusion.geometry.lines import blurred_along, yaws_along
 from bevfusion.maps.features import OsmMap, Road
-from bevfusion.simulate.street_graph import Edge, StreetGraph
+from bevfusion.simulate.terrain import Terrain
 from bevfusion.structures import DataError
 
+_APPEAL = {
+    "residential": 3.0, "unclassified": 3.0, "tertiary": 3.0, "secondary": 2.0, "primary": 1.0, "living_street": 1.5,
+    "service": 0.15, "track": 0.02, "motorway": 0.05, "motorway_link": 0.05, "trunk": 0.1, "trunk_link": 0.1,
+}  # fmt: skip
+_SOUGHT = 0.5  # appeal of the streets worth a way round
+_SHARPEST_RAD = math.radians(125.0)  # no turn back over the shoulder
+Edge = tuple[int, int]  # node ids
 _SMOOTHING_M = 3.5
 _TIGHTEST_M = 4.0  # radius of the sharpest arc a car drives
 _STEP_M = 0.5
@@ -19,6 +31,135 @@ _TRIES = 60
 _WALKS = 20  # the one through most streets is driven: some starts lead into a corner
 _ENOUGH = 0.6  # of a walk through streets not driven before: else it may come nearer to the border of the map
 _CORNERS = (1.1, 1.6)  # so much longer are walks than drives, as round corners are short cuts; and where they are many
+_WHEELBASE_M, _TRACK_M = 2.7, 1.55
+_SPRING_STEP_M = 0.25
+_FREQUENCY_HZ, _DAMPING = 1.4, 0.4  # of the body on its springs (Gillespie, Fundamentals of Vehicle Dynamics, ch. 5)
+
+
+class StreetGraph:
+    """Directed steps between OSM nodes, and how they go on."""
+
+    def __init__(self, osm: OsmMap, margin_m: float) -> None:
+        """The drivable roads of a map that lie `margin_m` within its bounds."""
+        low = np.array(osm.bounds_m[:2]) + margin_m
+        high = np.array(osm.bounds_m[2:]) - margin_m
+        self.place: dict[int, Float[np.ndarray, " 2"]] = {}
+        self.road: dict[Edge, Road] = {}
+        for road in osm.roads:
+            if not road.drivable:
+                continue
+            inside: np.ndarray = np.all((road.xy_m >= low) & (road.xy_m <= high), axis=1)
+            for i, (a, b) in enumerate(zip(road.node_ids[:-1], road.node_ids[1:], strict=True)):
+                if not (inside[i] and inside[i + 1]) or a == b:
+                    continue
+                self.place[a], self.place[b] = road.xy_m[i], road.xy_m[i + 1]
+                if road.oneway >= 0:
+                    self.road[(a, b)] = road
+                if road.oneway <= 0:
+                    self.road[(b, a)] = road
+        self.after: dict[Edge, list[Edge]] = {}
+        leaving: defaultdict[int, list[Edge]] = defaultdict(list)
+        for edge in self.road:
+            leaving[edge[0]].append(edge)
+        for edge in self.road:
+            self.after[edge] = [
+                other
+                for other in leaving[edge[1]]
+                if other[1] != edge[0] and abs(self.turn_rad(edge, other)) < _SHARPEST_RAD
+            ]
+
+    def turn_rad(self, edge: Edge, other: Edge) -> float:
+        """Change of heading from one step to the next."""
+        before = self.place[edge[1]] - self.place[edge[0]]
+        behind = self.place[other[1]] - self.place[other[0]]
+        cross = before[0] * behind[1] - before[1] * behind[0]
+        return math.atan2(float(cross), float(before @ behind))
+
+    def length_m(self, edge: Edge) -> float:
+        """Length of a step."""
+        return float(np.hypot(*(self.place[edge[1]] - self.place[edge[0]])))
+
+    def prune_dead_ends(self) -> None:
+        """Drop the steps that lead to no endless drive, unless that is all of them."""
+        before: defaultdict[Edge, list[Edge]] = defaultdict(list)
+        for edge, following in self.after.items():
+            for other in following:
+                before[other].append(edge)
+        open_ways = {edge: len(following) for edge, following in self.after.items()}
+        waiting = deque(edge for edge, count in open_ways.items() if count == 0)
+        dead = set(waiting)
+        while waiting:
+            for edge in before[waiting.popleft()]:
+                open_ways[edge] -= 1
+                if open_ways[edge] == 0:
+                    dead.add(edge)
+                    waiting.append(edge)
+        if len(dead) < len(self.after):
+            self.after = {
+                edge: [other for other in following if other not in dead]
+                for edge, following in self.after.items()
+                if edge not in dead
+            }
+
+    def walk(self, length_m: float, rng: np.random.Generator) -> list[Edge]:
+        """One walk: at random, straight on rather than round corners, to the nearest new street where none is ahead."""
+        edges = list(self.after)
+        weight = np.array([self.length_m(e) * self._appeal(e) for e in edges])
+        steps = [edges[int(rng.choice(len(edges), p=weight / weight.sum()))]]
+        travelled = self.length_m(steps[0])
+        seen, all_seen = Counter([frozenset(steps[0])]), False
+        while travelled < length_m and self.after[steps[-1]]:
+            ahead = [self._turn(steps[-1], seen, rng)]
+            if frozenset(ahead[0]) in seen and not all_seen:
+                way = self._way_to_new(steps[-1], seen)
+                ahead, all_seen = way or ahead, not way
+            seen.update(frozenset(e) for e in ahead)
+            steps += ahead
+            travelled += sum(map(self.length_m, ahead))
+        return steps
+
+    def new_m(self, steps: list[Edge]) -> float:
+        """Length of the streets that a walk comes through, each once, alleys left out."""
+        return sum({frozenset(edge): self.length_m(edge) for edge in steps if self._appeal(edge) >= _SOUGHT}.values())
+
+    def _appeal(self, edge: Edge) -> float:
+        return _APPEAL.get(self.road[edge].kind, 0.5)
+
+    def _turn(self, edge: Edge, seen: Counter[frozenset[int]], rng: np.random.Generator) -> Edge:
+        """What a driver might take next who has no aim."""
+        choices = self.after[edge]
+        appeal = np.array(
+            [
+                self._appeal(e)
+                * (0.3 + 0.7 * math.cos(0.5 * self.turn_rad(edge, e)))
+                / (1.0 + 4.0 * seen[frozenset(e)])
+                for e in choices
+            ]
+        )
+        return choices[int(rng.choice(len(choices), p=appeal / appeal.sum()))]
+
+    def _way_to_new(self, start: Edge, seen: Counter[frozenset[int]]) -> list[Edge]:
+        """The shortest way (Dijkstra) from the end of a step through the first street that is new; empty if none is."""
+        came_from: dict[Edge, Edge] = {}
+        queue = [(0.0, start, start)]
+        while queue:
+            driven_m, edge, before = heapq.heappop(queue)
+            if edge in came_from:
+                continue
+            if edge != start:
+                came_from[edge] = before
+                if frozenset(edge) not in seen and self._appeal(edge) >= _SOUGHT:
+                    return self._traced(edge, start, came_from)
+            for other in self.after[edge]:
+                if other not in came_from and other != start:
+                    heapq.heappush(queue, (driven_m + self.length_m(other), other, edge))
+        return []
+
+    def _traced(self, edge: Edge, start: Edge, came_from: dict[Edge, Edge]) -> list[Edge]:
+        way = [edge]
+        while came_from[way[-1]] != start:
+            way.append(came_from[way[-1]])
+        return way[::-1]
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,3 +287,46 @@ def _evenly(
     even = np.arange(0.0, travelled[-1], _STEP_M)
     xy = np.stack([np.interp(even, travelled, xy_m[:, axis]) for axis in (0, 1)], axis=1)
     return xy, np.interp(even, travelled, lane_m)
+
+
+def ride(
+    path: Path, terrain: Terrain, speed_m_s: float, travelled_m: Float[np.ndarray, " m"]
+) -> tuple[Float[np.ndarray, " m"], Float[np.ndarray, " m"], Float[np.ndarray, " m"]]:
+    """(height of the road under the body, roll, pitch) at distances along a path; positive pitch points the nose down.
+
+    The road moves the wheels; the body follows as a damped oscillator in heave, roll and pitch, driven at `speed_m_s`.
+    """
+    ticks = np.arange(0.0, max(path.length_m, float(travelled_m[-1])) + _SPRING_STEP_M, _SPRING_STEP_M)
+    place, yaw = path.at(ticks)
+    ahead = 0.5 * _WHEELBASE_M * np.stack([np.cos(yaw), np.sin(yaw)], axis=1)
+    left = 0.5 * _TRACK_M * np.stack([-np.sin(yaw), np.cos(yaw)], axis=1)
+    wheel = {
+        (front, side): terrain.height_m(place + front * ahead + side * left) for front in (1, -1) for side in (1, -1)
+    }
+    front, rear = (0.5 * (wheel[(end, 1)] + wheel[(end, -1)]) for end in (1, -1))
+    left_m, right_m = (0.5 * (wheel[(1, side)] + wheel[(-1, side)]) for side in (1, -1))
+    wanted = np.stack(
+        [
+            0.5 * (front + rear),
+            np.arctan((left_m - right_m) / _TRACK_M),
+            -np.arctan((front - rear) / _WHEELBASE_M),
+        ],
+        axis=1,
+    )
+    body = _follow(wanted, _SPRING_STEP_M / speed_m_s)
+    height, roll, pitch = (np.interp(travelled_m, ticks, body[:, axis]) for axis in range(3))
+    return height, roll, pitch
+
+
+def _follow(wanted: Float[np.ndarray, "n 3"], step_s: float) -> Float[np.ndarray, "n 3"]:
+    """The oscillator's answer to what the wheels do; springs and dampers both stand on the wheels."""
+    omega = 2.0 * math.pi * _FREQUENCY_HZ
+    state, rate = wanted[0].copy(), np.zeros(3)
+    out = np.empty_like(wanted)
+    moved = np.diff(wanted, axis=0, prepend=wanted[:1]) / step_s
+    for i, (place, motion) in enumerate(zip(wanted, moved, strict=True)):
+        # semi-implicit Euler: stable to omega * step = 2, here it is 0.4 at most
+        rate += step_s * (omega**2 * (place - state) + 2.0 * _DAMPING * omega * (motion - rate))
+        state = state + step_s * rate
+        out[i] = state
+    return out

@@ -19,8 +19,7 @@ import shapely
 from jaxtyping import Bool, Float, Float32, Int
 
 from bevfusion.maps.features import Road
-from bevfusion.simulate.relief import Relief
-from bevfusion.simulate.road_profiles import RoadPoints, road_profiles, sidewalk_m
+from bevfusion.simulate.relief import Relief, RoadPoints, road_profiles, sidewalk_m
 
 _TILE = 192  # cells of a metre a side
 _BLEND_M = 36.0

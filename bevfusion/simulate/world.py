@@ -8,7 +8,7 @@ import shapely
 from jaxtyping import Float
 
 from bevfusion.maps.features import Area, Line, OsmMap, Point, Road
-from bevfusion.simulate import props
+from bevfusion.simulate import roadside
 from bevfusion.simulate.facades import Facades
 from bevfusion.simulate.ground import KERB_M, GroundPatch, draw_ground
 from bevfusion.simulate.relief import Relief
@@ -121,7 +121,7 @@ def build_world(
         *_mapped_lines([way for way in osm.lines if zone.intersects(shapely.LineString(way.xy_m))], terrain, rng),
         *_mapped_points(points, obstacles, terrain, rng),
         *_woods([area for area in near if area.kind == "vegetation"], zone, obstacles, terrain, rng),
-        props.retaining_walls(terrain, lambda xy, radius: obstacles.free(xy, radius, 0.1, 1.2), rng),
+        roadside.retaining_walls(terrain, lambda xy, radius: obstacles.free(xy, radius, 0.1, 1.2), rng),
         furnish(
             [road for road in drivable if road.kind in _INVENTED_ON],
             obstacles,
@@ -254,9 +254,9 @@ def _planting(buildings: Sequence[Area], obstacles: Obstacles, terrain: Terrain,
     xy = thickets(np.concatenate(places), rng)
     xy = xy[obstacles.free(xy, 0.5, 1.2)]
     tree = rng.random(len(xy)) < 0.15
-    parts = [props.bushes(xy[~tree], terrain, rng)]
+    parts = [roadside.bushes(xy[~tree], terrain, rng)]
     parts += [
-        props.trees(group, terrain, rng, size=float(rng.uniform(0.5, 1.1)))
+        roadside.trees(group, terrain, rng, size=float(rng.uniform(0.5, 1.1)))
         for group in np.array_split(xy[tree], max(1, int(tree.sum()) // 6))
         if len(group)
     ]
@@ -265,7 +265,7 @@ def _planting(buildings: Sequence[Area], obstacles: Obstacles, terrain: Terrain,
 
 def _mapped_lines(lines: Sequence[Line], terrain: Terrain, rng: np.random.Generator) -> list[Surfaces]:
     """Walls, fences, hedges and tree rows that the map knows of; kerbs and rails are left flat."""
-    builders = {"wall": props.walls, "fence": props.fences, "hedge": props.hedges}
+    builders = {"wall": roadside.walls, "fence": roadside.fences, "hedge": roadside.hedges}
     parts = []
     for line in lines:
         if line.kind in builders and len(line.xy_m) > 1:
@@ -273,7 +273,7 @@ def _mapped_lines(lines: Sequence[Line], terrain: Terrain, rng: np.random.Genera
         elif line.kind == "tree_row" and len(line.xy_m) > 1:
             course = shapely.LineString(line.xy_m)
             stops = np.arange(0.0, course.length, rng.uniform(7.0, 10.0))
-            parts.append(props.trees(shapely.get_coordinates(course.interpolate(stops)), terrain, rng))
+            parts.append(roadside.trees(shapely.get_coordinates(course.interpolate(stops)), terrain, rng))
     return parts
 
 
@@ -289,12 +289,12 @@ def _mapped_points(
             continue
         if kind == "tree":
             for group in np.array_split(xy, max(1, len(xy) // 12)):
-                parts.append(props.trees(group, terrain, rng, size=float(rng.uniform(0.7, 1.2))))
+                parts.append(roadside.trees(group, terrain, rng, size=float(rng.uniform(0.7, 1.2))))
         elif kind == "sign":
-            parts.append(props.signs(xy, rng.uniform(-np.pi, np.pi, len(xy)), terrain))
+            parts.append(roadside.signs(xy, rng.uniform(-np.pi, np.pi, len(xy)), terrain))
         else:
             height_m, radius_m = {"lamp": (6.0, 0.08), "pole": (7.0, 0.12), "signal": (3.2, 0.07)}[kind]
-            parts.append(props.poles(xy, terrain, height_m, radius_m))
+            parts.append(roadside.poles(xy, terrain, height_m, radius_m))
     return parts
 
 
@@ -315,8 +315,8 @@ def _woods(
         xy = xy[obstacles.free(xy, 1.0, 1.0)][:600]
         shrub = rng.random(len(xy)) < 0.4
         if shrub.any():
-            parts.append(props.bushes(xy[shrub], terrain, rng))
+            parts.append(roadside.bushes(xy[shrub], terrain, rng))
         for group in np.array_split(xy[~shrub], max(1, int((~shrub).sum()) // 12)):
             if len(group):
-                parts.append(props.trees(group, terrain, rng))
+                parts.append(roadside.trees(group, terrain, rng))
     return parts

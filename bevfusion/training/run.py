@@ -1,4 +1,11 @@
-"""From a configuration to calibrated weights: drives, network, fit, best checkpoint, and what comes after."""
+"""From a configuration to calibrated weights: drives, network, fit, best checkpoint, and what comes after.
+
+A run goes on as if it had never been stopped, or to more steps than it was begun for.
+
+What is learned last fits what it was learned from most closely, simulation here. Part of the way back, networks that
+began with good weights keep most of what they learned, and are more at ease with what is unlike it: Wortsman et al.,
+Robust Fine-Tuning of Zero-Shot Models, CVPR 2022, equation 1.
+"""
 
 import copy
 import logging
@@ -7,19 +14,21 @@ import subprocess
 import sys
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime, timezone
 from pathlib import Path
+from typing import Any
 
 import lightning as L
 import torch
 import yaml
 from lightning.pytorch.callbacks import LearningRateMonitor, ModelCheckpoint
-from lightning.pytorch.loggers import Logger
+from lightning.pytorch.loggers import CSVLogger, Logger, MLFlowLogger, TensorBoardLogger, WandbLogger
+from torch import Tensor, nn
 
 from bevfusion.build import bev_grid, build_model, search_window, tile_grid, voxel_grid
 from bevfusion.checkpoint import load_weights, save_checkpoint
-from bevfusion.config import Config, ConfigError, Role
+from bevfusion.config import Config, ConfigError, Role, load_config
 from bevfusion.datasets.directions import Directions
 from bevfusion.datasets.samples import PoseSamples, Variation
 from bevfusion.direction.targets import Asking
@@ -29,22 +38,131 @@ from bevfusion.machine import available_cores, hardware
 from bevfusion.maps.schema import LAYER_NAMES
 from bevfusion.progress import frame_progress
 from bevfusion.structures import Batch, DataError
-from bevfusion.training.blend import blend
 from bevfusion.training.calibration import calibrate
 from bevfusion.training.data import PoseData, worker_count
 from bevfusion.training.drives import drives_for, prepare_drives, ways_for
-from bevfusion.training.loggers import make_loggers
 from bevfusion.training.module import TrainingModule
-from bevfusion.training.resume import PlannedRate, check_resumed
 from bevfusion.training.throughput import Throughput
 
 log = logging.getLogger(__name__)
 CONFIG_NAME = "config.yaml"  # of a run's folder
 CHECKPOINTS = "checkpoints"  # the folder in it, of what a run can go on from
-
-
 Evaluate = Callable[[Config, Path], None]
 """Scores the run in a folder on its test drives (`evaluation.trained.evaluate_run`)."""
+
+
+def make_loggers(config: Config, folder: Path) -> list[Logger]:
+    """The loggers of a configuration.
+
+    Args:
+        config: of the run.
+        folder: of the run; a resumed run writes its CSV beside the earlier one.
+
+    Raises:
+        ConfigError: if a package is missing.
+    """
+    loggers = []
+    for name in dict.fromkeys(config.train.loggers):
+        try:
+            loggers.append(LOGGERS[name](config, folder))
+        except ImportError as error:
+            raise ConfigError(
+                f"train.loggers: {name} needs a package that is missing: pip install 'bevfusion[{name}]'"
+            ) from error
+    return loggers
+
+
+def _csv(config: Config, folder: Path) -> Logger:
+    sittings = len(list(folder.glob("csv*")))
+    return CSVLogger(folder, f"csv-{sittings + 1}" if sittings else "csv", version="")
+
+
+def _tensorboard(config: Config, folder: Path) -> Logger:
+    return TensorBoardLogger(folder, "tensorboard", version="")
+
+
+def _wandb(config: Config, folder: Path) -> Logger:
+    """Project, entity and whether it is online are said by WANDB_PROJECT, WANDB_ENTITY and WANDB_MODE."""
+    return WandbLogger(name=config.name, save_dir=folder)
+
+
+def _mlflow(config: Config, folder: Path) -> Logger:
+    """The server is said by MLFLOW_TRACKING_URI; without, runs go into the folder."""
+    return MLFlowLogger(experiment_name=config.name, save_dir=str(folder / "mlflow"))
+
+
+LOGGERS: Mapping[str, Callable[[Config, Path], Logger]] = {
+    "csv": _csv,
+    "tensorboard": _tensorboard,
+    "wandb": _wandb,
+    "mlflow": _mlflow,
+}
+
+
+def check_resumed(config: Config, before: Path, resume: Path) -> None:
+    """Whether a run may go on: with the same configuration, or with more steps and otherwise the same.
+
+    Args:
+        config: to go on with.
+        before: the configuration that the run was begun with.
+        resume: the checkpoint, for messages.
+
+    Raises:
+        DataError: if it may not.
+    """
+    begun = load_config(before)
+    if begun == config:
+        return
+    steps = begun.train.steps
+    same_steps = config.model_copy(update={"train": config.train.model_copy(update={"steps": steps})})
+    if same_steps != begun:
+        raise DataError(
+            f"{resume}: was made with another configuration, see {before}; nothing but train.steps may be changed"
+        )
+    if config.train.steps < steps:
+        raise DataError(f"{resume}: a run of {steps} steps may be given more of them, not {config.train.steps}")
+
+
+class PlannedRate(L.Callback):
+    """The learning rate at the first step of a resumed run is the one that the plan of its steps has there.
+
+    A checkpoint brings the rate of the plan that it was made with, which is zero at the end of a finished run; from
+    the second step on the scheduler would say otherwise. Where both plans are the same nothing happens.
+    """
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Put the rate right, and say from which to which."""
+        for planned in trainer.lr_scheduler_configs:
+            scheduler: Any = planned.scheduler
+            step, groups = scheduler.last_epoch, scheduler.optimizer.param_groups
+            rates = [base * rate(step) for base, rate in zip(scheduler.base_lrs, scheduler.lr_lambdas, strict=True)]
+            before = groups[0]["lr"]
+            if rates[0] == before:
+                continue
+            for group, rate in zip(groups, rates, strict=True):
+                group["lr"] = rate
+            log.info(
+                "goes on at step %d: the learning rate was %.2e there by the plan of fewer steps; it is %.2e now and "
+                "falls to zero along the cosine of the longer run, at step %s",
+                step,
+                before,
+                rates[0],
+                getattr(pl_module, "steps", "last"),
+            )
+
+
+@torch.no_grad()
+def blend(model: nn.Module, begun: Mapping[str, Tensor], share: float) -> None:
+    """Take a trained network part of the way back.
+
+    Args:
+        model: trained; changed in place.
+        begun: its weights before training, of the same names and shapes.
+        share: of what training changed that stays: 1 leaves the network as it is, 0 undoes training. Counters stay.
+    """
+    for name, trained in model.state_dict().items():
+        if trained.is_floating_point():
+            trained.lerp_(begun[name].to(trained), 1.0 - share)
 
 
 def train(

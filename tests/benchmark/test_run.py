@@ -6,7 +6,7 @@ import torch
 
 from bevfusion.attention import ATTENTION
 from bevfusion.benchmark import attention as bench
-from bevfusion.benchmark import comparison, matching, measuring, search, step, tiles
+from bevfusion.benchmark import matching, measuring, step, tiles
 from bevfusion.benchmark import run as suites_of
 from bevfusion.benchmark.run import Suite
 from bevfusion.benchmark.tiles import shown_centres
@@ -79,7 +79,7 @@ def test_what_is_compared_does_its_work(monkeypatch: pytest.MonkeyPatch):
     calls = []
     forward = FusionNet.forward
     monkeypatch.setattr(FusionNet, "forward", lambda *args, **kwargs: calls.append(1) or forward(*args, **kwargs))
-    monkeypatch.setattr(comparison, "peak_mb", lambda run, device: 0.0)
+    monkeypatch.setattr(measuring, "peak_mb", lambda run, device: 0.0)
     monkeypatch.setattr(step, "DRIVE_STEPS", 3)
     rows = step.step_rows(CPU)
     tasks = list(dict.fromkeys(row.task for row in rows))
@@ -147,9 +147,9 @@ def test_matching_is_timed_on_one_problem():
 def test_searches_are_timed_with_the_map_at_hand(town_drive, monkeypatch: pytest.MonkeyPatch):
     drive, source = town_drive
     place = source.frame.map_from_ego(drive[0].truth)
-    monkeypatch.setattr(comparison, "peak_mb", lambda run, device: 0.0)
-    monkeypatch.setattr(search, "WINDOW_M", 12.0)
-    monkeypatch.setattr(search, "dense_scan", lambda seed: drive[0].scan)
+    monkeypatch.setattr(measuring, "peak_mb", lambda run, device: 0.0)
+    monkeypatch.setattr(matching, "WINDOW_M", 12.0)
+    monkeypatch.setattr(matching, "dense_scan", lambda seed: drive[0].scan)
     bounds_m = (place.x_m - 20.0, place.y_m - 20.0, place.x_m + 20.0, place.y_m + 20.0)
     base = Config()
     small = {"width": 8, "levels": 2}
@@ -165,7 +165,7 @@ def test_searches_are_timed_with_the_map_at_hand(town_drive, monkeypatch: pytest
     timed: list[float] = []
     once = measuring._once_ms
     monkeypatch.setattr(measuring, "_once_ms", lambda *a: timed.append(0.0) or once(*a))
-    by_windows, at_once = search.compared_searches(locator, RoadArea(source.draw, bounds_m, layer_index("road")), CPU)
+    by_windows, at_once = matching.compared_searches(locator, RoadArea(source.draw, bounds_m, layer_index("road")), CPU)
     assert (by_windows.method, at_once.method) == ("window by window", "at once")
     assert set(encoded) == {0}  # before anything was timed
     windows = sum(when == 0 for when in answered)

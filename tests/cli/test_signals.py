@@ -67,7 +67,7 @@ def test_what_was_simulated_is_kept(
     number: int,
     status: int,
 ) -> None:
-    from bevfusion.simulate.recording import Recording
+    from bevfusion.simulate.drive import Recording
 
     add, done = Recording.add, []
 

@@ -7,8 +7,7 @@ import pytest
 import shapely
 
 from bevfusion.geometry.geodesy import GeoPose
-from bevfusion.simulate.drive import DriveOptions, Simulation, simulate_drive, true_way
-from bevfusion.simulate.recording import rotation
+from bevfusion.simulate.drive import DriveOptions, Simulation, rotation, simulate_drive, true_way
 from bevfusion.simulate.surfaces import BUILDING, FENCE, POLE, ROAD, SIGN, TRUNK, VEGETATION
 from bevfusion.structures import DataError
 from tests.simulate.scenes import FRAME, ring_map

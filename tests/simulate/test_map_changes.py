@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from bevfusion.maps.features import Area, Line, OsmMap, Point
-from bevfusion.simulate.map_changes import with_invented_buildings, with_shifted_things, without_things
+from bevfusion.simulate.map_errors import with_invented_buildings, with_shifted_things, without_things
 from bevfusion.structures import DataError
 from tests.simulate.scenes import ring_map
 

@@ -13,8 +13,15 @@ from bevfusion.datasets.simulated import simulated_drive
 from bevfusion.simulate.drive import DriveOptions
 from bevfusion.simulate.facades import Facades
 from bevfusion.simulate.ground import draw_ground
-from bevfusion.simulate.sensor import SENSORS, Caster, scan_world
-from bevfusion.simulate.sensor_file import described_sensor, read_beams, read_sensor, sensor_choice
+from bevfusion.simulate.sensor import (
+    SENSORS,
+    Caster,
+    described_sensor,
+    read_beams,
+    read_sensor,
+    scan_world,
+    sensor_choice,
+)
 from bevfusion.simulate.surfaces import GROUND, Surfaces
 from bevfusion.simulate.terrain import Terrain
 from bevfusion.structures import DataError

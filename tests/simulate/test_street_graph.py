@@ -6,7 +6,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from bevfusion.simulate.street_graph import StreetGraph
+from bevfusion.simulate.route import StreetGraph
 from tests.simulate.scenes import ring_map, road
 
 SPUR = {(3, 9), (9, 3)}

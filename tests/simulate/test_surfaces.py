@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from bevfusion.simulate import props
+from bevfusion.simulate import roadside
 from bevfusion.simulate.surfaces import (
     BUILDING,
     NO_THING,
@@ -58,13 +58,13 @@ def test_things_are_counted_over_all_parts_and_taken_away_whole() -> None:
     places = np.column_stack([10.0 * np.arange(200), np.zeros(200)])
     ends = places + np.array([4.0, 1.0])
     kinds = [
-        (props.trees(places, flat, rng), 6 + 40),
-        (props.bushes(places, flat, rng), 40),
-        (props.poles(places, flat, 6.0, 0.1), 6),
-        (props.signs(places, np.zeros(200), flat), 6 + 5),
-        (props.hedges(places, ends, flat, rng), 5),
-        (props.walls(places, ends, flat, rng), 5),
-        (props.fences(places, ends, flat, rng), 2 + 3 * 5),
+        (roadside.trees(places, flat, rng), 6 + 40),
+        (roadside.bushes(places, flat, rng), 40),
+        (roadside.poles(places, flat, 6.0, 0.1), 6),
+        (roadside.signs(places, np.zeros(200), flat), 6 + 5),
+        (roadside.hedges(places, ends, flat, rng), 5),
+        (roadside.walls(places, ends, flat, rng), 5),
+        (roadside.fences(places, ends, flat, rng), 2 + 3 * 5),
     ]
     for surfaces, quads in kinds:
         assert np.bincount(surfaces.thing).tolist() == [quads] * 200

@@ -3,8 +3,7 @@ from dataclasses import replace
 import numpy as np
 import shapely
 
-from bevfusion.simulate.relief import STEEPEST, Relief
-from bevfusion.simulate.road_profiles import road_profiles, sidewalk_m
+from bevfusion.simulate.relief import STEEPEST, Relief, road_profiles, sidewalk_m
 from bevfusion.simulate.route import plan_path
 from bevfusion.simulate.terrain import Terrain
 from tests.simulate.scenes import ring_map, road

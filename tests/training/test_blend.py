@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import nn
 
-from bevfusion.training.blend import blend
+from bevfusion.training.run import blend
 
 
 def network(seed: int) -> nn.Sequential:

@@ -23,8 +23,7 @@ from bevfusion.structures import DataError, Frame, Locator, PoseEstimate
 from bevfusion.summary import InputSummary
 from bevfusion.tracking.follow import TrackedFrame
 from bevfusion.tracking.outputs import write_csv
-from bevfusion.training.drives import drives_for, prepare_drives
-from bevfusion.training.recorded import recorded_drive
+from bevfusion.training.drives import drives_for, prepare_drives, recorded_drive
 from bevfusion.training.run import train
 from tests.datasets.drive_writing import as_kitti_raw, as_pcd_folder
 

@@ -20,9 +20,8 @@ from bevfusion.datasets.samples import PoseSamples
 from bevfusion.evaluation.trained import evaluate_run
 from bevfusion.heads.blur import REACH
 from bevfusion.structures import DataError
-from bevfusion.training.loggers import make_loggers
 from bevfusion.training.module import NonFiniteLossError, TrainingModule
-from bevfusion.training.run import train
+from bevfusion.training.run import make_loggers, train
 
 TINY = {
     "name": "tiny",
