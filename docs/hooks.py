@@ -18,7 +18,7 @@ LINK = re.compile(r"(!?)\[([^\]]*)\]\(([^)\s]+)\)")
 FENCE = re.compile(r"^```.*?^```$", re.MULTILINE | re.DOTALL)
 # which page shows a file of the repository
 PAGES = {
-    "README.md": "results.md",
+    "README.md": "index.md",
     "CHANGELOG.md": "changes.md",
     "CONTRIBUTING.md": "contributing.md",
     "bevfusion/attention/README.md": "attention.md",
