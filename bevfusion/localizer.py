@@ -105,7 +105,7 @@ class NetworkLocator:
             DataError: if the scan has no point inside the network's range.
         """
         prediction, centre = self.predict(scan, prior, offset_m, offset_rad)
-        estimate = estimate_of(prediction.volume, prediction.check.log_odds, centre)
+        estimate = estimate_of(prediction.volume, prediction.here, centre)
         return estimate if self.model.direction is None else replace(estimate, direction=self.reader(prediction))
 
     def reader(self, prediction: Prediction) -> FieldReader:
@@ -245,10 +245,10 @@ def estimate_of(volume: PoseBelief, log_odds: Float[Tensor, " 1"], centre: SE2) 
 
     Args:
         volume: of the matching.
-        log_odds: of its best pose, by what scan and map show there.
+        log_odds: that the scan was taken at its best pose; NaN where that is not known.
         centre: of the volume.
     """
-    log_prob = volume.log_prob.cpu()
+    log_prob, here = volume.log_prob.cpu(), float(log_odds[0].sigmoid())
     reading = read_out(log_prob[0].numpy(), volume.window)
     return PoseEstimate(
         map_from_ego=centre.moved_by(reading.offset),
@@ -257,7 +257,7 @@ def estimate_of(volume: PoseBelief, log_odds: Float[Tensor, " 1"], centre: SE2) 
         confidence=reading.confidence,
         prior=centre,
         belief=PoseBelief(log_prob, volume.window),
-        probability_here=float(log_odds[0].sigmoid()),
+        probability_here=None if math.isnan(here) else here,
     )
 
 

@@ -17,6 +17,7 @@ from bevfusion.heads.direction_field import DirectionFieldHead, LearnedField
 from bevfusion.heads.pose_check import PoseCheckHead
 from bevfusion.heads.pose_volume import PoseVolumeHead, belief_of, best_pose
 from bevfusion.heads.road_contrast import RoadContrastHead
+from bevfusion.heads.verdict import log_odds_here
 from bevfusion.maps.encoder import MapEncoder, layer_values
 from bevfusion.maps.schema import layer_index
 from bevfusion.structures import Batch, Fused, PoseBelief, PoseCheck
@@ -42,6 +43,7 @@ class Prediction:
     poses: Float[Tensor, "b 3"]  # where scan and map were laid on each other: the best bin of the volume
     fused: Fused
     check: PoseCheck  # of these poses
+    here: Float[Tensor, " b"]  # log-odds that the scan was taken there; NaN where the window is too small to tell
 
 
 class FusionNet(nn.Module):
@@ -98,16 +100,22 @@ class FusionNet(nn.Module):
         scan = self.encode_scan(batch)
         map_features = self.map_encoder(batch.tile) if map_features is None else map_features
         matched = self.pose_volume(scan.lidar, scan.seen, map_features, batch.prior_yaw_rad, window)
-        scores = matched
+        ground = None
         if batch.contrast is not None:
-            scores = matched + self.road_contrast(batch.contrast, batch.tile, batch.prior_yaw_rad, window)
+            ground = self.road_contrast(batch.contrast, batch.tile, batch.prior_yaw_rad, window)
+        scores = matched if ground is None else matched + ground
         volume = belief_of(scores, window)
         poses, _ = best_pose(scores.detach(), window)
-        score = matched.detach().flatten(1).gather(1, scores.detach().flatten(1).argmax(1, keepdim=True))[:, 0]
+        best = scores.detach().flatten(1).argmax(1, keepdim=True)
+        score = matched.detach().flatten(1).gather(1, best)[:, 0]
         fused, check = self.look(scan, batch, map_features, poses, score)
+        here = check.log_odds
+        if batch.contrast is not None and ground is not None:
+            explained = self.road_contrast.explained(batch.contrast, ground.flatten(1).gather(1, best)[:, 0])
+            here = log_odds_here(scores.detach(), poses, explained, window)
         if not self.training:  # a loss sees what the network says itself
             volume = self.blur(volume)
-        return Prediction(scan, map_features, scores, volume, poses, fused, check)
+        return Prediction(scan, map_features, scores, volume, poses, fused, check, here)
 
     def encode_scan(self, batch: Batch) -> ScanFeatures:
         """The LiDAR tower: it sees the scan, and neither map nor prior."""

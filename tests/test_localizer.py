@@ -170,7 +170,7 @@ def test_the_estimate_tells_how_likely_its_place_is(town_drive, config):
     truth = source.frame.map_from_ego(drive[0].truth)
     prediction, _ = localizer.predict(drive[0].scan, truth, 5.0, 0.1)
     estimate = localizer.locate(drive[0].scan, truth, 5.0, 0.1)
-    assert estimate.probability_here == pytest.approx(float(prediction.check.log_odds.sigmoid()))
+    assert estimate.probability_here == pytest.approx(float(prediction.here.sigmoid()))
     assert 0.0 < estimate.probability_here < 1.0
 
 

@@ -42,7 +42,7 @@ class PointsToBeliefs(nn.Module):
         prior_yaw_rad: Float[Tensor, " 1"],
         contrast: Float[Tensor, "1 3 hf wf"],
     ) -> tuple[Tensor, Tensor]:
-        """Log-probabilities of the poses (1, R, Y, X); the log-odds (1,) of the best one.
+        """Log-probabilities of the poses (1, R, Y, X); the log-odds (1,) that the scan was taken at the best one.
 
         Args:
             xyz: points in metres, ego frame.
@@ -57,7 +57,7 @@ class PointsToBeliefs(nn.Module):
         features = self.model.map_encoder(tile)[..., of_features:-of_features, of_features:-of_features]
         batch = Batch(bev[None], tile[..., margin:-margin, margin:-margin], prior_yaw_rad, contrast=contrast)
         prediction = self.model(batch, self.window, features)
-        return prediction.volume.log_prob, prediction.check.log_odds
+        return prediction.volume.log_prob, prediction.here
 
 
 def export_tile_grid(config: Config, offset_m: float) -> Grid:

@@ -125,6 +125,12 @@ class RoadContrastHead(nn.Module):
         )
         return log_likelihood(sums, self.grid.cell_m)
 
+    def explained(self, contrast: Float[Tensor, "b 3 h w"], scores: Float[Tensor, " b"]) -> Float[Tensor, " b"]:
+        """-sum_c log(1 - rho_c^2) of poses, from what `forward` scored them: the likelihood of a ground cell."""
+        cells = (contrast[:, 0] * self.footprint).sum((1, 2)).clamp(min=1.0)
+        unit = self.weight * 0.5 * (self.grid.cell_m / _PIECE_M) ** 2 * cells
+        return scores / unit.clamp(min=1e-9)
+
     def road_of(self, tile: Tile) -> Float[Tensor, "b 1 h w"]:
         """The share of carriageway and parking in every cell of the scores, its borders softened."""
         paved = tile[:, [layer_index("road"), layer_index("parking")]].amax(1, keepdim=True) > 0

@@ -96,7 +96,7 @@ def test_a_package_of_torch_export(small_checkpoint: str, small_config: Config, 
                 model.map_encoder(tile)[..., part, part],
             )
         torch.testing.assert_close(volume, expected.volume.log_prob, atol=1e-3, rtol=0)
-        torch.testing.assert_close(log_odds, expected.check.log_odds, atol=1e-3, rtol=1e-3)
+        torch.testing.assert_close(log_odds, expected.here, atol=1e-3, rtol=1e-3)
 
 
 def test_the_command_locates_by_either_backend(
