@@ -14,6 +14,7 @@ from bevfusion.cli import main
 from bevfusion.cli.options import parse_extrinsics, parse_near, parse_topics
 from bevfusion.filters.settings import FilterConfig
 from bevfusion.geometry.se2 import SE2
+from bevfusion.precision import chosen_precision
 from bevfusion.structures import Locator, PoseEstimate, Scan
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -65,8 +66,8 @@ class Guessing(Locator):
 @pytest.fixture
 def locator(monkeypatch: pytest.MonkeyPatch) -> Guessing:
     guessing = Guessing()
-    monkeypatch.setattr("bevfusion.evaluation.jobs.open_locator", lambda checkpoint, source: guessing)
-    monkeypatch.setattr("bevfusion.localizer.open_locator", lambda checkpoint, source: guessing)
+    monkeypatch.setattr("bevfusion.evaluation.jobs.open_locator", lambda checkpoint, source, *computing: guessing)
+    monkeypatch.setattr("bevfusion.localizer.open_locator", lambda checkpoint, source, *computing: guessing)
     monkeypatch.setattr("bevfusion.localizer.describe_checkpoint", lambda checkpoint: {"path": checkpoint})
     monkeypatch.setattr("bevfusion.localizer.filter_config", lambda checkpoint, overrides=(): FilterConfig())
     return guessing
@@ -183,7 +184,7 @@ def test_evaluate_writes_its_report(
     report = json.loads((tmp_path / "out/metrics.json").read_text())
     assert report["frames"] == 2
     assert report["protocol"]["offset_deg"] == 180.0
-    assert report["checkpoint"] == {"path": "some.safetensors"}
+    assert report["checkpoint"] == {"path": "some.safetensors", "precision": chosen_precision("auto")}
     assert len(locator.asked) == 4
     assert {asked[2] for asked in locator.asked} == {math.pi}
     out = capsys.readouterr().out

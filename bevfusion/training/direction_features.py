@@ -148,8 +148,10 @@ class FeatureFolder:
         about = json.loads((folder / "about.json").read_text())
         self.count, self.scans = int(about["count"]), int(about["scans"])
         self.names: list[str] = about["names"]
-        self.of_scan = np.load(folder / "of_scan.npy")[: self.count]
-        self.arrays = {name: np.load(folder / f"{name}.npy", mmap_mode="r") for name, _ in self.ARRAYS}
+        self.of_scan = np.load(folder / "of_scan.npy", allow_pickle=False)[: self.count]
+        self.arrays = {
+            name: np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False) for name, _ in self.ARRAYS
+        }
 
     def __len__(self) -> int:
         return self.count

@@ -39,7 +39,7 @@ class Interrupted(Locator):
 @pytest.fixture
 def locator(monkeypatch: pytest.MonkeyPatch) -> Interrupted:
     made = Interrupted()
-    monkeypatch.setattr("bevfusion.evaluation.jobs.open_locator", lambda checkpoint, source: made)
+    monkeypatch.setattr("bevfusion.evaluation.jobs.open_locator", lambda checkpoint, source, *computing: made)
     monkeypatch.setattr("bevfusion.evaluation.run.write_plots", lambda folder, *_: folder.mkdir())
     monkeypatch.setattr("bevfusion.localizer.describe_checkpoint", lambda checkpoint: {"path": checkpoint})
     return made
@@ -164,7 +164,7 @@ def test_settings_of_the_filter_reach_it_and_are_told(
     town_drive: Driven, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     made = Sure()
-    monkeypatch.setattr("bevfusion.evaluation.jobs.open_locator", lambda checkpoint, source: made)
+    monkeypatch.setattr("bevfusion.evaluation.jobs.open_locator", lambda checkpoint, source, *computing: made)
     options = ["--no-plots", "--offset-m", "4", "--odometry", "truth"]
     words_of = [word if word != "fake" else "classical" for word in words(town_drive, tmp_path / "out", *options)]
     assert main(None, [*words_of, "--set", "filter.limits.speak=0.6"]) == 2

@@ -104,5 +104,7 @@ def test_open_map_goes_by_the_suffix(osm_text: OsmText, tmp_path: Path) -> None:
     osm_text.line([(0, 0), (50, 0)], {"highway": "residential"})
     (tmp_path / "a.osm").write_text(str(osm_text), encoding="utf-8")
     assert open_map(tmp_path / "a.osm").name == "a"
-    with pytest.raises(DataError, match=r"\.osm\.pbf.*\.tif"):
+    with pytest.raises(DataError, match=r"no map by its suffix; convert it: ogr2ogr -f GPKG a\.gpkg a\.dxf"):
         open_map(tmp_path / "a.dxf")
+    with pytest.raises(DataError, match=r"\.osm\.pbf.*\.tif"):
+        open_map(tmp_path / "a.odd")

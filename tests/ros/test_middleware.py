@@ -76,7 +76,7 @@ def evaluated(played: Played, positions: Sequence[int], protocol: Protocol, fold
     torch.set_num_threads(1)
     try:
         drive = Chosen(played.drive, positions)
-        evaluate(lambda source: open_locator("default", source), [drive], [played.source], protocol, folder, {})
+        evaluate(lambda source: open_locator("default", source, "auto"), [drive], [played.source], protocol, folder, {})
     finally:
         torch.set_num_threads(threads)
     with (folder / "predictions.csv").open() as file:

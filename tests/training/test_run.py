@@ -180,6 +180,9 @@ def test_beliefs_are_calibrated_once_the_weights_are_chosen(finished, config):
             factor = float((weights - trained[f"model.{name}"]).exp())
             assert factor == pytest.approx(float(shipped.provenance["sharpened"]), abs=0.006)
             assert factor != pytest.approx(1.0, abs=1e-3)
+        elif name == "road_contrast.weight":  # as much sharper as what it is added to
+            factor = float(weights) / config.model.heads.road_contrast
+            assert factor == pytest.approx(float(shipped.provenance["sharpened"]), abs=0.006)
         elif name == "blur.taps":
             cell_m = search_window(config, 4.0, 0.1).cell_m
             std_m = cell_m * math.sqrt(float(weights @ torch.arange(-REACH, REACH + 1.0) ** 2))
