@@ -25,6 +25,7 @@ log = logging.getLogger(__name__)
 
 _FORMAT = "bevfusion-3"
 _WITHOUT_DIGEST = "bevfusion-2"  # what was written before: read still, with a note
+_LACKED = {"road_contrast.weight": 0.0}  # tensors that earlier files have not: with these they answer as they did
 _FORMER = "bevfusion-1"  # of networks that mixed scan and map before they were matched
 # the map's layers when files did not name them yet; it stays as it is, whatever layers are added
 _LAYERS_UNNAMED = (
@@ -132,9 +133,8 @@ def load_weights(model: nn.Module, weights: dict[str, Tensor], origin: str, *, m
     Raises:
         DataError: if names or shapes differ, naming the first that does.
     """
-    if "road_contrast.weight" not in weights and any(name.startswith("road_contrast.") for name in model.state_dict()):
-        # of a version without: it answers as it did
-        weights = weights | {"road_contrast.weight": torch.tensor(0.0)}
+    lacking = {name: torch.tensor(value) for name, value in _LACKED.items() if name in model.state_dict()}
+    weights = lacking | weights
     if may_lack and not any(name.startswith(f"{may_lack}.") for name in weights):
         kept = {name: value for name, value in model.state_dict().items() if name.startswith(f"{may_lack}.")}
         weights = weights | kept

@@ -121,14 +121,12 @@ class NetworkLocator:
     @torch.inference_mode()
     def predict(self, scan: Scan, prior: SE2, offset_m: float, offset_rad: float) -> tuple[Prediction, SE2]:
         """The network's own output, and the pose that it is centred on: the prior, on the lattice of map features."""
-        height_m = height_above_ground(scan.xyz)
-        bev, voxels = self._input(scan, height_m)
+        bev, voxels, contrast = self._input(scan)
         grid, window = tile_grid(self.config, offset_m), search_window(self.config, offset_m, offset_rad)
         centre = on_lattice(prior, tile_lattice_m(self.config))
         tile = self._tiles.tile(centre, grid)
         features = self._features.about(centre, grid.coarser(self.model.stride))
         yaw_rad = torch.tensor([prior.yaw_rad], dtype=torch.float32)
-        contrast = self._contrast(scan, height_m)
         batch = Batch(bev[None], _as_input(tile.layers), yaw_rad, voxels=voxels, contrast=contrast).to(self.device)
         with computing_in(self.precision, self.device):
             return self.model(batch, window, map_features=features[None]), centre
@@ -164,9 +162,7 @@ class NetworkLocator:
         Raises:
             DataError: if the scan has no point inside the network's range.
         """
-        height_m = height_above_ground(scan.xyz)
-        bev, voxels = self._input(scan, height_m)
-        contrast = self._contrast(scan, height_m)
+        bev, voxels, contrast = self._input(scan)
         nowhere = torch.zeros(1)  # the LiDAR tower asks for neither map nor prior
         batch = Batch(bev[None], nowhere.view(1, 1, 1, 1), nowhere, voxels=voxels).to(self.device)
         head = self.model.pose_volume
@@ -199,24 +195,19 @@ class NetworkLocator:
         """What the map encoder makes of the same cells."""
         return self._features.window(row0, col0, height, width)
 
-    def _contrast(self, scan: Scan, height_m: Float[np.ndarray, " n"]) -> Float[Tensor, "1 3 h w"] | None:
-        """The contrast of the ground, or None where it has no weight."""
-        if not float(self.model.road_contrast.weight):
-            return None
-        return contrast_of_scan(scan, height_m, self.model.bev_grid, self.model.stride)[None]
-
-    def _input(
-        self, scan: Scan, height_m: Float[np.ndarray, " n"] | None = None
-    ) -> tuple[Float[Tensor, "c h w"], Voxels | None]:
-        """The scan as the LiDAR tower takes it.
+    def _input(self, scan: Scan) -> tuple[Float[Tensor, "c h w"], Voxels | None, Float[Tensor, "1 3 hf wf"] | None]:
+        """The scan as the LiDAR tower takes it, and the contrast of its ground, or None where that has no weight.
 
         Raises:
             DataError: if it has no point inside the network's range.
         """
-        bev, voxels = scan_input(scan, self.model.bev_grid, self.config.bev.slices_m, self._voxel_grid, height_m)
+        model, config, height_m = self.model, self.config, height_above_ground(scan.xyz)
+        bev, voxels = scan_input(scan, model.bev_grid, config.bev.slices_m, self._voxel_grid, height_m)
         if not bool((bev[-1] < 1.0).any()):
-            raise DataError(f"none of the scan's {len(scan)} points lies within {self.config.bev.range_m} m")
-        return bev, voxels
+            raise DataError(f"none of the scan's {len(scan)} points lies within {config.bev.range_m} m")
+        if not float(model.road_contrast.weight):
+            return bev, voxels, None
+        return bev, voxels, contrast_of_scan(scan, height_m, model.bev_grid, model.stride)[None]
 
     @torch.inference_mode()
     def _encode(self, layers: Int8[np.ndarray, "l h w"]) -> Float[Tensor, "c h2 w2"]:

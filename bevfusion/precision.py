@@ -1,7 +1,7 @@
 """In how many bits a network computes its features: float32, or bfloat16 where the processor multiplies those itself.
 
 What is summed over many cells stays in float32 either way: the matching, the belief and the norms. bfloat16 has the
-range of float32 and 8 bits of it; on the real scans of README.md no recall changes by more than half a point.
+range of float32 and 8 bits of it: of 246 answers on the real scans of README.md two crossed a threshold of its recalls.
 """
 
 from contextlib import AbstractContextManager

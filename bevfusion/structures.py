@@ -121,6 +121,10 @@ class AskedWay:
     position_std_m: Float[Tensor, " n"]  # of the pose that the way was seen from
     heading_std_rad: Float[Tensor, " n"]
 
+    def mapped(self, change: "Callable[[Tensor], Tensor]") -> "AskedWay":
+        """The same with every tensor changed."""
+        return AskedWay(*(change(getattr(self, field.name)) for field in fields(self)))
+
 
 @dataclass(frozen=True, slots=True)
 class FieldTruth:
@@ -133,6 +137,10 @@ class FieldTruth:
     path_m: Float[Tensor, "n k 2"]  # that was driven, points 2 m apart
     points: Float[Tensor, " n"]  # of the path that are known
 
+    def mapped(self, change: "Callable[[Tensor], Tensor]") -> "FieldTruth":
+        """The same with every tensor changed."""
+        return FieldTruth(*(change(getattr(self, field.name)) for field in fields(self)))
+
 
 @dataclass(frozen=True, slots=True)
 class DirectionSample:
@@ -144,11 +152,7 @@ class DirectionSample:
 
     def mapped(self, change: "Callable[[Tensor], Tensor]") -> "DirectionSample":
         """The same with every tensor changed."""
-        way, truth = (
-            type(part)(*(change(getattr(part, field.name)) for field in fields(part)))
-            for part in (self.way, self.truth)
-        )
-        return DirectionSample(change(self.poses), way, truth)  # type: ignore[arg-type]
+        return DirectionSample(change(self.poses), self.way.mapped(change), self.truth.mapped(change))
 
     @classmethod
     def together(cls, parts: "Sequence[DirectionSample]") -> "DirectionSample":

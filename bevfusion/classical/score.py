@@ -31,12 +31,11 @@ from bevfusion.classical.evidence import Evidence
 from bevfusion.classical.expectation import Expectation
 from bevfusion.geometry.grid import Grid, PoseWindow
 from bevfusion.heads.matching import correlate, rotate_templates
+from bevfusion.heads.road_contrast import PIECE_M, GroundSums
 
-_WALL_PIECE_M, _AREA_PIECE_M = 8.0, 2.0
+_WALL_PIECE_M = 8.0
 MAP_ERROR_M, _MAP_ERROR_RAD = 1.0, math.radians(1.0)
 _MAP_WRONG = 0.02
-_LEAST_VARIANCE = 0.01  # of the road under the ground cells: below, a correlation is an accident of few cells
-_MOST_EXPLAINED = 0.95
 _CENTRE_NATS = 1e-3  # by which the window's centre beats its border where nothing else tells them apart
 _AT_ONCE = 12  # headings, to bound memory
 
@@ -56,22 +55,18 @@ def log_likelihood(
     ground = evidence.ground
     contrasts = (evidence.darkness, evidence.lowness, evidence.smoothness)
     planes = torch.stack([evidence.standing, evidence.free, ground, *contrasts])
-    n_wall, n_area = _WALL_PIECE_M / grid.cell_m, (_AREA_PIECE_M / grid.cell_m) ** 2
+    n_wall, n_area = _WALL_PIECE_M / grid.cell_m, (PIECE_M / grid.cell_m) ** 2
     additive = torch.stack([expectation.wall / n_wall, expectation.solid / n_area])[None]
     road = expectation.road
     roads = torch.stack([road, road**2, *[road] * len(contrasts)])[:, None]
-    cells = ground.sum().clamp(min=1.0)
-    spread = (planes[3:] ** 2).sum((1, 2)).clamp(min=1e-6)[:, None, None, None]
+    cells, spreads = ground.sum(), [contrast.square().sum() for contrast in contrasts]
     parts = []
     for yaws_rad in torch.split(torch.from_numpy(prior_yaw_rad + window.yaw_offsets_rad()).float(), _AT_ONCE):
         turned = rotate_templates(planes[None], yaws_rad[None], grid)
         score = correlate(turned[:, :, :2], additive, window.reach)[0]
         each = turned[0, :, [2, 2, *range(3, len(planes))]].transpose(0, 1)[:, :, None]
         on_road, on_road_squared, *products = correlate(each, roads, window.reach)
-        variance = (on_road_squared - on_road**2 / cells).clamp(min=_LEAST_VARIANCE * float(cells))
-        explained = torch.stack(products).clamp(min=0.0) ** 2 / (variance * spread)
-        fit = torch.log1p(-explained.clamp(max=_MOST_EXPLAINED)).sum(0)
-        parts.append(score - 0.5 * cells / n_area * fit)
+        parts.append(score + GroundSums(cells, spreads, on_road, on_road_squared, products).log_likelihood(grid.cell_m))
     return torch.cat(parts)
 
 

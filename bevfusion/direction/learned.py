@@ -38,8 +38,7 @@ class FieldReader:
         """The field for a way of the map, given by points and directions in the ego frame."""
         way = asked_way(self._head, xy_m, yaw_rad, position_std_m, heading_std_rad, known=known)
         device = self._joint.device
-        moved = AskedWay(*(getattr(way, name).to(device) for name in AskedWay.__dataclass_fields__))
-        field: LearnedField = self._head(self._joint, self._seen, moved)
+        field: LearnedField = self._head(self._joint, self._seen, way.mapped(lambda tensor: tensor.to(device)))
         return field
 
     @torch.inference_mode()

@@ -67,6 +67,18 @@ class ResultRow:
     cells: Sequence[str]
 
 
+def page_template(name: str) -> jinja2.Template:
+    """A page of `templates/`: what is put into it is escaped, and what is missing is an error."""
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("bevfusion.evaluation"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    return environment.get_template(name)
+
+
 def write_report(
     path: Path,
     report: Mapping[str, Any],
@@ -83,15 +95,8 @@ def write_report(
         plots: folder of `write_plots`; a picture that is not there is left out, its section says so.
         written: date on the page; now by default.
     """
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("bevfusion.evaluation"),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
     date = (written or datetime.now()).astimezone()
-    page = environment.get_template("report.html").render(
+    page = page_template("report.html").render(
         title=f"Localization report: {_checkpoint_name(report)}",
         headline=headline(report),
         warnings=warnings(report),

@@ -8,9 +8,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-import jinja2
-
 from bevfusion.drawing import ESTIMATE, PRIOR, TRUTH, new_figure, save_figure
+from bevfusion.evaluation.report import page_template
 from bevfusion.evaluation.stress import RIGHT_DEG, RIGHT_M, SURE, Curve
 from bevfusion.files import atomic_folder, write_text
 from bevfusion.maps.pictures import ATTRIBUTION
@@ -137,13 +136,6 @@ def _without_infinity(numbers: Mapping[str, float | int | None]) -> dict[str, fl
 
 
 def _page(section: Section, pictures: Mapping[str, str]) -> str:
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("bevfusion.evaluation"),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
     titles = ("answers", "silent", "refused", *(title for _, title in _COLUMNS), "right (%)", "claimed (%)",
               f"wrong, yet claimed ≥ {100 * SURE:.0f} %")  # fmt: skip
     factors = []
@@ -159,7 +151,7 @@ def _page(section: Section, pictures: Mapping[str, str]) -> str:
             for point in factor["levels"]
         ]  # fmt: skip
         factors.append((factor["title"], factor["unit"], rows, pictures.get(name, "")))
-    return environment.get_template("stress.html").render(
+    return page_template("stress.html").render(
         title=f"Stress test of {section['checkpoint'].get('path')} on {section['drive']}",
         about=[(key, str(section[key])) for key in _ABOUT],
         titles=titles,

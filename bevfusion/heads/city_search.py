@@ -27,7 +27,7 @@ from bevfusion.geometry.grid import Grid
 from bevfusion.geometry.se2 import SE2, wrap_angle
 from bevfusion.heads.correlation import correlation, fast_length
 from bevfusion.heads.matching import rotate_templates
-from bevfusion.heads.road_contrast import GroundSums, log_likelihood
+from bevfusion.heads.road_contrast import GroundSums
 from bevfusion.structures import Candidate, DataError, OnStep, Scan, SearchArea
 
 FACTOR = 2
@@ -281,7 +281,7 @@ class CityIndex:
             road_squared=under(0, roads * roads),
             products=[under(plane, roads) for plane in range(1, ground.shape[1])],
         )
-        return log_likelihood(sums, self._grid.cell_m)
+        return sums.log_likelihood(self._grid.cell_m)
 
     def _best_of(self, volume: Float[Tensor, "r s s"], top: int, left: int, near: list[int]) -> ScoredPose:
         """The best pose of a volume about a corner, among those that are searched."""

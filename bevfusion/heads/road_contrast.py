@@ -29,7 +29,7 @@ from bevfusion.maps.schema import layer_index
 
 Tile = Float[Tensor, "b l hm wm"] | Int8[Tensor, "b l hm wm"]
 
-_PIECE_M = 2.0
+PIECE_M = 2.0  # so much of an area says one thing
 _BLUR_M = 0.7  # the mapped width of a road is a guess
 _LEAST_VARIANCE = 0.01  # of the road under the ground cells: below, a correlation is an accident of few cells
 _MOST_EXPLAINED = 0.95
@@ -46,16 +46,15 @@ class GroundSums:
     road_squared: Tensor
     products: Sequence[Tensor]  # of each contrast with the road
 
-
-def log_likelihood(sums: GroundSums, cell_m: float) -> Tensor:
-    """The log-likelihood ratio of the top of this file, pose by pose; `cell_m` is the side of a ground cell."""
-    cells = sums.cells.clamp(min=1.0)
-    variance = (sums.road_squared - sums.road**2 / cells).clamp(min=_LEAST_VARIANCE * cells)
-    total = torch.zeros_like(sums.road)
-    for product, spread in zip(sums.products, sums.spreads, strict=True):
-        explained = product.clamp(min=0.0) ** 2 / (variance * spread.clamp(min=1e-6))
-        total = total - torch.log1p(-explained.clamp(max=_MOST_EXPLAINED))
-    return 0.5 * (cell_m / _PIECE_M) ** 2 * cells * total
+    def log_likelihood(self, cell_m: float) -> Tensor:
+        """The log-likelihood ratio of the top of this file, pose by pose; `cell_m` is the side of a ground cell."""
+        cells = self.cells.clamp(min=1.0)
+        variance = (self.road_squared - self.road**2 / cells).clamp(min=_LEAST_VARIANCE * cells)
+        total = torch.zeros_like(self.road)
+        for product, spread in zip(self.products, self.spreads, strict=True):
+            explained = product.clamp(min=0.0) ** 2 / (variance * spread.clamp(min=1e-6))
+            total = total - torch.log1p(-explained.clamp(max=_MOST_EXPLAINED))
+        return 0.5 * (cell_m / PIECE_M) ** 2 * cells * total
 
 
 class RoadContrastHead(nn.Module):
@@ -123,12 +122,12 @@ class RoadContrastHead(nn.Module):
             road_squared=under(ground, road * road)[:, 0],
             products=products,
         )
-        return log_likelihood(sums, self.grid.cell_m)
+        return sums.log_likelihood(self.grid.cell_m)
 
     def explained(self, contrast: Float[Tensor, "b 3 h w"], scores: Float[Tensor, " b"]) -> Float[Tensor, " b"]:
         """-sum_c log(1 - rho_c^2) of poses, from what `forward` scored them: the likelihood of a ground cell."""
         cells = (contrast[:, 0] * self.footprint).sum((1, 2)).clamp(min=1.0)
-        unit = self.weight * 0.5 * (self.grid.cell_m / _PIECE_M) ** 2 * cells
+        unit = self.weight * 0.5 * (self.grid.cell_m / PIECE_M) ** 2 * cells
         return scores / unit.clamp(min=1e-9)
 
     def road_of(self, tile: Tile) -> Float[Tensor, "b 1 h w"]:

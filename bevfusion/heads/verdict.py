@@ -23,6 +23,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from bevfusion.geometry.grid import PoseWindow
+from bevfusion.heads.pose_volume import best_pose_elsewhere
 
 AWAY_M = 5.0
 _LEAD, _GROUND, _BIAS = 2.61, 6.14, -7.34
@@ -52,8 +53,5 @@ def lead_over_elsewhere(
     scores: Float[Tensor, "b r y x"], poses: Float[Tensor, "b 3"], window: PoseWindow
 ) -> Float[Tensor, " b"]:
     """How far the highest score is ahead of all that belong to places more than `AWAY_M` off; infinite without any."""
-    shifts_m = torch.from_numpy(window.shifts_m()).to(scores)
-    x_m, y_m = poses[:, 0].to(scores), poses[:, 1].to(scores)
-    away = (shifts_m - x_m[:, None]).square()[:, None, :] + (shifts_m - y_m[:, None]).square()[:, :, None] > AWAY_M**2
-    elsewhere = scores.amax(1).masked_fill(~away, -torch.inf).flatten(1).amax(1)
+    _, elsewhere = best_pose_elsewhere(scores, window, poses, AWAY_M, 2.0 * math.pi)  # whichever way it faces
     return scores.flatten(1).amax(1) - elsewhere

@@ -11,7 +11,6 @@ Little-endian throughout.
 """
 
 import hashlib
-import json
 import mmap
 import zlib
 from collections.abc import Callable, Iterable
@@ -23,6 +22,7 @@ import numpy as np
 from jaxtyping import Float16
 
 from bevfusion.files import atomic_file
+from bevfusion.maps.tile_file import with_checksum
 from bevfusion.maps.tiled import TiledMap
 from bevfusion.parsing import parse_json
 from bevfusion.structures import DataError
@@ -63,7 +63,7 @@ class FeatureContents:
     def to_line(self, table: bytes) -> bytes:
         """The first line of a file, of the same length whatever the table is."""
         words = {"format": "bevfusion features", "version": VERSION, "side": SIDE} | asdict(self)
-        return _with_checksum(words, table)
+        return with_checksum(words, table)
 
     @classmethod
     def of_words(cls, words: dict[str, Any]) -> "FeatureContents":
@@ -84,11 +84,6 @@ class FeatureContents:
             (int(row), int(column)),
             (int(rows), int(columns)),
         )
-
-
-def _with_checksum(words: dict[str, Any], table: bytes) -> bytes:
-    checked = json.dumps(words).encode() + table
-    return json.dumps({**words, "checksum": f"{zlib.crc32(checked):08x}"}).encode() + b"\n"
 
 
 def write_feature_file(
@@ -157,7 +152,7 @@ class FeatureFile:
         self._size = 2 * self.contents.channels * SIDE * SIDE
         begins = len(self._bytes) - count * _ENTRY.itemsize
         words.pop("checksum", None)
-        if begins < len(line) or line != _with_checksum(words, self._bytes[begins:]):
+        if begins < len(line) or line != with_checksum(words, self._bytes[begins:]):
             raise DataError(f"{path} is cut off or damaged; {_REMEDY}")
         self._table = np.frombuffer(self._bytes, _ENTRY, count, begins)
         self._checked: set[int] = set()

@@ -80,7 +80,7 @@ class Contents:
     def to_line(self, offsets: bytes) -> bytes:
         """The first line of a file, of the same length whatever the offsets are."""
         words = {"format": "bevfusion tiles", "version": VERSION, "layers": LAYER_NAMES, "block_cells": BLOCK_CELLS}
-        return _with_checksum(words | asdict(self), offsets)
+        return with_checksum(words | asdict(self), offsets)
 
     @classmethod
     def of_line(cls, line: bytes) -> "Contents":
@@ -109,9 +109,9 @@ class Contents:
         )
 
 
-def _with_checksum(words: Mapping[str, Any], offsets: bytes) -> bytes:
-    """The words as a line that ends with a checksum of them and of the offsets of a file."""
-    checked = json.dumps(words).encode() + offsets
+def with_checksum(words: Mapping[str, Any], table: bytes) -> bytes:
+    """The words as a line that ends with a checksum of them and of the table that ends a file."""
+    checked = json.dumps(words).encode() + table
     return json.dumps({**words, "checksum": f"{zlib.crc32(checked):08x}"}).encode() + b"\n"
 
 
@@ -222,7 +222,7 @@ class TileFile:
             raise DataError(f"{path} is cut off or damaged; make it anew with `bevfusion tile`")
         words = parse_json(line.decode(), path)
         words.pop("checksum", None)
-        if line != _with_checksum(words, self._offsets.tobytes()):
+        if line != with_checksum(words, self._offsets.tobytes()):
             raise DataError(
                 f"{path} is damaged: its first line does not fit the rest; make it anew with `bevfusion tile`"
             )
