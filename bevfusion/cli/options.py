@@ -90,8 +90,8 @@ PrecisionChoice = Annotated[
         "--precision",
         metavar="auto|float32|bfloat16",
         autocompletion=completion.precisions,
-        help="In which the network computes; auto: bfloat16 on processors that have it (AVX-512 BF16, AMX), about "
-        "twice as fast and within rounding of float32, which it is elsewhere.",
+        help="In which the network computes; auto: bfloat16 on processors that have it (AVX-512 BF16, AMX), "
+        "where a scan takes about a fifth less time; else float32.",
     ),
 ]
 Columns = Annotated[
